@@ -1,0 +1,33 @@
+"""Human-machine collaborative design search for compact vision networks.
+
+The public names load when they are first used, so that ``import collabdesign`` and
+``collabdesign --help`` need neither torch nor optuna.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME_OF = {
+    "Architecture": "collabdesign.design.architecture",
+    "Cost": "collabdesign.design.cost",
+    "DesignSpace": "collabdesign.design.space",
+    "build_network": "collabdesign.evaluate.network",
+    "cost_of": "collabdesign.design.cost",
+    "load_requirements": "collabdesign.design.requirements",
+    "load_variant": "collabdesign.deliver.family",
+    "search": "collabdesign.explore.search",
+}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'collabdesign' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,301 @@
+"""Architecture -> a drawing that a person can read: inline SVG, one row a module.
+
+Each row reads from left to right: where the map comes in, the branches as parallel lanes of
+layers, their join, attention, the shortcut's sum, the activation; then the output's shape and
+the shares of multiply-adds and parameters. The rows of one stage share a band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import groupby
+
+from collabdesign.deliver.words import format_count, layer_kind
+from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
+from collabdesign.design.cost import PartCost, part_costs
+
+__all__ = ["draw_architecture"]
+
+WIDTH = 980
+TOP = 24  # room for the headings
+PADDING = 8  # above and below the lanes of a row
+LANE = 38
+ARC = 20  # room above the lanes for a shortcut
+BAND_GAP = 6
+BOX_WIDTH, BOX_HEIGHT, BOX_GAP = 86, 31, 12
+
+# Columns, from left to right.
+STAGE_X = 14
+IN_X = 104
+BOXES_X = IN_X + 20
+JOIN_X = BOXES_X + MAX_DEPTH * BOX_WIDTH + (MAX_DEPTH - 1) * BOX_GAP + 22
+JOIN_WIDTH = 42
+ATTENTION_X = JOIN_X + JOIN_WIDTH + 9
+ATTENTION_WIDTH = 30
+SUM_X = ATTENTION_X + ATTENTION_WIDTH + 19
+OUT_X = SUM_X + 17
+SHAPE_X = OUT_X + 66
+BAR_X = SHAPE_X + 86
+BAR_WIDTH = WIDTH - BAR_X - 82
+
+# Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
+STYLES = {
+    "pointwise": ("#dcebf7", "#0072b2", "1×1 convolution"),
+    "depthwise": ("#d6efe6", "#009e73", "depthwise"),
+    "conv": ("#fbe9cc", "#c98500", "convolution"),
+    "grouped": ("#f9ddcf", "#d55e00", "in groups"),
+    "pool": ("#e9ebee", "#7b8794", "pooling"),
+    "attention": ("#f3e0ec", "#b3608f", "squeeze-and-excitation"),
+    "linear": ("#ffffff", "#52606d", "linear layer"),
+}
+
+
+def draw_architecture(architecture: Architecture, title: str = "architecture") -> str:
+    """Draw a network as an SVG element for an HTML page; the page's style colours it.
+
+    Args:
+        architecture: What is drawn.
+        title: What a screen reader says; escaped here.
+    """
+    parts = part_costs(architecture)
+    macs, params = sum(part.macs for part in parts), sum(part.params for part in parts)
+    drawn: list[str] = []
+    top: float = TOP
+    for label, rows in _bands(architecture, parts):
+        start, inside = top, []
+        for row, height, part in rows:
+            shares = _shares(part, part.macs / macs, part.params / params, height)
+            inside.append(f'<g class="row" transform="translate(0 {top:g})">{row}{shares}</g>')
+            top += height
+        drawn += [_band(label, start, top, rows[-1][2]), *inside]
+        top += BAND_GAP
+    headings = (
+        _text(BOXES_X, 14, "layers from left to right, branches one below the other", "faint")
+        + _text(SHAPE_X, 14, "output", "faint")
+        + _text(BAR_X, 14, "share of MACs, of params", "faint")
+    )
+    return (
+        f'<svg class="architecture" viewBox="0 0 {WIDTH} {top + 24:g}" role="img" '
+        f'aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">'
+        f"{headings}{''.join(drawn)}{_legend(architecture, top + 6)}</svg>"
+    )
+
+
+def _bands(
+    architecture: Architecture, parts: Sequence[PartCost]
+) -> Iterator[tuple[str, list[tuple[str, float, PartCost]]]]:
+    """(label, [(drawing, height, cost)]) of the stem, of each stage and of the head."""
+    height: float = LANE + 2 * PADDING
+    yield "stem", [(_stem(architecture, height), height, parts[0])]
+    pairs = zip(architecture.modules, parts[1:-1], strict=True)
+    channels, number = architecture.stem.channels, 0
+    for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
+        rows = []
+        for module, part in members:
+            number += 1
+            rows.append((*_module(module, number, channels), part))
+            channels = module.channels
+        yield f"stage {stage + 1}", rows
+    yield "head", [(_head(architecture, channels, height), height, parts[-1])]
+
+
+def _stem(architecture: Architecture, height: float) -> str:
+    stem, y = architecture.stem, height / 2
+    lines = _layer_lines(Layer("conv", stem.kernel, stem.stride, 1, stem.channels), "conv")
+    return (
+        _wire(f"M{IN_X} {y:g}H{OUT_X}")
+        + _entry(y)
+        + _box(BOXES_X, y, BOX_WIDTH, BOX_HEIGHT, "conv", lines)
+        + _text(OUT_X + 6, y + 4, stem.activation, "faint")
+    )
+
+
+def _head(architecture: Architecture, channels: int, height: float) -> str:
+    head, y = architecture.head, height / 2
+    boxes = [("linear", ("linear", f"{architecture.classes} classes"))]
+    boxes.insert(0, ("pool", ("average pool", f"{head.features or channels} values")))
+    if head.features:
+        boxes.insert(0, ("pointwise", ("conv 1×1", f"{head.features} ch")))
+    drawn = [
+        _box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, BOX_WIDTH, BOX_HEIGHT, kind, lines)
+        for index, (kind, lines) in enumerate(boxes)
+    ]
+    last = BOXES_X + (len(boxes) - 1) * (BOX_WIDTH + BOX_GAP)
+    inside = f"{head.activation} after the convolution" if head.features else ""
+    return (
+        _wire(f"M{IN_X} {y:g}H{last}")
+        + _entry(y)
+        + "".join(drawn)
+        + _text(last + BOX_WIDTH + 14, y + 4, inside, "faint")
+    )
+
+
+def _module(module: Module, number: int, in_channels: int) -> tuple[str, float]:
+    """The drawing of a module and its height."""
+    lanes = len(module.branches)
+    above = PADDING + (ARC if module.shortcut != "none" else 0)
+    height = above + lanes * LANE + PADDING
+    middle = above + lanes * LANE / 2
+    drawn = [_text(IN_X - 12, middle + 4, str(number), "number", "end")]
+    for index, branch in enumerate(module.branches):
+        drawn.append(_lane(branch, in_channels, above + (index + 0.5) * LANE, middle))
+    drawn.append(_wire(f"M{JOIN_X} {middle:g}H{OUT_X}"))
+    drawn.append(_entry(middle))
+    if lanes > 1:
+        drawn.append(_pill(JOIN_X, middle, JOIN_WIDTH, module.join))
+    if module.attention != "none":
+        drawn.append(_box(ATTENTION_X, middle, ATTENTION_WIDTH, 24, "attention", ("SE",)))
+    if module.shortcut != "none":
+        drawn.append(_shortcut(module, PADDING + 4, middle))
+    word = module.activation if module.output == "activated" else "linear"
+    drawn.append(_text(OUT_X + 6, middle + 4, word, "faint"))
+    if module.output == "linear" and any(len(each.layers) > 1 for each in module.branches):
+        drawn.append(_text(OUT_X + 6, middle + 17, f"({module.activation} inside)", "tiny"))
+    return "".join(drawn), height
+
+
+def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
+    """One branch, from the entry at the row's middle to the join and back to it."""
+    end = JOIN_X - 20
+    wire = _wire(
+        f"M{IN_X} {middle:g}C{IN_X + 14} {middle:g} {IN_X + 4} {y:g} {BOXES_X} {y:g}"
+        f"H{end}C{end + 14} {y:g} {end + 6} {middle:g} {JOIN_X} {middle:g}"
+    )
+    boxes = []
+    for index, layer in enumerate(branch.layers):
+        kind = layer_kind(layer, in_channels)
+        x = BOXES_X + index * (BOX_WIDTH + BOX_GAP)
+        boxes.append(_box(x, y, BOX_WIDTH, BOX_HEIGHT, kind, _layer_lines(layer, kind)))
+        in_channels = layer.channels
+    return wire + "".join(boxes)
+
+
+def _layer_lines(layer: Layer, kind: str) -> tuple[str, str]:
+    name = {"pool": "pool", "depthwise": "dw"}.get(kind, "conv")
+    down = " ↓2" if layer.stride == 2 else ""
+    groups = f" · g{layer.groups}" if kind == "grouped" else ""
+    return f"{name} {layer.kernel}×{layer.kernel}{down}", f"{layer.channels} ch{groups}"
+
+
+def _shortcut(module: Module, y: float, middle: float) -> str:
+    """An arc over the lanes to the node where it is added."""
+    bend = 12
+    drawn = _wire(
+        f"M{IN_X} {middle:g}V{y + bend:g}Q{IN_X} {y:g} {IN_X + bend} {y:g}"
+        f"H{SUM_X - bend}Q{SUM_X} {y:g} {SUM_X} {y + bend:g}V{middle:g}",
+        "shortcut",
+    )
+    if module.shortcut == "projection":
+        down = " ↓2" if module.stride == 2 else ""
+        text = f"conv 1×1{down} · {module.channels} ch"
+        drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, "pointwise", (text,))
+    return (
+        drawn
+        + f'<circle cx="{SUM_X}" cy="{middle:g}" r="9" class="node"/>'
+        + _text(SUM_X, middle + 4.5, "+", "", "middle")
+    )
+
+
+def _shares(part: PartCost, macs: float, params: float, height: float) -> str:
+    y = height / 2
+    side = part.resolution_out
+    shape = f"{part.channels_out} ch · {side}×{side}"
+    if part.name == "head":
+        shape = f"{part.channels_out} classes"
+    drawn = _text(SHAPE_X, y + 4, shape)
+    for share, count, kind, offset in (
+        (macs, part.macs, "macs", -12),
+        (params, part.params, "params", 3),
+    ):
+        width = max(BAR_WIDTH * share, 0.5)
+        drawn += (
+            f'<rect x="{BAR_X}" y="{y + offset:g}" width="{width:.1f}" height="9" '
+            f'class="{kind}"/>'
+            + _text(BAR_X + width + 5, y + offset + 8, f"{share:.0%} · {format_count(count)}",
+                    "value")
+        )
+    return drawn
+
+
+def _band(label: str, top: float, bottom: float, last: PartCost) -> str:
+    y = (top + bottom) / 2
+    drawn = (
+        f'<rect x="0" y="{top:g}" width="{WIDTH}" height="{bottom - top:g}" rx="7" class="band"/>'
+    )
+    if label == "head":
+        return drawn + _text(STAGE_X, y + 4, label, "stage")
+    side = f"{last.resolution_out}×{last.resolution_out} px"
+    return drawn + _text(STAGE_X, y - 2, label, "stage") + _text(STAGE_X, y + 13, side, "faint")
+
+
+def _legend(architecture: Architecture, top: float) -> str:
+    drawn = []
+    x = float(STAGE_X)
+    for kind in _kinds(architecture):
+        fill, stroke, name = STYLES[kind]
+        drawn.append(
+            f'<rect x="{x:g}" y="{top:g}" width="12" height="12" rx="3" fill="{fill}" '
+            f'stroke="{stroke}"/>' + _text(x + 18, top + 10, name, "faint")
+        )
+        x += 36 + 6.1 * len(name)  # the mean advance of a letter at this size
+    return "".join(drawn) + _text(x, top + 10, "↓2: stride 2 · g: groups", "faint")
+
+
+def _kinds(architecture: Architecture) -> list[str]:
+    """The kinds of boxes that are drawn, in the order of the legend."""
+    kinds = {"conv", "pool", "linear"}
+    channels = architecture.stem.channels
+    for module in architecture.modules:
+        for branch in module.branches:
+            inside = channels
+            for layer in branch.layers:
+                kinds.add(layer_kind(layer, inside))
+                inside = layer.channels
+        if module.attention != "none":
+            kinds.add("attention")
+        if module.shortcut == "projection":
+            kinds.add("pointwise")
+        channels = module.channels
+    if architecture.head.features:
+        kinds.add("pointwise")
+    return [kind for kind in STYLES if kind in kinds]
+
+
+def _box(
+    x: float, y: float, width: float, height: float, kind: str, lines: Sequence[str]
+) -> str:
+    """A rounded box around its middle height ``y``, with one or two lines of text."""
+    fill, stroke, _ = STYLES[kind]
+    middle = x + width / 2
+    if len(lines) == 1:
+        small = "detail" if height < 20 else ""
+        texts = _text(middle, y + 4, lines[0], small, "middle")
+    else:
+        texts = _text(middle, y - 2, lines[0], "", "middle")
+        texts += _text(middle, y + 11, lines[1], "detail", "middle")
+    return (
+        f'<g class="box"><rect x="{x:g}" y="{y - height / 2:g}" width="{width:g}" '
+        f'height="{height:g}" rx="4" fill="{fill}" stroke="{stroke}"/>{texts}</g>'
+    )
+
+
+def _pill(x: float, y: float, width: float, word: str) -> str:
+    return (
+        f'<g class="box"><rect x="{x:g}" y="{y - 10:g}" width="{width:g}" height="20" rx="10" '
+        f'class="node"/>{_text(x + width / 2, y + 4, word, "detail", "middle")}</g>'
+    )
+
+
+def _entry(y: float) -> str:
+    return f'<circle cx="{IN_X}" cy="{y:g}" r="3.5" class="dot"/>'
+
+
+def _wire(path: str, kind: str = "") -> str:
+    return f'<path d="{path}" class="wire {kind}"/>'
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+    )

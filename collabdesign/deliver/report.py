@@ -1,0 +1,191 @@
+"""Plain view -> one HTML file that opens offline. No torch, no request leaves the machine.
+
+What is shown is gathered elsewhere into a :class:`~collabdesign.deliver.view.ReportView`; here
+it is only put into words, figures and a page. Whatever a person wrote is escaped: in the page
+by the template's autoescape, in plotly's labels by :mod:`html`, in the page's data by
+``tojson``.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from collabdesign.deliver.diagram import draw_architecture
+from collabdesign.deliver.figures import AXES, curves_figure, front_figure, hypervolume_figure
+from collabdesign.deliver.view import (
+    AskedView,
+    CandidateView,
+    CurvePoint,
+    DataView,
+    PrototypeView,
+    ReferenceView,
+    RejectedView,
+    ReportView,
+    RequirementRow,
+    VariantView,
+)
+from collabdesign.deliver.words import (
+    QUANTITIES,
+    describe,
+    format_bytes,
+    format_count,
+    format_quantity,
+    format_seconds,
+    format_share,
+)
+
+__all__ = [
+    "AskedView",
+    "CandidateView",
+    "CurvePoint",
+    "DataView",
+    "PrototypeView",
+    "ReferenceView",
+    "RejectedView",
+    "ReportView",
+    "RequirementRow",
+    "VariantView",
+    "headline",
+    "render_report",
+]
+
+MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
+
+
+def render_report(view: ReportView) -> str:
+    """One self-contained HTML page: style, script, plots and drawings are inside it."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": format_count,
+        "bytes": format_bytes,
+        "quantity": lambda value, name: format_quantity(name, value),
+        "share": format_share,
+        "seconds": format_seconds,
+    }
+    trained = view.with_outcome("trained")
+    ended = view.with_outcome("stopped", "failed")
+    front = sorted((each for each in trained if each.on_front), key=lambda each: each.cost.macs)
+    return environment.from_string(_package_text("report.html")).render(
+        view=view,
+        asked=view.asked,
+        headline=headline(view),
+        subline=_subline(view),
+        trained=trained,
+        ended=ended,
+        front=front,
+        prototype=_prototype_candidate(view),
+        axes=[(axis, QUANTITIES[axis]) for axis in AXES],
+        quantities=QUANTITIES,
+        diagrams=[
+            Markup(draw_architecture(each.architecture, f"structure of {each.title}"))
+            for each in view.family
+        ],
+        describe=describe,
+        max_listed=MAX_LISTED,
+        figures=_figures(view),
+        style=Markup(_package_text("report.css")),
+        script=Markup(_package_text("report.js")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def headline(view: ReportView) -> str:
+    """What was found, in a sentence for somebody who reads no further."""
+    trained, ended = view.with_outcome("trained"), view.with_outcome("stopped", "failed")
+    if view.family:
+        best = view.family[0]
+        macs = f"{format_count(best.cost.macs)} multiply-adds"
+        if best.test_accuracy is None:
+            return f"{best.title} is at {macs}; its accuracy on test is not read yet."
+        found = f"{best.title}: {format_share(best.test_accuracy)} on test at {macs}"
+        judged = len(best.requirements)
+        if not judged:
+            return f"{found}."
+        if not best.missed:
+            return f"{found}, {_all(judged, 'requirement')} met."
+        met = sum(row.met is True for row in best.requirements)
+        missed = " and ".join(QUANTITIES.get(row.name, row.name) for row in best.missed)
+        return f"{found}, {met} of {judged} requirements met: {missed} missed."
+    if trained:
+        best_proxy = max(trained, key=lambda each: each.accuracy or 0.0)
+        return (
+            f"{_plural(len(trained), 'proxy', 'proxies')} trained, the most accurate at "
+            f"{format_share(best_proxy.accuracy or 0.0)} and "
+            f"{format_count(best_proxy.cost.macs)} multiply-adds; no family yet."
+        )
+    if ended:
+        return f"No network was trained to the end: {len(ended)} stopped or failed."
+    if view.rejected_count:
+        return f"Nothing was trained: {view.rejected_count} proposals were over a limit."
+    return "Nothing was trained yet."
+
+
+def _subline(view: ReportView) -> str:
+    """The second sentence: the rest of the family, or how far the search is."""
+    if len(view.family) > 1:
+        first, last = view.family[0], view.family[-1]
+        fewer = first.cost.macs / max(1, last.cost.macs)
+        accuracy = (
+            "" if last.test_accuracy is None else f" at {format_share(last.test_accuracy)} on test"
+        )
+        good = sum(not each.missed for each in view.family)
+        size = len(view.family)
+        keep = (
+            f"All {size} members meet every requirement"
+            if good == size
+            else f"{good} of {size} members meet every requirement"
+        )
+        return (
+            f"{keep}. The smallest, {last.title}, needs {format_count(last.cost.macs)} "
+            f"multiply-adds, {fewer:.1f} times fewer than {first.title},{accuracy}."
+        )
+    spent = len(view.candidates)
+    if view.state == "running":
+        return f"The search is running: {spent} of {view.asked.trials} trainings are done."
+    if view.state == "interrupted":
+        return f"The search was interrupted after {spent} of {view.asked.trials} trainings."
+    return ""
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _all(count: int, what: str) -> str:
+    return f"its one {what}" if count == 1 else f"all {count} {what}s"
+
+
+def _prototype_candidate(view: ReportView) -> CandidateView | None:
+    if view.prototype is None:
+        return None
+    number = view.prototype.candidate
+    return next((each for each in view.candidates if each.number == number), None)
+
+
+def _figures(view: ReportView) -> dict[str, Any]:
+    """Every plot by the name of its place in the page; only those with something to show."""
+    figures: dict[str, Any] = {}
+    if view.candidates or view.rejected or view.family:
+        figures["front"] = {axis: front_figure(view, axis) for axis in AXES}
+    for part, curves in (
+        ("family", [each.curve for each in view.family]),
+        ("proxies", [each.curve for each in view.candidates]),
+    ):
+        if any(curves):
+            figures[part] = {
+                quantity: curves_figure(view, part, quantity) for quantity in ("accuracy", "loss")
+            }
+    if len(view.hypervolume) > 1:
+        figures["hypervolume"] = {"all": hypervolume_figure(view)}
+    return figures
+
+
+def _package_text(name: str) -> str:
+    return resources.files("collabdesign.deliver").joinpath(name).read_text(encoding="utf-8")

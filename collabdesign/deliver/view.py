@@ -1,0 +1,300 @@
+"""What the report shows, as plain frozen data: gathered in one place, only drawn in the others.
+
+Nothing here is computed but small statistics of what was gathered. A number that was not
+measured is ``None``, never an invented value.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.cost import Cost
+
+__all__ = [
+    "AskedView",
+    "CandidateView",
+    "CurvePoint",
+    "DataView",
+    "PrototypeView",
+    "ReferenceView",
+    "RejectedView",
+    "ReportView",
+    "RequirementRow",
+    "VariantView",
+    "wilson_interval",
+]
+
+STATES = ("running", "interrupted", "finished")
+OUTCOMES = ("trained", "stopped", "failed")
+PROPOSERS = ("prototype", "machine", "human")
+
+
+def wilson_interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default.
+
+    It counts the images of the test set as independent draws and nothing else: neither the
+    choice of the training seed nor that of the data is in it.
+
+    Args:
+        accuracy: Share of right answers, 0 to 1.
+        images: How many images were judged, at least 1.
+        z: Quantile of the normal distribution.
+    """
+    assert images >= 1 and 0.0 <= accuracy <= 1.0, (accuracy, images)
+    weight = z * z / images
+    centre = (accuracy + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt((accuracy * (1 - accuracy) + weight / 4) / images)
+    # Rounding alone could leave the accuracies 0 and 1 outside their own interval.
+    return max(0.0, min(centre - half, accuracy)), min(1.0, max(centre + half, accuracy))
+
+
+class CurvePoint(NamedTuple):
+    """One epoch: training loss, and accuracy on the held-out part of train (0 to 1)."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class DataView:
+    """The images a search works on; counts are ``None`` where they are not known yet."""
+
+    source: str
+    classes: tuple[str, ...]
+    resolution: int
+    channels: int
+    train_images: int | None
+    select_images: int | None
+    test_images: int | None
+
+
+@dataclass(frozen=True)
+class AskedView:
+    """What the person asked for.
+
+    Attributes:
+        limits: Only those that were set, from ``macs``, ``params``, ``weight_bytes`` and
+            ``peak_activation_bytes``.
+        goals: Only those that were set, such as ``accuracy`` (0 to 1, on test).
+        objectives: In order, ``accuracy`` first.
+        precision: The one at which bytes are counted.
+        trials: How many trainings the search may spend (``search.trials``).
+        proxy_epochs: Length of a proxy.
+        family_epochs: Length of a full training.
+        family_seeds: Trainings of each variant.
+    """
+
+    limits: Mapping[str, int]
+    goals: Mapping[str, float]
+    objectives: tuple[str, ...]
+    precision: str
+    data: DataView
+    trials: int
+    seed: int
+    proxy_epochs: int
+    family_epochs: int
+    family_seeds: int = 1
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """An architecture within the limits that is being or was trained as a proxy.
+
+    Attributes:
+        number: Its number in the study.
+        accuracy: ``proxy_accuracy`` (0 to 1), ``None`` unless the outcome is ``trained``.
+        outcome: ``trained``, ``stopped`` (early, with its curve) or ``failed``.
+        reason: Why it was stopped or failed, empty otherwise.
+        on_front: No other candidate beats it on every objective.
+        proposed_by: ``prototype``, ``machine`` or ``human``.
+        seconds: Wall time of its training.
+    """
+
+    number: int
+    architecture: Architecture
+    cost: Cost
+    accuracy: float | None
+    outcome: str
+    reason: str = ""
+    on_front: bool = False
+    proposed_by: str = "machine"
+    curve: tuple[CurvePoint, ...] = ()
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert self.outcome in OUTCOMES, self.outcome
+        assert self.proposed_by in PROPOSERS, self.proposed_by
+        assert (self.accuracy is not None) == (self.outcome == "trained"), self.number
+
+
+@dataclass(frozen=True)
+class RejectedView:
+    """A proposal over a limit: never trained, so it has a cost and no accuracy.
+
+    Attributes:
+        violations: Limit to ``cost / limit - 1``, only those above 0.
+    """
+
+    cost: Cost
+    violations: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PrototypeView:
+    """The prototype's default network.
+
+    Attributes:
+        own_cost: Of the prototype's own values as drawn; it may break the limits.
+        candidate: Number of the candidate that it became once shrunk to the limits, ``None``
+            before it was tried.
+        shrunk: Whether the limits made it smaller than drawn.
+    """
+
+    own_cost: Cost
+    candidate: int | None
+    shrunk: bool
+
+
+@dataclass(frozen=True)
+class RequirementRow:
+    """One requirement of one variant.
+
+    Attributes:
+        name: ``macs``, ``params``, ``weight_bytes``, ``peak_activation_bytes``, ``accuracy``...
+        required: The limit or the goal.
+        value: What was counted or measured, ``None`` where it is not known yet.
+        measured: How, in a few words.
+        met: ``None`` where the value is not known yet.
+        at_least: ``True`` for a goal, ``False`` for a limit.
+    """
+
+    name: str
+    required: float
+    value: float | None
+    measured: str
+    met: bool | None
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class VariantView:
+    """A finished member of the family.
+
+    Attributes:
+        name: ``attonet-a``: also the folder's name under ``family/``.
+        candidate: Number of the candidate that it comes from.
+        select_accuracies: After full training, one a seed (0 to 1).
+        test_accuracy: Of the delivered weights, ``None`` until it is read.
+        test_images: How many images that is a share of.
+        test_readings: How often the test set was read for this variant.
+        requirements: Every limit and goal.
+        curve: Full training of the delivered weights.
+    """
+
+    name: str
+    candidate: int
+    architecture: Architecture
+    cost: Cost
+    select_accuracies: tuple[float, ...]
+    test_accuracy: float | None
+    test_images: int
+    test_readings: int
+    requirements: tuple[RequirementRow, ...]
+    curve: tuple[CurvePoint, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """``AttoNet-A`` for ``attonet-a``; any other name as it is."""
+        stem, _, letter = self.name.partition("-")
+        return f"AttoNet-{letter.upper()}" if stem == "attonet" and letter else self.name
+
+    @property
+    def select_mean(self) -> float | None:
+        """Mean over the seeds."""
+        return statistics.fmean(self.select_accuracies) if self.select_accuracies else None
+
+    @property
+    def select_deviation(self) -> float | None:
+        """Sample standard deviation over the seeds, ``None`` for fewer than two."""
+        accuracies = self.select_accuracies
+        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
+
+    @property
+    def test_interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the test accuracy."""
+        if self.test_accuracy is None or self.test_images < 1:
+            return None
+        return wilson_interval(self.test_accuracy, self.test_images)
+
+    @property
+    def missed(self) -> tuple[RequirementRow, ...]:
+        """The requirements that are known not to be met."""
+        return tuple(row for row in self.requirements if row.met is False)
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """A well-known network's cost at the same input.
+
+    Attributes:
+        macs: ``None`` where the network does not apply.
+        params: ``None`` where the network does not apply.
+        note: Empty, or ``not applicable: ...`` with the reason.
+    """
+
+    name: str
+    macs: int | None
+    params: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """Everything that the report shows.
+
+    Attributes:
+        name: Of the requirements.
+        created: When the report was made, as it shall be read.
+        state: ``running``, ``interrupted`` or ``finished``.
+        rejected_count: All proposals over a limit; ``rejected`` is a bounded sample of them.
+        rejected_by_limit: Limit to how many proposals broke it; one may break several.
+        repeated_count: Proposals that were answered from the store.
+        seconds: Wall time spent so far.
+        family_rule: How the members were chosen from the front, in a sentence.
+        family_folder: Where the members lie, as a person types it.
+        continue_command: What continues an interrupted search.
+        hypervolume: (candidates trained, hypervolume of their front), in order.
+        versions: Of the software and the device.
+    """
+
+    name: str
+    created: str
+    state: str
+    asked: AskedView
+    candidates: tuple[CandidateView, ...] = ()
+    rejected: tuple[RejectedView, ...] = ()
+    rejected_count: int = 0
+    rejected_by_limit: Mapping[str, int] = field(default_factory=dict)
+    repeated_count: int = 0
+    seconds: float = 0.0
+    prototype: PrototypeView | None = None
+    family: tuple[VariantView, ...] = ()
+    family_rule: str = ""
+    family_folder: str = "family"
+    references: tuple[ReferenceView, ...] = ()
+    hypervolume: tuple[tuple[int, float], ...] = ()
+    continue_command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.state in STATES, self.state
+
+    def with_outcome(self, *outcomes: str) -> tuple[CandidateView, ...]:
+        """The candidates with one of these outcomes, in order."""
+        return tuple(each for each in self.candidates if each.outcome in outcomes)

@@ -1,0 +1,157 @@
+"""Numbers and networks in words, as the report and the command line show them."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+
+from collabdesign.design.architecture import Architecture, Branch, Layer, Module
+from collabdesign.design.cost import part_costs
+
+__all__ = [
+    "QUANTITIES",
+    "describe",
+    "format_bytes",
+    "format_count",
+    "format_quantity",
+    "format_seconds",
+    "format_share",
+    "layer_kind",
+]
+
+QUANTITIES = {
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "weight_bytes": "weight memory",
+    "peak_activation_bytes": "peak activation memory",
+    "accuracy": "accuracy",
+}
+
+
+def format_count(value: float) -> str:
+    """Three significant digits and a decimal suffix: ``1.23M``, ``320k``, ``87``."""
+    return _scaled(value, 1000, ("", "k", "M", "G", "T"))
+
+
+def format_bytes(value: float) -> str:
+    """Three significant digits and a binary unit: ``512 KiB``, ``1.14 MiB``, ``87 B``."""
+    return _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def format_share(value: float, digits: int = 1) -> str:
+    """A share of 1 in per cent: ``98.6 %``.
+
+    It is rounded towards zero so that a number never reads as a goal that it just missed.
+    """
+    scale = 10**digits
+    # 0.97 * 1000 is 969.9999...: a share is a ratio of counts, nine digits tell it exactly.
+    return f"{math.floor(round(value * 100 * scale, 9)) / scale:.{digits}f} %"
+
+
+def format_quantity(name: str, value: float) -> str:
+    """A cost or an accuracy in its unit, told by the name: ``weight_bytes`` in bytes..."""
+    if name.endswith("_bytes"):
+        return format_bytes(value)
+    if name.endswith("accuracy"):
+        return format_share(value)
+    if name.endswith("_ms"):
+        return f"{value:.3g} ms"
+    return format_count(value)
+
+
+def format_seconds(value: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    seconds = round(value)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def _scaled(value: float, base: int, suffixes: tuple[str, ...]) -> str:
+    power = 0
+    # 999.5 would be written as 1000: it belongs to the next suffix.
+    while abs(value) >= 999.5 and power < len(suffixes) - 1:
+        value /= base
+        power += 1
+    digits = 0 if power == 0 else max(0, 2 - math.floor(math.log10(max(abs(value), 1.0))))
+    text = f"{value:.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text + suffixes[power]
+
+
+def layer_kind(layer: Layer, in_channels: int) -> str:
+    """``pool``, ``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
+    if layer.op == "pool":
+        return "pool"
+    if layer.groups > 1:
+        same = layer.groups == in_channels == layer.channels
+        return "depthwise" if same else "grouped"
+    return "pointwise" if layer.kernel == 1 else "conv"
+
+
+def _layer(layer: Layer, in_channels: int) -> str:
+    kind = layer_kind(layer, in_channels)
+    if kind == "pool":
+        text = f"pool{layer.kernel}"
+    elif kind == "depthwise":
+        text = f"dw{layer.kernel}"
+    else:
+        name = "pw" if layer.kernel == 1 else f"conv{layer.kernel}"
+        groups = f"/g{layer.groups}" if layer.groups > 1 else ""
+        text = f"{name}{groups}({layer.channels})"
+    return text + ("/2" if layer.stride == 2 else "")
+
+
+def _branch(branch: Branch, channels: int) -> str:
+    words = []
+    for layer in branch.layers:
+        words.append(_layer(layer, channels))
+        channels = layer.channels
+    return " - ".join(words)
+
+
+def _module(module: Module, in_channels: int) -> str:
+    branches = [_branch(branch, in_channels) for branch in module.branches]
+    text = branches[0] if len(branches) == 1 else f"{module.join}[ {' | '.join(branches)} ]"
+    if module.attention != "none":
+        text += " · SE"
+    if module.shortcut != "none":
+        text += f" + {module.shortcut}"
+    notes = [] if module.activation == "relu" else [module.activation]
+    if module.output == "linear":
+        notes.append("linear")
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def describe(architecture: Architecture) -> tuple[str, ...]:
+    """The structure in words: one line for the stem, each run of equal modules and the head.
+
+    ``pw(64)`` is a 1x1 convolution to 64 channels, ``dw3`` a depthwise 3x3 one, ``conv3/g4(32)``
+    a 3x3 one in 4 groups, ``pool3`` max pooling, ``/2`` a stride of 2, ``SE`` squeeze-and-
+    excitation, ``(linear)`` a module whose output is not activated; the activation is named where
+    it is not ``relu``. Equal modules that follow each other share a line: ``2 × ...``.
+    """
+    stem, parts = architecture.stem, part_costs(architecture)
+    channels = stem.channels
+    activation = "" if stem.activation == "relu" else f" ({stem.activation})"
+    stride = "/2" if stem.stride == 2 else ""
+    lines = [f"stem, {parts[0].resolution_out} px: conv{stem.kernel}({channels}){stride}{activation}"]
+    pairs = zip(architecture.modules, parts[1:-1], strict=True)
+    for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
+        label = f"stage {stage + 1}"
+        worded = []
+        for module, part in members:
+            side = part.resolution_out
+            worded.append((f"{side} px, {module.channels} ch: ", _module(module, channels)))
+            channels = module.channels
+        for (where, text), run in groupby(worded):
+            count = len(list(run))
+            lines.append(f"{label}, {where}{f'{count} × ' if count > 1 else ''}{text}")
+    head = architecture.head
+    features = f"pw({head.features}) - " if head.features else ""
+    activation = "" if head.activation == "relu" else f" ({head.activation})"
+    lines.append(f"head: {features}average - linear({architecture.classes}){activation}")
+    return tuple(lines)

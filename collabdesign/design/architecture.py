@@ -1,0 +1,363 @@
+"""Architecture > Module > Branch > Layer: one complete proposal as plain frozen data.
+
+An architecture holds no weights. Everything in it is explicit: kernels, strides, groups and
+output channels are numbers; input channels and resolutions follow from what comes before.
+A value checks itself when it is built and takes its canonical form there, so that two
+spellings of one network are equal and share one :attr:`Architecture.id`.
+
+How a module computes, which :mod:`collabdesign.design.cost` counts and
+:mod:`collabdesign.evaluate.network` builds:
+
+- every convolution has no bias and is followed by batch normalisation;
+- inside a branch the activation follows every convolution but the branch's last layer;
+- branches join by ``add`` (summed one after the other) or ``concat``;
+- attention, where there is any, scales the joined map; the shortcut is added after it;
+- the module's output is ``activated`` or left ``linear``.
+
+The last module is followed by the head: a 1x1 convolution to ``features`` channels with
+normalisation and activation (none where ``features`` is 0), global average pooling and one
+linear layer with a bias.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from collabdesign.errors import InputError
+
+ACTIVATIONS = ("relu", "hardswish", "silu", "gelu")
+ATTENTIONS = ("none", "squeeze_excite")
+SHORTCUTS = ("none", "identity", "projection")
+JOINS = ("add", "concat")
+OUTPUTS = ("activated", "linear")
+
+MAX_BRANCHES = 3
+MAX_DEPTH = 4
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+def _require_int(name: str, value: object, low: int) -> None:
+    _require(
+        type(value) is int and value >= low,
+        f"{name} must be a whole number of at least {low}, got {value!r}",
+    )
+
+
+def _require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _require_odd(name: str, value: object) -> None:
+    _require(
+        type(value) is int and value >= 1 and value % 2 == 1,
+        f"{name} must be an odd whole number, got {value!r}",
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Layer:
+    """One layer of a branch.
+
+    Attributes:
+        op: ``conv`` (convolution, normalisation, activation unless last) or ``pool``
+            (max pooling, which keeps the channels).
+        kernel: Odd side of the square kernel; padding is ``kernel // 2``.
+        stride: 1 or 2, in both directions.
+        groups: Divides the input and the output channels; 1 for ``pool``.
+        channels: Output channels.
+    """
+
+    op: str
+    kernel: int
+    stride: int
+    groups: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        _require_one_of("layer op", self.op, ("conv", "pool"))
+        _require_odd("layer kernel", self.kernel)
+        _require(self.stride in (1, 2), f"layer stride must be 1 or 2, got {self.stride!r}")
+        _require_int("layer groups", self.groups, 1)
+        _require_int("layer channels", self.channels, 1)
+        if self.op == "pool":
+            _require(self.groups == 1, f"a pool layer has groups 1, got {self.groups}")
+            _require(self.kernel > 1, "a pool layer has a kernel of at least 3, got 1")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Branch:
+    """A sequence of one to four layers."""
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        _require(
+            1 <= len(self.layers) <= MAX_DEPTH,
+            f"a branch has 1 to {MAX_DEPTH} layers, got {len(self.layers)}",
+        )
+
+    @property
+    def stride(self) -> int:
+        """Product of the strides of the layers."""
+        stride = 1
+        for layer in self.layers:
+            stride *= layer.stride
+        return stride
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.layers[-1].channels
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Parallel branches, their join, attention and shortcut.
+
+    Canonical form: branches that are added stand in sorted order (their sum does not depend
+    on it); one branch alone joins by ``add``; where nothing in the module is activated, the
+    activation is ``relu``.
+
+    Attributes:
+        stage: Stage the module belongs to, from 0.
+        stride: 1 or 2; every branch and the shortcut reduce the resolution by it.
+        channels: Output channels.
+        shortcut: ``none``, ``identity`` (same shape on both ends) or ``projection`` (1x1
+            convolution with the module's stride and normalisation).
+        join: ``add`` or ``concat``.
+        attention: ``none`` or ``squeeze_excite``.
+        activation: One kind for all layers of the module.
+        output: ``activated`` or ``linear``.
+        branches: One to three.
+    """
+
+    stage: int
+    stride: int
+    channels: int
+    shortcut: str
+    join: str
+    attention: str
+    activation: str
+    output: str
+    branches: tuple[Branch, ...]
+
+    def __post_init__(self) -> None:
+        _require_int("module stage", self.stage, 0)
+        _require(self.stride in (1, 2), f"module stride must be 1 or 2, got {self.stride!r}")
+        _require_int("module channels", self.channels, 1)
+        _require_one_of("shortcut", self.shortcut, SHORTCUTS)
+        _require_one_of("join", self.join, JOINS)
+        _require_one_of("attention", self.attention, ATTENTIONS)
+        _require_one_of("activation", self.activation, ACTIVATIONS)
+        _require_one_of("output", self.output, OUTPUTS)
+        branches = tuple(self.branches)
+        _require(
+            1 <= len(branches) <= MAX_BRANCHES,
+            f"a module has 1 to {MAX_BRANCHES} branches, got {len(branches)}",
+        )
+        if len(branches) == 1:
+            object.__setattr__(self, "join", "add")
+        for branch in branches:
+            _require(
+                branch.stride == self.stride,
+                f"every branch of a module reduces by its stride {self.stride}, "
+                f"got {branch.stride}",
+            )
+        if self.join == "add":
+            branches = tuple(sorted(branches))
+            widths = {branch.channels for branch in branches}
+            _require(
+                widths == {self.channels},
+                f"added branches all end in the module's {self.channels} channels, "
+                f"got {sorted(widths)}",
+            )
+        else:
+            total = sum(branch.channels for branch in branches)
+            _require(
+                total == self.channels,
+                f"concatenated branches sum to the module's {self.channels} channels, got {total}",
+            )
+        object.__setattr__(self, "branches", branches)
+        if not self._uses_activation():
+            object.__setattr__(self, "activation", "relu")
+
+    def _uses_activation(self) -> bool:
+        return self.output == "activated" or any(
+            layer.op == "conv" for branch in self.branches for layer in branch.layers[:-1]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """The first convolution, with normalisation and activation."""
+
+    kernel: int
+    stride: int
+    channels: int
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        _require_odd("stem kernel", self.kernel)
+        _require(self.stride in (1, 2), f"stem stride must be 1 or 2, got {self.stride!r}")
+        _require_int("stem channels", self.channels, 1)
+        _require_one_of("stem activation", self.activation, ACTIVATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What follows the last module; ``features`` 0 leaves out the 1x1 convolution.
+
+    Canonical form: without features nothing is activated, and the activation is ``relu``.
+    """
+
+    features: int
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        _require_int("head features", self.features, 0)
+        _require_one_of("head activation", self.activation, ACTIVATIONS)
+        if self.features == 0:
+            object.__setattr__(self, "activation", "relu")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One complete network, without weights.
+
+    Attributes:
+        input_channels: 1 or 3, usually.
+        resolution: Side of the square input in pixels.
+        classes: Outputs of the last linear layer.
+        stem: The first convolution.
+        modules: In order; their stages never fall.
+        head: What follows them.
+    """
+
+    input_channels: int
+    resolution: int
+    classes: int
+    stem: Stem
+    modules: tuple[Module, ...]
+    head: Head
+
+    def __post_init__(self) -> None:
+        _require_int("input_channels", self.input_channels, 1)
+        _require_int("resolution", self.resolution, 1)
+        _require_int("classes", self.classes, 1)
+        object.__setattr__(self, "modules", tuple(self.modules))
+        _require(len(self.modules) >= 1, "an architecture has at least one module")
+        channels, stage = self.stem.channels, 0
+        for number, module in enumerate(self.modules, start=1):
+            _require(module.stage >= stage, f"module {number}: stages must not fall")
+            stage = module.stage
+            _check_module(number, module, channels)
+            channels = module.channels
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the canonical form, input and classes included: 12 hexadecimal digits."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``json.dumps`` takes; :meth:`from_dict` is its inverse."""
+        return {
+            "version": 1,
+            "input_channels": self.input_channels,
+            "resolution": self.resolution,
+            "classes": self.classes,
+            "stem": {
+                "kernel": self.stem.kernel,
+                "stride": self.stem.stride,
+                "channels": self.stem.channels,
+                "activation": self.stem.activation,
+            },
+            "modules": [
+                {
+                    "stage": module.stage,
+                    "stride": module.stride,
+                    "channels": module.channels,
+                    "shortcut": module.shortcut,
+                    "join": module.join,
+                    "attention": module.attention,
+                    "activation": module.activation,
+                    "output": module.output,
+                    "branches": [
+                        [
+                            {
+                                "op": layer.op,
+                                "kernel": layer.kernel,
+                                "stride": layer.stride,
+                                "groups": layer.groups,
+                                "channels": layer.channels,
+                            }
+                            for layer in branch.layers
+                        ]
+                        for branch in module.branches
+                    ],
+                }
+                for module in self.modules
+            ],
+            "head": {"features": self.head.features, "activation": self.head.activation},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Build from :meth:`to_dict`'s form.
+
+        Raises:
+            InputError: A key is missing or unknown, or a value breaks a rule.
+        """
+        try:
+            fields = dict(data)
+            version = fields.pop("version", 1)
+            _require(version == 1, f"architecture version must be 1, got {version!r}")
+            modules = tuple(_module_from_dict(module) for module in fields.pop("modules"))
+            stem, head = Stem(**fields.pop("stem")), Head(**fields.pop("head"))
+            return cls(stem=stem, modules=modules, head=head, **fields)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"not an architecture: {error!r}") from None
+
+
+def _module_from_dict(data: Mapping[str, Any]) -> Module:
+    fields = dict(data)
+    branches = tuple(
+        Branch(tuple(Layer(**layer) for layer in layers)) for layers in fields.pop("branches")
+    )
+    return Module(branches=branches, **fields)
+
+
+def _check_module(number: int, module: Module, in_channels: int) -> None:
+    for branch in module.branches:
+        channels = in_channels
+        for layer in branch.layers:
+            if layer.op == "pool":
+                _require(
+                    layer.channels == channels,
+                    f"module {number}: a pool layer keeps its {channels} channels, "
+                    f"got {layer.channels}",
+                )
+            else:
+                _require(
+                    channels % layer.groups == 0 and layer.channels % layer.groups == 0,
+                    f"module {number}: groups must divide {channels} input and {layer.channels} "
+                    f"output channels, got {layer.groups}",
+                )
+            channels = layer.channels
+    _require(
+        module.shortcut != "identity" or (module.stride == 1 and in_channels == module.channels),
+        f"module {number}: an identity shortcut needs equal shapes on both ends, got "
+        f"{in_channels} to {module.channels} channels at stride {module.stride}",
+    )

@@ -1,0 +1,128 @@
+"""Random shifts, crops and mirror images of a whole batch at once, on the device.
+
+Every image of a batch draws its own shift or crop. A batch is taken straight out of the data
+set: choosing the images, shifting and mirroring them is one gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+# A crop covers this share of the picture's area, and is up to a third wider or higher than a
+# square. Milder than the usual 0.08: a small network is short of capacity, not of data.
+_CROP_AREA = (0.35, 1.0)
+_CROP_ASPECT = (3 / 4, 4 / 3)
+
+_SHIFT_SHARE = 8
+"""Shifts reach up to this part of the side, at least one pixel: 4 at 32, 1 at 8."""
+
+
+def largest_shift(resolution: int) -> int:
+    """Pixels that a random shift moves an image by at most, in each direction."""
+    return max(1, round(resolution / _SHIFT_SHARE))
+
+
+def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """From pixels of 0 to 255 to what the network takes: ``(x / 255 - mean) / std``.
+
+    Args:
+        images: [N, C, H, W], uint8 or float.
+        mean: Of each channel, pixels running from 0 to 1.
+        std: Likewise.
+    """
+    shape = (1, -1, 1, 1)
+    centre = torch.tensor(mean, device=images.device).view(shape)
+    scale = torch.tensor(std, device=images.device).view(shape)
+    return images.float().div_(255).sub_(centre).div_(scale)
+
+
+def take_shifted(
+    images: torch.Tensor,
+    indices: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    shift: int,
+    flip: bool,
+) -> torch.Tensor:
+    """Take images, each shifted by up to ``shift`` pixels, half of them mirrored.
+
+    What a shift uncovers is filled with the mirror image of what lies beside it, as by
+    reflection padding.
+
+    Args:
+        images: uint8 [N, C, S, S], channels last in memory.
+        indices: int64 [B], of the images to take.
+        generator: Of the images' device.
+        shift: Below S, 0 for none.
+        flip: Whether to mirror left to right, with probability one half.
+
+    Returns:
+        uint8 [B, C, S, S], channels last in memory.
+    """
+    side, device = images.shape[-1], images.device
+    batch = len(indices)
+    offsets = torch.randint(
+        -shift, shift + 1, (2, batch, 1), device=device, generator=generator
+    )
+    places = torch.arange(side, device=device)
+    rows, columns = _reflect(places + offsets[0], side), _reflect(places + offsets[1], side)
+    if flip:
+        mirrored = torch.rand((batch, 1), device=device, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    by_pixel = images.permute(0, 2, 3, 1)
+    taken = by_pixel[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return taken.permute(0, 3, 1, 2)
+
+
+def take_cropped(
+    images: torch.Tensor,
+    indices: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    resolution: int,
+    flip: bool,
+) -> torch.Tensor:
+    """Take a random crop of each image, resized to a square, half of them mirrored.
+
+    Args:
+        images: uint8 [N, C, S, S], channels last in memory.
+        indices: int64 [B], of the images to take.
+        generator: Of the images' device.
+        resolution: Side of the result in pixels.
+        flip: Whether to mirror left to right, with probability one half.
+
+    Returns:
+        float32 [B, C, resolution, resolution] from 0 to 255, bilinear without antialiasing
+        (a crop is at most a seventh larger than the result where S is
+        8/7 ``resolution``), channels last in memory.
+    """
+    device, batch = images.device, len(indices)
+    draws = torch.rand((5, batch), device=device, generator=generator)
+    area = _CROP_AREA[0] + (_CROP_AREA[1] - _CROP_AREA[0]) * draws[0]
+    low, high = torch.tensor(_CROP_ASPECT, device=device).log()
+    aspect = (low + (high - low) * draws[1]).exp()
+    # Half sides and centre in units of half the picture, which runs from -1 to 1.
+    half_width = (area * aspect).sqrt().clamp(max=1)
+    half_height = (area / aspect).sqrt().clamp(max=1)
+    centre_x = (2 * draws[2] - 1) * (1 - half_width)
+    centre_y = (2 * draws[3] - 1) * (1 - half_height)
+    if flip:
+        half_width = torch.where(draws[4] < 0.5, -half_width, half_width)
+    steps = (torch.arange(resolution, device=device) * 2 + 1) / resolution - 1
+    x = centre_x[:, None] + half_width[:, None] * steps
+    y = centre_y[:, None] + half_height[:, None] * steps
+    grid = torch.stack(
+        torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1
+    )
+    taken = images[indices].float()
+    return F.grid_sample(
+        taken, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def _reflect(places: torch.Tensor, side: int) -> torch.Tensor:
+    """Bring positions outside of 0 to side - 1 back by mirroring at the edge pixels."""
+    return (side - 1) - ((side - 1) - places.abs()).abs()

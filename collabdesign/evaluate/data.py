@@ -1,0 +1,454 @@
+"""Images as uint8 tensors on the device, in a fixed train / select / test split.
+
+The split depends on the labels alone, never on a search's seed: the test part is put aside
+first (where the source has none of its own), then the subset of ``train_images`` is taken,
+then the select part. Each step keeps the proportions of the classes. :func:`load_data` gives
+what may choose between networks; :func:`load_test` is a call of its own, so that nothing
+that chooses touches the test part by accident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from collabdesign.errors import InputError, Problem
+from collabdesign.evaluate.folder import (
+    FolderListing,
+    Progress,
+    UnreadableImage,
+    decode,
+    list_folder,
+    raise_unreadable,
+    read_image,
+)
+
+if TYPE_CHECKING:
+    from collabdesign.design.requirements import Data
+
+# The split's own seed: one data set is split the same way in every search.
+_SPLIT_SEED = 1903_07209
+
+# Fraction put aside as test where the source has no test part and none is asked for.
+_TEST_FRACTION = 0.2
+
+# Random crops are cut from pictures stored this much larger than the network's input, as a
+# crop of 224 is from 256; shifts need no margin.
+_CROP_MARGIN = 8 / 7
+
+# Up to this side in pixels ``augment: auto`` shifts, above it crops.
+_LARGEST_SHIFTED = 64
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What networks are trained on and chosen by. All tensors are on one device.
+
+    Attributes:
+        train_images: uint8 [N, C, S, S], channels last in memory; S is ``resolution``, or
+            larger where crops are cut from it.
+        train_labels: int64 [N].
+        select_images: uint8 [M, C, R, R], channels last; R is ``resolution``.
+        select_labels: int64 [M].
+        class_names: A label is an index into them.
+        mean: Of each channel of the train part, pixels running from 0 to 1.
+        std: Likewise.
+        resolution: Side of the network's input in pixels.
+        flip: Whether a picture may be mirrored left to right in training.
+        augment: ``none``, ``shift`` or ``crop``.
+        fingerprint: SHA-256 of the labels and pixels of both parts.
+    """
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    select_images: torch.Tensor
+    select_labels: torch.Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resolution: int
+    flip: bool
+    augment: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TestData:
+    """What a finished network is judged on, once.
+
+    Attributes:
+        images: uint8 [N, C, R, R], channels last in memory.
+        labels: int64 [N].
+        class_names: A label is an index into them.
+        fingerprint: SHA-256 of the labels and pixels.
+    """
+
+    __test__ = False  # Not a test case, whatever its name tells pytest.
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures before any of them is needed.
+
+    Attributes:
+        class_names: A label is an index into them.
+        labels: int64 [N].
+        read: From an index to a picture; raises ``UnreadableImage``.
+        name: From an index to what a person calls the picture.
+    """
+
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    read: Callable[[int], Image.Image]
+    name: Callable[[int], str]
+
+
+def load_data(
+    data: Data, device: torch.device | str = "cpu", *, on_progress: Progress | None = None
+) -> ImageData:
+    """Read the train and select parts onto a device.
+
+    Args:
+        data: The ``data`` part of the requirements.
+        device: Where the tensors are put.
+        on_progress: Called now and then with the pictures read and their total.
+
+    Raises:
+        InputError: The data is missing, cannot be read, does not have the classes that the
+            requirements say, or has a class with too few images to split.
+    """
+    source = _train_source(data)
+    labels, names = source.labels, source.class_names
+    if data.source == "folder" and isinstance(data.test, Path):
+        # Opens no file: a wrong test folder is told now and not after the search.
+        _require_same_classes(names, list_folder(data.test))
+    _, chosen = _put_test_aside(source, data)
+    if data.train_images is not None and data.train_images != len(chosen):
+        if data.train_images > len(chosen):
+            raise InputError(
+                f"data.train_images must be at most the {len(chosen)} images there are, "
+                f"got {data.train_images}"
+            )
+        chosen, _ = stratified_split(labels, chosen, data.train_images, names, "data.train_images")
+    select, train = stratified_split(
+        labels, chosen, round(data.select * len(chosen)), names, "data.select"
+    )
+    augment = data.augment
+    if augment == "auto":
+        augment = "shift" if data.resolution <= _LARGEST_SHIFTED else "crop"
+    stored = round(data.resolution * _CROP_MARGIN) if augment == "crop" else data.resolution
+    report = on_progress or (lambda done, total: None)
+    train_pixels, broken = decode(
+        source.read,
+        train.tolist(),
+        stored,
+        data.channels,
+        on_progress=lambda done, _: report(done, len(chosen)),
+    )
+    select_pixels, also_broken = decode(
+        source.read,
+        select.tolist(),
+        data.resolution,
+        data.channels,
+        on_progress=lambda done, _: report(len(train) + done, len(chosen)),
+    )
+    raise_unreadable([(source.name(at), reason) for at, reason in sorted(broken + also_broken)])
+    mean, std = channel_statistics(train_pixels)
+    return ImageData(
+        train_images=_to_device(train_pixels, device),
+        train_labels=torch.from_numpy(labels[train]).to(device),
+        select_images=_to_device(select_pixels, device),
+        select_labels=torch.from_numpy(labels[select]).to(device),
+        class_names=names,
+        mean=mean,
+        std=std,
+        resolution=data.resolution,
+        flip=_may_flip(data),
+        augment=augment,
+        fingerprint=_fingerprint(labels[train], train_pixels, labels[select], select_pixels),
+    )
+
+
+def load_test(
+    data: Data, device: torch.device | str = "cpu", *, on_progress: Progress | None = None
+) -> TestData:
+    """Read the test part onto a device: for what judges, never for what chooses.
+
+    Args:
+        data: The ``data`` part of the requirements.
+        device: Where the tensors are put.
+        on_progress: Called now and then with the pictures read and their total.
+
+    Raises:
+        InputError: As for :func:`load_data`.
+    """
+    if data.source == "folder" and isinstance(data.test, Path):
+        listing = list_folder(data.test)
+        _require_same_classes(_train_source(data).class_names, listing)
+        source = _folder_source(listing)
+        indices = np.arange(len(source.labels))
+    elif data.source == "torchvision":
+        source = _torchvision_source(data, "test")
+        indices = np.arange(len(source.labels))
+    else:
+        source = _train_source(data)
+        indices, _ = _put_test_aside(source, data)
+    pixels, broken = decode(
+        source.read, indices.tolist(), data.resolution, data.channels, on_progress=on_progress
+    )
+    raise_unreadable([(source.name(at), reason) for at, reason in broken])
+    return TestData(
+        images=_to_device(pixels, device),
+        labels=torch.from_numpy(source.labels[indices]).to(device),
+        class_names=source.class_names,
+        fingerprint=_fingerprint(source.labels[indices], pixels),
+    )
+
+
+def stratified_split(
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    count: int,
+    class_names: Sequence[str],
+    what: str,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a part in the proportions of the classes, the same part each time.
+
+    Every class leaves at least one image in both halves. What proportional shares leave
+    over goes to the classes with the largest remainders.
+
+    Args:
+        labels: Of all images of the source.
+        indices: Of the images to split, into ``labels``.
+        count: Images to draw.
+        class_names: For the message.
+        what: The key that asks for this split, for the message.
+
+    Returns:
+        The indices drawn and those left, each sorted.
+
+    Raises:
+        InputError: A class has too few images, or ``count`` is fewer than the classes.
+    """
+    groups = [indices[labels[indices] == label] for label in range(len(class_names))]
+    small = [
+        f"{name} ({len(group)})"
+        for name, group in zip(class_names, groups, strict=True)
+        if len(group) < 2
+    ]
+    if small:
+        raise InputError(
+            f"{what} needs at least two images of each class to split, got {', '.join(small)}: "
+            "add images or take out the class"
+        )
+    if not len(groups) <= count <= len(indices) - len(groups):
+        raise InputError(
+            f"{what} must draw between {len(groups)} and {len(indices) - len(groups)} of "
+            f"{len(indices)} images, so that every class is in both parts, got {count}"
+        )
+    exact = [count * len(group) / len(indices) for group in groups]
+    shares = [
+        min(max(1, int(share)), len(group) - 1) for share, group in zip(exact, groups, strict=True)
+    ]
+    while sum(shares) != count:
+        step = 1 if sum(shares) < count else -1
+        free = [
+            label for label, share in enumerate(shares) if 1 <= share + step < len(groups[label])
+        ]
+        best = max(free, key=lambda label: (step * (exact[label] - shares[label]), -label))
+        shares[best] += step
+    rng = np.random.default_rng(_SPLIT_SEED)
+    orders = [rng.permutation(group) for group in groups]
+    drawn = [order[:share] for order, share in zip(orders, shares, strict=True)]
+    left = [order[share:] for order, share in zip(orders, shares, strict=True)]
+    return np.sort(np.concatenate(drawn)), np.sort(np.concatenate(left))
+
+
+def channel_statistics(
+    pixels: NDArray[np.uint8],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, pixels running from 0 to 1.
+
+    Args:
+        pixels: [N, H, W, C]. They are counted by value, so the sums are exact; a channel
+            that never changes has standard deviation 1, so that dividing by it is safe.
+    """
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(pixels.shape[-1]):
+        shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., 0].size
+        mean = float(shares @ values)
+        means.append(mean)
+        stds.append(float(shares @ (values - mean) ** 2) ** 0.5 or 1.0)
+    return tuple(means), tuple(stds)
+
+
+def _put_test_aside(
+    source: Source, data: Data
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the test part and of the rest; no test part where the test is its own source."""
+    everything = np.arange(len(source.labels))
+    if data.source == "torchvision" or isinstance(data.test, Path):
+        return everything[:0], everything
+    fraction = _TEST_FRACTION if data.test is None else data.test
+    count = round(fraction * len(everything))
+    return stratified_split(source.labels, everything, count, source.class_names, "data.test")
+
+
+def _train_source(data: Data) -> Source:
+    if data.source == "digits":
+        source = _digits_source()
+    elif data.source == "torchvision":
+        source = _torchvision_source(data, "train")
+    else:
+        if data.train is None:
+            raise InputError("data.train must name a folder where data.source is folder")
+        source = _folder_source(list_folder(data.train))
+    if len(source.class_names) != data.classes:
+        raise InputError(
+            f"data.classes must be the {len(source.class_names)} classes that the data has, "
+            f"got {data.classes}"
+        )
+    return source
+
+
+def _folder_source(listing: FolderListing) -> Source:
+    return Source(
+        class_names=listing.classes,
+        labels=np.array([label for _, label in listing.files], dtype=np.int64),
+        read=lambda index: read_image(listing.files[index][0]),
+        name=lambda index: str(listing.files[index][0]),
+    )
+
+
+def _digits_source() -> Source:
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+    bunch = load_digits()
+    # The pixels are counts from 0 to 16.
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    return Source(
+        class_names=tuple(str(name) for name in bunch.target_names),
+        labels=bunch.target.astype(np.int64),
+        read=lambda index: Image.fromarray(pixels[index]),
+        name=lambda index: f"digit {index}",
+    )
+
+
+def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
+    return {"train": {"split": train}, "test": {"split": test}}
+
+
+_TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+
+# Each name in torchvision.datasets, and what its class is called with for either part.
+TORCHVISION_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "CIFAR10": _TRAIN_FLAG,
+    "CIFAR100": _TRAIN_FLAG,
+    "MNIST": _TRAIN_FLAG,
+    "FashionMNIST": _TRAIN_FLAG,
+    "KMNIST": _TRAIN_FLAG,
+    "EMNIST": {
+        "train": {"split": "balanced", "train": True},
+        "test": {"split": "balanced", "train": False},
+    },
+    "SVHN": _split_key("train", "test"),
+    "STL10": _split_key("train", "test"),
+    "Flowers102": _split_key("train", "test"),
+    "OxfordIIITPet": _split_key("trainval", "test"),
+    "Imagenette": _split_key("train", "val"),
+}
+
+# Mirrored digits, letters and characters are other ones, or none.
+_NEVER_MIRRORED = frozenset({"MNIST", "KMNIST", "EMNIST", "SVHN"})
+
+
+def _may_flip(data: Data) -> bool:
+    if data.flip is not None:
+        return data.flip
+    return data.source != "digits" and data.dataset not in _NEVER_MIRRORED
+
+
+def _torchvision_source(data: Data, part: str) -> Source:
+    from torchvision import datasets
+
+    name = data.dataset or ""
+    if name not in TORCHVISION_SETS:
+        raise InputError(
+            f"data.dataset must be one of {', '.join(sorted(TORCHVISION_SETS))}, got {name!r}"
+        )
+    root = data.root or Path("data")
+    arguments = TORCHVISION_SETS[name][part]
+    try:
+        images = getattr(datasets, name)(root, download=data.download, **arguments)
+    except (RuntimeError, OSError, ValueError) as error:
+        if data.download:
+            raise InputError(f"{name} could not be downloaded to {root}: {error}") from None
+        raise InputError(
+            Problem(
+                f"{name} must stand in {root}, got no complete copy of it there",
+                "write `download: true` under data to fetch it, or name its folder as data.root",
+            )
+        ) from None
+
+    def read(index: int) -> Image.Image:
+        try:
+            image: Image.Image = images[index][0]
+        # As in read_image: decoders raise nearly anything, and the reason is reported.
+        except Exception as error:
+            raise UnreadableImage(f"{name} {part} {index}", str(error)) from None
+        return image
+
+    labels = getattr(images, "targets", getattr(images, "labels", None))
+    if labels is None:
+        labels = [images[index][1] for index in range(len(images))]
+    labels = np.asarray(labels, dtype=np.int64)
+    names = getattr(images, "classes", None) or range(int(labels.max()) + 1)
+    return Source(
+        class_names=tuple(
+            ", ".join(name) if isinstance(name, tuple) else str(name) for name in names
+        ),
+        labels=labels,
+        read=read,
+        name=lambda index: f"{name} {part} {index}",
+    )
+
+
+def _require_same_classes(train: Sequence[str], test: FolderListing) -> None:
+    missing = sorted(set(train) - set(test.classes))
+    extra = sorted(set(test.classes) - set(train))
+    if missing or extra:
+        raise InputError(
+            f"data.test must have the class folders of data.train, got {test.root} "
+            + " and ".join(
+                f"{word} {', '.join(names)}"
+                for word, names in (("without", missing), ("with", extra))
+                if names
+            )
+        )
+
+
+def _to_device(pixels: NDArray[np.uint8], device: torch.device | str) -> torch.Tensor:
+    # The permuted view is channels last in memory, which is how convolutions run fastest.
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+
+
+def _fingerprint(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

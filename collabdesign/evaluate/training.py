@@ -1,0 +1,435 @@
+"""One training recipe for every network and data set; proxy and full differ in budget only.
+
+The recipe: the whole train part lies on the device; each pass goes through it in a new order,
+in batches, shifted or cropped and mirrored at random; cross-entropy with label smoothing; SGD
+with Nesterov momentum 0.9, weight decay on convolutions and linear layers only; the learning
+rate rises linearly over the first fifth of all steps and falls linearly to zero. Layout is
+channels last. On CUDA the forward pass runs in bfloat16; on the CPU in float32.
+
+Same seed, data, recipe and thread count on the CPU: bit-identical weights, also when the
+training was interrupted and went on from its checkpoint. Each epoch draws from generators
+seeded by (seed, epoch), so a checkpoint needs no generator state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.evaluate.augment import largest_shift, normalise, take_cropped, take_shifted
+
+if TYPE_CHECKING:
+    from collabdesign.design.requirements import Training
+    from collabdesign.evaluate.data import ImageData
+
+_MOMENTUM = 0.9
+_WARM_UP = 0.2
+_SMALLEST_BATCH, _LARGEST_BATCH = 16, 128
+
+# Learning rate at a batch of 128; it grows with the square root of the batch.
+_LEARNING_RATE = 0.4
+_LEARNING_RATE_BATCH = 128
+
+_EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a recipe comes to on a given number of images.
+
+    Attributes:
+        batch: Images a step; what is left over of a pass is left out of that pass.
+        epochs: Passes over the train part.
+        steps_per_epoch: Steps a pass.
+        learning_rate: At its highest.
+    """
+
+    batch: int
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One pass.
+
+    Attributes:
+        epoch: Counted from 1.
+        loss: Mean training loss of the pass, with label smoothing and augmentation.
+        accuracy: Share of the select part that is right after the pass, 0 to 1.
+        seconds: Of the pass and its evaluation.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        accuracy: Share of the select part that is right after the last pass, 0 to 1.
+        curve: One record a pass.
+        steps: Steps of the optimiser.
+        images: Images that went through the network in training, repeats included.
+        seconds: Of all passes with their evaluations, those before an interruption included.
+    """
+
+    accuracy: float
+    curve: tuple[EpochRecord, ...]
+    steps: int
+    images: int
+    seconds: float
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device of that name, or CUDA where there is one, or else the CPU.
+
+    Raises:
+        InputError: The name is no device, or CUDA is asked for and not there.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise InputError(f"the device must be cpu or cuda, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"the device must be cpu or cuda, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"the device must be there, got {name!r} and no such CUDA device")
+    return device
+
+
+def seed_of(architecture_id: str, seed: int) -> int:
+    """The seed of one architecture's training in a search with this seed."""
+    digest = hashlib.sha256(f"{architecture_id} {seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def plan_training(images: int, recipe: Training) -> TrainingPlan:
+    """Batch, passes and learning rate of a recipe on a number of training images.
+
+    The batch, unless the recipe names one, is the largest power of two from 16 to 128 that
+    still makes ``recipe.min_steps`` steps in ``recipe.epochs`` passes: small data, small
+    batches. Where even 16 does not, passes are added until the steps are made. The learning
+    rate, unless named, is 0.4 at a batch of 128 and goes with the square root of the batch.
+
+    Args:
+        images: In the train part, at least 2.
+        recipe: The ``training`` or ``proxy`` part of the requirements.
+    """
+    batch = recipe.batch
+    if batch is None:
+        batch = _LARGEST_BATCH
+        while batch > _SMALLEST_BATCH and recipe.epochs * (images // batch) < recipe.min_steps:
+            batch //= 2
+    batch = min(batch, images)
+    steps_per_epoch = images // batch
+    epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps_per_epoch))
+    learning_rate = recipe.learning_rate
+    if learning_rate is None:
+        learning_rate = _LEARNING_RATE * math.sqrt(batch / _LEARNING_RATE_BATCH)
+    return TrainingPlan(batch, epochs, steps_per_epoch, learning_rate)
+
+
+def initialise(network: nn.Module, seed: int) -> None:
+    """Draw all weights of a network anew, in place; a function of the seed alone.
+
+    Convolutions are normal with variance 2 / fan-out (He et al., arXiv 1502.01852; the fan of
+    a group), linear layers normal with deviation 0.01, biases zero; everything else is as its
+    own ``reset_parameters`` leaves it (normalisation: scale 1, shift 0).
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        # Drawn on the CPU whatever the network's device, so that the device does not matter.
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                height, width = module.kernel_size
+                fan_out = height * width * module.out_channels // module.groups
+                weight = torch.empty(module.weight.shape).normal_(0, math.sqrt(2 / fan_out))
+                module.weight.copy_(weight)
+            elif isinstance(module, nn.Linear):
+                module.weight.copy_(torch.empty(module.weight.shape).normal_(0, 0.01))
+            elif hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+
+
+def train(
+    network: nn.Module,
+    data: ImageData,
+    recipe: Training,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainingResult:
+    """Train a network in place; afterwards it is on the device, in evaluation mode.
+
+    Args:
+        network: Takes float32 [N, C, R, R], gives logits [N, classes]; see :func:`initialise`.
+        data: On the same device.
+        recipe: The budget and what the plan leaves open; see :func:`plan_training`.
+        seed: Of the order of the images and their augmentation.
+        device: Where to train.
+        checkpoint: Written after each pass, and gone on from where it belongs to this very
+            training; a damaged or foreign file is written over. It is left in place.
+        on_epoch: Called after each pass, when its checkpoint is written; may raise to stop.
+
+    Raises:
+        TrainingFailed: ``diverged`` (the loss or a weight is no finite number) or
+            ``out_of_memory``.
+    """
+    try:
+        return _train(network, data, recipe, seed, device, checkpoint, on_epoch)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Outside of the handler: there the error would keep the tensors of the step alive.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    batch = plan_training(len(data.train_labels), recipe).batch
+    raise TrainingFailed(
+        "out_of_memory",
+        f"a training step must fit the memory of {device}, got none left at batch {batch}",
+    )
+
+
+def _train(
+    network: nn.Module,
+    data: ImageData,
+    recipe: Training,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> TrainingResult:
+    images, labels = data.train_images, data.train_labels
+    plan = plan_training(len(labels), recipe)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = list(network.parameters())
+    optimizer = torch.optim.SGD(
+        [
+            {
+                "params": [weight for weight in parameters if weight.ndim > 1],
+                "weight_decay": recipe.weight_decay,
+            },
+            # Normalisation and biases: decay only makes them smaller, not simpler.
+            {"params": [weight for weight in parameters if weight.ndim <= 1]},
+        ],
+        lr=plan.learning_rate,
+        momentum=_MOMENTUM,
+        nesterov=True,
+        fused=True,
+    )
+    identity = _identity(network, data, recipe, plan, seed)
+    curve: list[EpochRecord] = []
+    if checkpoint is not None:
+        curve = _load_checkpoint(checkpoint, identity, network, optimizer, device)
+
+    for epoch in range(len(curve) + 1, plan.epochs + 1):
+        started = time.perf_counter()
+        network.train()
+        total_loss = torch.zeros((), device=device)
+        with _seeded(seed_of(f"epoch {epoch}", seed), device) as generator:
+            order = torch.randperm(len(labels), device=device, generator=generator)
+            for number in range(plan.steps_per_epoch):
+                chosen = order[number * plan.batch : (number + 1) * plan.batch]
+                batch = _augmented(data, images, chosen, generator)
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    logits = network(normalise(batch, data.mean, data.std))
+                loss = F.cross_entropy(
+                    logits.float(), labels[chosen], label_smoothing=recipe.label_smoothing
+                )
+                loss.backward()
+                step = (epoch - 1) * plan.steps_per_epoch + number
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.learning_rate * one_cycle((step + 0.5) / plan.steps)
+                optimizer.step()
+                optimizer.zero_grad()
+                total_loss += loss.detach()
+        # Once not finite a sum stays so: one look a pass finds it, without waiting at each step.
+        mean_loss = total_loss.item() / plan.steps_per_epoch
+        if not math.isfinite(mean_loss) or not _all_finite(network):
+            raise TrainingFailed(
+                "diverged", f"the loss must stay a finite number, got {mean_loss} in pass {epoch}"
+            )
+        accuracy = evaluate(
+            network, data.select_images, data.select_labels, mean=data.mean, std=data.std
+        )
+        record = EpochRecord(epoch, mean_loss, accuracy, time.perf_counter() - started)
+        curve.append(record)
+        if checkpoint is not None:
+            _save_checkpoint(checkpoint, identity, network, optimizer, curve)
+        if on_epoch is not None:
+            on_epoch(record)
+
+    network.eval()
+    return TrainingResult(
+        accuracy=curve[-1].accuracy,
+        curve=tuple(curve),
+        steps=plan.steps,
+        images=plan.steps * plan.batch,
+        seconds=sum(record.seconds for record in curve),
+    )
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the highest learning rate when this share of the steps is done.
+
+    Rises linearly from 0 to 1 over the first fifth, then falls linearly to 0.
+    """
+    return min(progress / _WARM_UP, (1 - progress) / (1 - _WARM_UP))
+
+
+def evaluate(
+    network: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> float:
+    """Share of images whose largest logit is their label's, in float32, no augmentation.
+
+    The network is left in evaluation mode.
+
+    Args:
+        network: On the images' device.
+        images: uint8 [N, C, R, R].
+        labels: int64 [N].
+        mean: Of each channel, pixels running from 0 to 1; see ``ImageData``.
+        std: Likewise.
+    """
+    network.eval()
+    right = torch.zeros((), dtype=torch.int64, device=images.device)
+    with torch.inference_mode():
+        for part, truth in zip(
+            images.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True
+        ):
+            right += (network(normalise(part, mean, std)).argmax(1) == truth).sum()
+    return int(right) / len(labels)
+
+
+def _augmented(
+    data: ImageData, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    if data.augment == "crop":
+        return take_cropped(
+            images, chosen, generator, resolution=data.resolution, flip=data.flip
+        )
+    shift = largest_shift(data.resolution) if data.augment == "shift" else 0
+    flip = data.flip and data.augment != "none"
+    return take_shifted(images, chosen, generator, shift=shift, flip=flip)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """A generator of the device; the global ones, which dropout uses, are seeded for a while."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        generator = torch.Generator(device)
+        generator.manual_seed(seed)
+        yield generator
+
+
+def _all_finite(network: nn.Module) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocators raise a bare RuntimeError: only the words tell it from a bug.
+    words = ("can't allocate memory", "DefaultCPUAllocator", "bad allocation", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error) for word in words
+    )
+
+
+def _identity(
+    network: nn.Module, data: ImageData, recipe: Training, plan: TrainingPlan, seed: int
+) -> str:
+    """What a checkpoint must have been written by to be gone on from."""
+    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    start = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        start.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    what = {
+        "version": 1,
+        "network": shapes,
+        "start": start.hexdigest(),
+        "data": [data.fingerprint, data.resolution, data.augment, data.flip],
+        "plan": asdict(plan),
+        "recipe": [recipe.weight_decay, recipe.label_smoothing],
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _save_checkpoint(
+    path: Path,
+    identity: str,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    curve: Sequence[EpochRecord],
+) -> None:
+    """Write to a temporary name and rename, so that a kill leaves the old one or the new one."""
+    content = io.BytesIO()
+    torch.save(
+        {
+            "identity": identity,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "curve": [asdict(record) for record in curve],
+        },
+        content,
+    )
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.getbuffer())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _load_checkpoint(
+    path: Path,
+    identity: str,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> list[EpochRecord]:
+    """Put a checkpoint's state in place; the curve so far, empty where it is not this run's."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        return []
+    if not isinstance(state, dict) or state.get("identity") != identity:
+        return []
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return [EpochRecord(**record) for record in state["curve"]]

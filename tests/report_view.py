@@ -1,0 +1,241 @@
+"""A report's view for the tests: real architectures and costs, accuracies by a formula."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+from collabdesign.deliver.view import (
+    AskedView,
+    CandidateView,
+    CurvePoint,
+    DataView,
+    PrototypeView,
+    ReferenceView,
+    RejectedView,
+    ReportView,
+    RequirementRow,
+    VariantView,
+)
+from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
+from collabdesign.design.cost import Cost, cost_of
+
+LIMITS = {"macs": 3_000_000, "params": 100_000, "peak_activation_bytes": 128 * 1024}
+
+
+def conv(kernel: int, channels: int, stride: int = 1, groups: int = 1) -> Layer:
+    return Layer("conv", kernel, stride, groups, channels)
+
+
+def inverted_residual(stage: int, inside: int, channels: int, stride: int) -> Module:
+    hidden = 3 * inside
+    same = stride == 1 and inside == channels
+    layers = (conv(1, hidden), conv(3, hidden, stride, hidden), conv(1, channels))
+    shortcut = "identity" if same else "none"
+    return Module(
+        stage, stride, channels, shortcut, "add", "squeeze_excite", "hardswish", "linear",
+        (Branch(layers),),
+    )
+
+
+def inception(stage: int, inside: int, channels: int, stride: int) -> Module:
+    quarter = channels // 4
+    branches = (
+        Branch((conv(1, quarter, stride),)),
+        Branch((conv(1, quarter), conv(3, 2 * quarter, stride))),
+        Branch((Layer("pool", 3, stride, 1, inside), conv(1, channels - 3 * quarter))),
+    )
+    return Module(stage, stride, channels, "none", "concat", "none", "relu", "activated", branches)
+
+
+def resnext(stage: int, inside: int, channels: int, stride: int) -> Module:
+    half = channels // 2
+    layers = (conv(1, half), conv(3, half, stride, 4), conv(1, channels))
+    return Module(
+        stage, stride, channels, "projection", "add", "none", "relu", "activated",
+        (Branch(layers),),
+    )
+
+
+def two_lanes(stage: int, inside: int, channels: int, stride: int) -> Module:
+    branches = (
+        Branch((conv(3, inside, stride, inside), conv(1, channels))),
+        Branch(
+            (conv(1, channels), conv(5, channels, stride, channels), conv(1, 2 * channels),
+             conv(1, channels))
+        ),
+    )
+    shortcut = "identity" if stride == 1 and inside == channels else "projection"
+    return Module(stage, stride, channels, shortcut, "add", "none", "relu", "activated", branches)
+
+
+MODULES = (inverted_residual, inception, resnext, two_lanes)
+
+
+def network(seed: int, width: int = 16) -> Architecture:
+    """Three stages of one or two modules each, at 32x32 with ten classes."""
+    random_ = random.Random(seed)
+    channels = 8 * random_.randint(1, 2)
+    stem, modules = Stem(3, 1, channels), []
+    for stage, wide in enumerate((width, 2 * width, 3 * width)):
+        wide = 8 * max(1, round(wide * random_.uniform(0.5, 1.5) / 8))
+        for position in range(random_.randint(1, 2)):
+            make = random_.choice(MODULES)
+            modules.append(make(stage, channels, wide, 2 if position == 0 else 1))
+            channels = wide
+    return Architecture(3, 32, 10, stem, tuple(modules), Head(random_.choice((0, 128)), "relu"))
+
+
+def accuracy_of(cost: Cost, seed: int) -> float:
+    noise = random.Random(seed).gauss(0, 0.025)
+    return round(min(0.95, 0.30 + 0.092 * math.log10(cost.macs) + noise), 4)
+
+
+def curve(last: float, epochs: int) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(epoch, 2.3 * math.exp(-2.2 * epoch / epochs) + 0.4,
+                   last * (1 - 0.75 * math.exp(-4 * epoch / epochs)))
+        for epoch in range(1, epochs + 1)
+    )
+
+
+def violations(cost: Cost) -> dict[str, float]:
+    over = {limit: getattr(cost, limit) / value - 1 for limit, value in LIMITS.items()}
+    return {limit: share for limit, share in over.items() if share > 0}
+
+
+def dominated(one: CandidateView, others: list[CandidateView]) -> bool:
+    return any(
+        other.accuracy >= one.accuracy
+        and other.cost.macs <= one.cost.macs
+        and other.cost.params <= one.cost.params
+        and other.number != one.number
+        for other in others
+        if other.accuracy is not None and one.accuracy is not None
+    )
+
+
+def variant(index: int, candidate: CandidateView, goal: float) -> VariantView:
+    assert candidate.accuracy is not None
+    select = candidate.accuracy + 0.055
+    test = round(select - 0.004, 4)
+    cost = candidate.cost
+    rows = tuple(
+        RequirementRow(
+            limit, value, getattr(cost, limit), "counted from the architecture",
+            getattr(cost, limit) <= value,
+        )
+        for limit, value in LIMITS.items()
+    )
+    judged = RequirementRow(
+        "accuracy", goal, test, "share of right answers on 10,000 test images, read once",
+        test >= goal, at_least=True,
+    )
+    return VariantView(
+        name=f"attonet-{'abcd'[index]}",
+        candidate=candidate.number,
+        architecture=candidate.architecture,
+        cost=cost,
+        select_accuracies=(select - 0.003, select, select + 0.003),
+        test_accuracy=test,
+        test_images=10_000,
+        test_readings=1,
+        requirements=(*rows, judged),
+        curve=curve(select, 40),
+    )
+
+
+def full_view(trials: int = 60) -> ReportView:
+    """A finished search with everything in it."""
+    candidates: list[CandidateView] = []
+    rejected: list[RejectedView] = []
+    over: dict[str, int] = dict.fromkeys(LIMITS, 0)
+    seed = 0
+    while len(candidates) < trials:
+        seed += 1
+        architecture = network(seed, width=12 + 4 * (seed % 6))
+        cost = cost_of(architecture, "int8")
+        broken = violations(cost)
+        if broken:
+            rejected.append(RejectedView(cost, broken))
+            for limit in broken:
+                over[limit] += 1
+            continue
+        number = len(candidates)
+        accuracy = accuracy_of(cost, seed) - (0.35 if number == 33 else 0.0)
+        candidate = CandidateView(
+            number, architecture, cost, accuracy, "trained", curve=curve(accuracy, 6),
+            proposed_by="prototype" if number == 0 else "human" if number == 5 else "machine",
+            seconds=20.0,
+        )
+        if number in (7, 21, 40):
+            candidate = replace(
+                candidate, accuracy=None, outcome="failed", curve=candidate.curve[:2],
+                reason="diverged: the loss was not a number in epoch 3",
+            )
+        if number in (12, 30):
+            candidate = replace(
+                candidate, accuracy=None, outcome="stopped", curve=candidate.curve[:3],
+                reason="after 3 epochs behind all of 5 cheaper candidates",
+            )
+        candidates.append(candidate)
+    trained = [each for each in candidates if each.accuracy is not None]
+    front = {each.number for each in trained if not dominated(each, trained)}
+    candidates = [replace(each, on_front=each.number in front) for each in candidates]
+    best_first = sorted(
+        (each for each in candidates if each.on_front), key=lambda each: -(each.accuracy or 0)
+    )
+    chosen = [best_first[round(at * (len(best_first) - 1) / 3)] for at in range(4)]
+    return ReportView(
+        name="cifar10",
+        created="2024-05-17 14:03 UTC",
+        state="finished",
+        asked=AskedView(
+            limits=LIMITS,
+            goals={"accuracy": 0.88},
+            objectives=("accuracy", "macs", "params"),
+            precision="int8",
+            data=DataView(
+                "a folder",
+                tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+                32, 3, 8000, 2000, 10_000,
+            ),
+            trials=trials,
+            seed=0,
+            proxy_epochs=6,
+            family_epochs=40,
+            family_seeds=3,
+        ),
+        candidates=tuple(candidates),
+        rejected=tuple(rejected[:200]),
+        rejected_count=len(rejected),
+        rejected_by_limit=over,
+        repeated_count=4,
+        seconds=1893.0,
+        prototype=PrototypeView(Cost(5_800_000, 181_000, 181_000, 65_536), 0, True),
+        family=tuple(variant(index, each, 0.88) for index, each in enumerate(chosen)),
+        family_rule="Chosen from the front, evenly spread in multiply-adds between the most "
+        "accurate and the smallest.",
+        family_folder="runs/cifar10/family",
+        references=(
+            ReferenceView("MobileNet-V1", 11_600_000, 3_217_226),
+            ReferenceView("MobileNet-V2", 6_130_000, 2_236_682),
+            ReferenceView("MobileNet-V3-small", 1_320_000, 1_528_106),
+            ReferenceView("ShuffleNet-V2", 2_910_000, 1_263_854),
+            ReferenceView(
+                "SqueezeNet", None, None,
+                "not applicable: the map is smaller than its pooling at 32×32",
+            ),
+        ),
+        hypervolume=tuple((n, 0.7 - 0.3 * math.exp(-n / 12)) for n in range(1, 56)),
+        versions={"collabdesign": "0.1.0", "torch": "2.15.0", "device": "cpu, 2 cores"},
+    )
+
+
+def empty_view() -> ReportView:
+    """Nothing proposed yet."""
+    view = full_view(4)
+    return ReportView(
+        view.name, view.created, "running", replace(view.asked, limits={}, goals={})
+    )
