@@ -15,7 +15,7 @@ _HOME_OF = {
     "DesignSpace": "collabdesign.design.space",
     "build_network": "collabdesign.evaluate.network",
     "cost_of": "collabdesign.design.cost",
-    "load_requirements": "collabdesign.design.requirements",
+    "load_requirements": "collabdesign.design.reading",
     "load_variant": "collabdesign.deliver.family",
     "search": "collabdesign.explore.search",
 }

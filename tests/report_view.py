@@ -34,7 +34,14 @@ def inverted_residual(stage: int, inside: int, channels: int, stride: int) -> Mo
     layers = (conv(1, hidden), conv(3, hidden, stride, hidden), conv(1, channels))
     shortcut = "identity" if same else "none"
     return Module(
-        stage, stride, channels, shortcut, "add", "squeeze_excite", "hardswish", "linear",
+        stage,
+        stride,
+        channels,
+        shortcut,
+        "add",
+        "squeeze_excite",
+        "hardswish",
+        "linear",
         (Branch(layers),),
     )
 
@@ -53,7 +60,14 @@ def resnext(stage: int, inside: int, channels: int, stride: int) -> Module:
     half = channels // 2
     layers = (conv(1, half), conv(3, half, stride, 4), conv(1, channels))
     return Module(
-        stage, stride, channels, "projection", "add", "none", "relu", "activated",
+        stage,
+        stride,
+        channels,
+        "projection",
+        "add",
+        "none",
+        "relu",
+        "activated",
         (Branch(layers),),
     )
 
@@ -62,8 +76,12 @@ def two_lanes(stage: int, inside: int, channels: int, stride: int) -> Module:
     branches = (
         Branch((conv(3, inside, stride, inside), conv(1, channels))),
         Branch(
-            (conv(1, channels), conv(5, channels, stride, channels), conv(1, 2 * channels),
-             conv(1, channels))
+            (
+                conv(1, channels),
+                conv(5, channels, stride, channels),
+                conv(1, 2 * channels),
+                conv(1, channels),
+            )
         ),
     )
     shortcut = "identity" if stride == 1 and inside == channels else "projection"
@@ -94,15 +112,17 @@ def accuracy_of(cost: Cost, seed: int) -> float:
 
 def curve(last: float, epochs: int) -> tuple[CurvePoint, ...]:
     return tuple(
-        CurvePoint(epoch, 2.3 * math.exp(-2.2 * epoch / epochs) + 0.4,
-                   last * (1 - 0.75 * math.exp(-4 * epoch / epochs)))
+        CurvePoint(
+            epoch,
+            2.3 * math.exp(-2.2 * epoch / epochs) + 0.4,
+            last * (1 - 0.75 * math.exp(-4 * epoch / epochs)),
+        )
         for epoch in range(1, epochs + 1)
     )
 
 
 def violations(cost: Cost) -> dict[str, float]:
-    over = {limit: getattr(cost, limit) / value - 1 for limit, value in LIMITS.items()}
-    return {limit: share for limit, share in over.items() if share > 0}
+    return {limit: getattr(cost, limit) / value - 1 for limit, value in LIMITS.items()}
 
 
 def dominated(one: CandidateView, others: list[CandidateView]) -> bool:
@@ -123,14 +143,21 @@ def variant(index: int, candidate: CandidateView, goal: float) -> VariantView:
     cost = candidate.cost
     rows = tuple(
         RequirementRow(
-            limit, value, getattr(cost, limit), "counted from the architecture",
+            limit,
+            value,
+            getattr(cost, limit),
+            "counted from the architecture",
             getattr(cost, limit) <= value,
         )
         for limit, value in LIMITS.items()
     )
     judged = RequirementRow(
-        "accuracy", goal, test, "share of right answers on 10,000 test images, read once",
-        test >= goal, at_least=True,
+        "accuracy",
+        goal,
+        test,
+        "share of right answers on 10,000 test images, read once",
+        test >= goal,
+        at_least=True,
     )
     return VariantView(
         name=f"attonet-{'abcd'[index]}",
@@ -156,27 +183,38 @@ def full_view(trials: int = 60) -> ReportView:
         seed += 1
         architecture = network(seed, width=12 + 4 * (seed % 6))
         cost = cost_of(architecture, "int8")
-        broken = violations(cost)
-        if broken:
-            rejected.append(RejectedView(cost, broken))
-            for limit in broken:
+        proposal = RejectedView(cost, violations(cost))
+        if proposal.broken:
+            rejected.append(proposal)
+            for limit in proposal.broken:
                 over[limit] += 1
             continue
         number = len(candidates)
         accuracy = accuracy_of(cost, seed) - (0.35 if number == 33 else 0.0)
         candidate = CandidateView(
-            number, architecture, cost, accuracy, "trained", curve=curve(accuracy, 6),
+            number,
+            architecture,
+            cost,
+            accuracy,
+            "trained",
+            curve=curve(accuracy, 6),
             proposed_by="prototype" if number == 0 else "human" if number == 5 else "machine",
             seconds=20.0,
         )
         if number in (7, 21, 40):
             candidate = replace(
-                candidate, accuracy=None, outcome="failed", curve=candidate.curve[:2],
+                candidate,
+                accuracy=None,
+                outcome="failed",
+                curve=candidate.curve[:2],
                 reason="diverged: the loss was not a number in epoch 3",
             )
         if number in (12, 30):
             candidate = replace(
-                candidate, accuracy=None, outcome="stopped", curve=candidate.curve[:3],
+                candidate,
+                accuracy=None,
+                outcome="stopped",
+                curve=candidate.curve[:3],
                 reason="after 3 epochs behind all of 5 cheaper candidates",
             )
         candidates.append(candidate)
@@ -198,8 +236,23 @@ def full_view(trials: int = 60) -> ReportView:
             precision="int8",
             data=DataView(
                 "a folder",
-                tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
-                32, 3, 8000, 2000, 10_000,
+                (
+                    "airplane",
+                    "automobile",
+                    "bird",
+                    "cat",
+                    "deer",
+                    "dog",
+                    "frog",
+                    "horse",
+                    "ship",
+                    "truck",
+                ),
+                32,
+                3,
+                8000,
+                2000,
+                10_000,
             ),
             trials=trials,
             seed=0,
@@ -224,8 +277,10 @@ def full_view(trials: int = 60) -> ReportView:
             ReferenceView("MobileNet-V3-small", 1_320_000, 1_528_106),
             ReferenceView("ShuffleNet-V2", 2_910_000, 1_263_854),
             ReferenceView(
-                "SqueezeNet", None, None,
-                "not applicable: the map is smaller than its pooling at 32×32",
+                "SqueezeNet",
+                None,
+                None,
+                "not applicable: the map is smaller than its pooling at 32 px",
             ),
         ),
         hypervolume=tuple((n, 0.7 - 0.3 * math.exp(-n / 12)) for n in range(1, 56)),
@@ -236,6 +291,4 @@ def full_view(trials: int = 60) -> ReportView:
 def empty_view() -> ReportView:
     """Nothing proposed yet."""
     view = full_view(4)
-    return ReportView(
-        view.name, view.created, "running", replace(view.asked, limits={}, goals={})
-    )
+    return ReportView(view.name, view.created, "running", replace(view.asked, limits={}, goals={}))

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from collabdesign.deliver.words import format_count, layer_kind
+from collabdesign.deliver.words import TIMES, layer_kind, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
 
 __all__ = ["draw_architecture"]
 
-WIDTH = 980
+WIDTH = 1000
 TOP = 24  # room for the headings
 PADDING = 8  # above and below the lanes of a row
 LANE = 38
@@ -35,13 +35,13 @@ ATTENTION_X = JOIN_X + JOIN_WIDTH + 9
 ATTENTION_WIDTH = 30
 SUM_X = ATTENTION_X + ATTENTION_WIDTH + 19
 OUT_X = SUM_X + 17
-SHAPE_X = OUT_X + 66
-BAR_X = SHAPE_X + 86
+SHAPE_X = OUT_X + 92
+BAR_X = SHAPE_X + 74
 BAR_WIDTH = WIDTH - BAR_X - 82
 
 # Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
 STYLES = {
-    "pointwise": ("#dcebf7", "#0072b2", "1×1 convolution"),
+    "pointwise": ("#dcebf7", "#0072b2", f"1{TIMES}1 convolution"),
     "depthwise": ("#d6efe6", "#009e73", "depthwise"),
     "conv": ("#fbe9cc", "#c98500", "convolution"),
     "grouped": ("#f9ddcf", "#d55e00", "in groups"),
@@ -60,15 +60,16 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
     """
     parts = part_costs(architecture)
     macs, params = sum(part.macs for part in parts), sum(part.params for part in parts)
+    longest = max(max(part.macs / macs, part.params / params) for part in parts)
     drawn: list[str] = []
     top: float = TOP
     for label, rows in _bands(architecture, parts):
         start, inside = top, []
-        for row, height, part in rows:
-            shares = _shares(part, part.macs / macs, part.params / params, height)
+        for row, height, middle, part in rows:
+            shares = _shares(part, part.macs / macs, part.params / params, longest, middle)
             inside.append(f'<g class="row" transform="translate(0 {top:g})">{row}{shares}</g>')
             top += height
-        drawn += [_band(label, start, top, rows[-1][2]), *inside]
+        drawn += [_band(label, start, top, rows[-1][-1]), *inside]
         top += BAND_GAP
     headings = (
         _text(BOXES_X, 14, "layers from left to right, branches one below the other", "faint")
@@ -84,10 +85,11 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
 
 def _bands(
     architecture: Architecture, parts: Sequence[PartCost]
-) -> Iterator[tuple[str, list[tuple[str, float, PartCost]]]]:
-    """(label, [(drawing, height, cost)]) of the stem, of each stage and of the head."""
+) -> Iterator[tuple[str, list[tuple[str, float, float, PartCost]]]]:
+    """(label, [(drawing, height, middle, cost)]) of the stem, of each stage and of the head."""
     height: float = LANE + 2 * PADDING
-    yield "stem", [(_stem(architecture, height), height, parts[0])]
+    middle = height / 2
+    yield "stem", [(_stem(architecture, middle), height, middle, parts[0])]
     pairs = zip(architecture.modules, parts[1:-1], strict=True)
     channels, number = architecture.stem.channels, 0
     for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
@@ -97,11 +99,11 @@ def _bands(
             rows.append((*_module(module, number, channels), part))
             channels = module.channels
         yield f"stage {stage + 1}", rows
-    yield "head", [(_head(architecture, channels, height), height, parts[-1])]
+    yield "head", [(_head(architecture, channels, middle), height, middle, parts[-1])]
 
 
-def _stem(architecture: Architecture, height: float) -> str:
-    stem, y = architecture.stem, height / 2
+def _stem(architecture: Architecture, y: float) -> str:
+    stem = architecture.stem
     lines = _layer_lines(Layer("conv", stem.kernel, stem.stride, 1, stem.channels), "conv")
     return (
         _wire(f"M{IN_X} {y:g}H{OUT_X}")
@@ -111,12 +113,12 @@ def _stem(architecture: Architecture, height: float) -> str:
     )
 
 
-def _head(architecture: Architecture, channels: int, height: float) -> str:
-    head, y = architecture.head, height / 2
+def _head(architecture: Architecture, channels: int, y: float) -> str:
+    head = architecture.head
     boxes = [("linear", ("linear", f"{architecture.classes} classes"))]
     boxes.insert(0, ("pool", ("average pool", f"{head.features or channels} values")))
     if head.features:
-        boxes.insert(0, ("pointwise", ("conv 1×1", f"{head.features} ch")))
+        boxes.insert(0, ("pointwise", (f"conv 1{TIMES}1", f"{head.features} ch")))
     drawn = [
         _box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, BOX_WIDTH, BOX_HEIGHT, kind, lines)
         for index, (kind, lines) in enumerate(boxes)
@@ -131,8 +133,8 @@ def _head(architecture: Architecture, channels: int, height: float) -> str:
     )
 
 
-def _module(module: Module, number: int, in_channels: int) -> tuple[str, float]:
-    """The drawing of a module and its height."""
+def _module(module: Module, number: int, in_channels: int) -> tuple[str, float, float]:
+    """The drawing of a module, its height and the height of its middle wire."""
     lanes = len(module.branches)
     above = PADDING + (ARC if module.shortcut != "none" else 0)
     height = above + lanes * LANE + PADDING
@@ -152,7 +154,7 @@ def _module(module: Module, number: int, in_channels: int) -> tuple[str, float]:
     drawn.append(_text(OUT_X + 6, middle + 4, word, "faint"))
     if module.output == "linear" and any(len(each.layers) > 1 for each in module.branches):
         drawn.append(_text(OUT_X + 6, middle + 17, f"({module.activation} inside)", "tiny"))
-    return "".join(drawn), height
+    return "".join(drawn), height, middle
 
 
 def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
@@ -175,7 +177,7 @@ def _layer_lines(layer: Layer, kind: str) -> tuple[str, str]:
     name = {"pool": "pool", "depthwise": "dw"}.get(kind, "conv")
     down = " ↓2" if layer.stride == 2 else ""
     groups = f" · g{layer.groups}" if kind == "grouped" else ""
-    return f"{name} {layer.kernel}×{layer.kernel}{down}", f"{layer.channels} ch{groups}"
+    return f"{name} {layer.kernel}{TIMES}{layer.kernel}{down}", f"{layer.channels} ch{groups}"
 
 
 def _shortcut(module: Module, y: float, middle: float) -> str:
@@ -188,7 +190,7 @@ def _shortcut(module: Module, y: float, middle: float) -> str:
     )
     if module.shortcut == "projection":
         down = " ↓2" if module.stride == 2 else ""
-        text = f"conv 1×1{down} · {module.channels} ch"
+        text = f"conv 1{TIMES}1{down} · {module.channels} ch"
         drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, "pointwise", (text,))
     return (
         drawn
@@ -197,23 +199,25 @@ def _shortcut(module: Module, y: float, middle: float) -> str:
     )
 
 
-def _shares(part: PartCost, macs: float, params: float, height: float) -> str:
-    y = height / 2
-    side = part.resolution_out
-    shape = f"{part.channels_out} ch · {side}×{side}"
+def _shares(part: PartCost, macs: float, params: float, longest: float, y: float) -> str:
+    """Output shape, and two bars; the longest bar of the network fills the column."""
     if part.name == "head":
-        shape = f"{part.channels_out} classes"
-    drawn = _text(SHAPE_X, y + 4, shape)
+        drawn = _text(SHAPE_X, y + 4, f"{part.channels_out} classes")
+    else:
+        side = f"{part.resolution_out}{TIMES}{part.resolution_out} px"
+        drawn = _text(SHAPE_X, y - 2, f"{part.channels_out} ch")
+        drawn += _text(SHAPE_X, y + 12, side, "faint")
     for share, count, kind, offset in (
         (macs, part.macs, "macs", -12),
         (params, part.params, "params", 3),
     ):
-        width = max(BAR_WIDTH * share, 0.5)
+        width = max(BAR_WIDTH * share / longest, 0.5)
         drawn += (
             f'<rect x="{BAR_X}" y="{y + offset:g}" width="{width:.1f}" height="9" '
             f'class="{kind}"/>'
-            + _text(BAR_X + width + 5, y + offset + 8, f"{share:.0%} · {format_count(count)}",
-                    "value")
+            + _text(
+                BAR_X + width + 5, y + offset + 8, f"{share:.0%} · {short_count(count)}", "value"
+            )
         )
     return drawn
 
@@ -225,7 +229,7 @@ def _band(label: str, top: float, bottom: float, last: PartCost) -> str:
     )
     if label == "head":
         return drawn + _text(STAGE_X, y + 4, label, "stage")
-    side = f"{last.resolution_out}×{last.resolution_out} px"
+    side = f"{last.resolution_out}{TIMES}{last.resolution_out} px"
     return drawn + _text(STAGE_X, y - 2, label, "stage") + _text(STAGE_X, y + 13, side, "faint")
 
 
@@ -262,9 +266,7 @@ def _kinds(architecture: Architecture) -> list[str]:
     return [kind for kind in STYLES if kind in kinds]
 
 
-def _box(
-    x: float, y: float, width: float, height: float, kind: str, lines: Sequence[str]
-) -> str:
+def _box(x: float, y: float, width: float, height: float, kind: str, lines: Sequence[str]) -> str:
     """A rounded box around its middle height ``y``, with one or two lines of text."""
     fill, stroke, _ = STYLES[kind]
     middle = x + width / 2
@@ -296,6 +298,4 @@ def _wire(path: str, kind: str = "") -> str:
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
-    )
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'

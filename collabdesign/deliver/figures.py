@@ -1,84 +1,33 @@
-"""The report's plots as plotly figures in plain data: traces and a layout, nothing drawn yet.
+"""The report's curves as plotly figures in plain data, and the style that all figures share.
 
-A number that does not exist is left out: what was never trained stands in a strip under the
-plot at its cost alone.
+A figure is traces and a layout; nothing is drawn yet.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from collabdesign.deliver.view import CandidateView, CurvePoint, ReportView, VariantView
-from collabdesign.deliver.words import (
-    QUANTITIES,
-    describe,
-    format_count,
-    format_quantity,
-    format_share,
-)
-from collabdesign.design.cost import Cost
 
-__all__ = ["AXES", "curves_figure", "front_figure", "hypervolume_figure"]
+__all__ = ["Figure", "axis_style", "curves_figure", "hypervolume_figure", "layout_style"]
 
 Figure = dict[str, Any]
-
-AXES = ("macs", "params", "weight_bytes", "peak_activation_bytes")
 
 # Okabe and Ito's palette, which keeps apart for colour-blind eyes; shapes tell the same.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 PINK, SKY, INK, GREY, PALE = "#cc79a7", "#56b4e9", "#1f2933", "#7b8794", "#cbd2d9"
 MEMBER_COLOURS = (RED, BLUE, GREEN, PINK, ORANGE, SKY)
 
-LANE_PIXELS = 19
-PLOT_PIXELS = 400
-MARGIN = {"l": 150, "r": 24, "t": 62, "b": 52}
-
-
-def front_figure(view: ReportView, axis: str) -> Figure:
-    """Accuracy over one cost: candidates, their front, family, limit and goal.
-
-    Args:
-        view: What was gathered.
-        axis: One of :data:`AXES`.
-    """
-    trained = view.with_outcome("trained")
-    floor = _floor(view, trained)
-    above = [each for each in trained if _accuracy(each) >= floor]
-    below = [each for each in trained if _accuracy(each) < floor]
-    prototype = view.prototype.candidate if view.prototype else None
-
-    traces: list[Figure] = [
-        _markers(
-            "candidate",
-            [each for each in above if not each.on_front],
-            axis,
-            {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}},
-        ),
-        _front_line(trained, axis),
-        _markers(
-            "on the front",
-            [each for each in above if each.on_front],
-            axis,
-            {"symbol": "circle", "size": 9, "color": BLUE},
-        ),
-        _markers(
-            "prototype's default",
-            [each for each in above if each.number == prototype],
-            axis,
-            {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}},
-        ),
-        *_family_traces(view, axis),
-    ]
-    traces = [trace for trace in traces if trace["x"]]
-    lanes = _lanes(view, axis, below, floor)
-    return {
-        "data": [*traces, *(trace for _, trace in lanes)],
-        "layout": _front_layout(view, axis, traces, lanes, floor),
-    }
+# As in report.css.
+FONT = (
+    'Inter, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, '
+    "system-ui, sans-serif"
+)
+MONOSPACE = 'ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace'
+HELD_OUT = "accuracy, held-out part of train"
 
 
 def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
@@ -97,23 +46,23 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
             ),
             _proxy_curves("on the front", front, quantity, {"color": BLUE, "width": 1.6}),
         ]
-    title = "accuracy on the held-out part of train" if quantity == "accuracy" else "training loss"
-    layout = _layout(320)
-    layout["margin"] = {"l": 62, "r": 18, "t": 34, "b": 46}
-    layout["xaxis"] = {**_axis(), "title": {"text": "epoch"}, "rangemode": "tozero"}
-    layout["yaxis"] = {**_axis(), "title": {"text": title, "standoff": 8}}
+    title = HELD_OUT if quantity == "accuracy" else "training loss"
+    layout = layout_style(320)
+    layout["margin"] = {"l": 66, "r": 44, "t": 44, "b": 52}
+    layout["xaxis"] = {**axis_style("epoch"), "rangemode": "tozero"}
+    layout["yaxis"] = axis_style(title)
     if quantity == "accuracy":
-        layout["yaxis"]["tickformat"] = ".0%"
+        layout["yaxis"]["tickformat"] = "~%"
     return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
 
 
 def hypervolume_figure(view: ReportView) -> Figure:
     """The front's hypervolume over the number of candidates trained."""
-    layout = _layout(240)
-    layout["margin"] = {"l": 62, "r": 18, "t": 12, "b": 46}
+    layout = layout_style(240)
+    layout["margin"] = {"l": 66, "r": 44, "t": 12, "b": 52}
     layout["showlegend"] = False
-    layout["xaxis"] = {**_axis(), "title": {"text": "candidates trained"}, "rangemode": "tozero"}
-    layout["yaxis"] = {**_axis(), "title": {"text": "hypervolume", "standoff": 8}}
+    layout["xaxis"] = {**axis_style("candidates trained"), "rangemode": "tozero"}
+    layout["yaxis"] = axis_style("hypervolume")
     trace = {
         "type": "scatter",
         "mode": "lines",
@@ -125,364 +74,9 @@ def hypervolume_figure(view: ReportView) -> Figure:
     return {"data": [trace], "layout": layout}
 
 
-def _accuracy(candidate: CandidateView) -> float:
-    assert candidate.accuracy is not None, candidate.number
-    return candidate.accuracy
-
-
-def _cost(cost: Cost, axis: str) -> int:
-    return int(getattr(cost, axis))
-
-
 def _finite(value: float) -> float | None:
     """JSON has no NaN and no infinity, which a diverged loss has."""
     return value if math.isfinite(value) else None
-
-
-def _floor(view: ReportView, trained: Sequence[CandidateView]) -> float:
-    """Lowest accuracy of the plot: outliers below it move to the strip (Tukey's fence)."""
-    accuracies = [_accuracy(each) for each in trained]
-    if len(accuracies) < 8:
-        return 0.0
-    low, _, high = statistics.quantiles(accuracies, n=4)
-    fence = low - 1.5 * (high - low)
-    shown = [each.select_mean for each in view.family if each.select_mean is not None]
-    if view.prototype:
-        number = view.prototype.candidate
-        shown += [_accuracy(each) for each in trained if each.number == number]
-    fence = min([fence, *shown, *view.asked.goals.values()])
-    return math.floor(max(0.0, fence) * 100) / 100 if min(accuracies) < fence else 0.0
-
-
-def _costs_line(cost: Cost) -> str:
-    return (
-        f"{format_quantity('macs', cost.macs)} MACs · {format_count(cost.params)} params · "
-        f"{format_quantity('weight_bytes', cost.weight_bytes)} weights · "
-        f"{format_quantity('peak_activation_bytes', cost.peak_activation_bytes)} peak"
-    )
-
-
-def _structure(lines: Iterable[str], width: int = 92) -> str:
-    """Lines for a hover label, folded where they are long."""
-    folded = []
-    for line in lines:
-        while len(line) > width:
-            cut = line.rfind(" ", 0, width)
-            if cut <= 4:
-                break
-            folded.append(line[:cut])
-            line = "    " + line[cut + 1 :]
-        folded.append(line)
-    return "<br>".join(escape(line).replace("    ", "&nbsp;" * 4) for line in folded)
-
-
-def _hover(candidate: CandidateView) -> str:
-    if candidate.accuracy is not None:
-        found = f"{format_share(candidate.accuracy)} as a proxy"
-    else:
-        found = f"{candidate.outcome}: {candidate.reason or 'no reason on record'}"
-    by = {"prototype": "the prototype's default", "human": "proposed by a human"}
-    who = by.get(candidate.proposed_by, "")
-    head = f"<b>candidate {candidate.number}</b> · {escape(found)}"
-    return "<br>".join(
-        [
-            head + (f" · {who}" if who else ""),
-            _costs_line(candidate.cost),
-            _structure(describe(candidate.architecture)),
-        ]
-    )
-
-
-def _markers(
-    name: str, candidates: Sequence[CandidateView], axis: str, marker: Figure
-) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [_cost(each.cost, axis) for each in candidates],
-        "y": [each.accuracy for each in candidates],
-        "text": [_hover(each) for each in candidates],
-        "marker": marker,
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-
-
-def _front_line(trained: Sequence[CandidateView], axis: str) -> Figure:
-    """The best accuracy at no more than this cost, as a step."""
-    xs: list[int] = []
-    ys: list[float] = []
-    for each in sorted(trained, key=lambda each: (_cost(each.cost, axis), -_accuracy(each))):
-        if not ys or _accuracy(each) > ys[-1]:
-            xs.append(_cost(each.cost, axis))
-            ys.append(_accuracy(each))
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "best at no more than this cost",
-        "x": xs,
-        "y": ys,
-        "line": {"shape": "hv", "color": BLUE, "width": 1.6},
-        "hoverinfo": "skip",
-    }
-
-
-def _family_traces(view: ReportView, axis: str) -> list[Figure]:
-    members = [each for each in view.family if each.select_mean is not None]
-    proxies = {each.number: each.accuracy for each in view.candidates}
-    xs: list[int | None] = []
-    ys: list[float | None] = []
-    for member in members:
-        if proxies.get(member.candidate) is not None:
-            cost = _cost(member.cost, axis)
-            xs += [cost, cost, None]
-            ys += [proxies[member.candidate], member.select_mean, None]
-    lift = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "from proxy to full training",
-        "x": xs,
-        "y": ys,
-        "line": {"color": RED, "width": 1.2, "dash": "dot"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-    stars = {
-        "type": "scatter",
-        "mode": "markers+text",
-        "name": "family, fully trained",
-        "x": [_cost(member.cost, axis) for member in members],
-        "y": [member.select_mean for member in members],
-        "text": [member.title.removeprefix("AttoNet-") for member in members],
-        "textposition": "top center",
-        "textfont": {"color": RED, "size": 13, "weight": 700},
-        "cliponaxis": False,
-        "customdata": [_member_hover(member) for member in members],
-        "marker": {
-            "symbol": "star",
-            "size": 15,
-            "color": RED,
-            "line": {"color": "white", "width": 1},
-        },
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
-    return [lift, stars]
-
-
-def _member_hover(member: VariantView) -> str:
-    found = [f"{format_share(member.select_mean or 0.0)} on the held-out part of train"]
-    if member.test_accuracy is not None:
-        found.append(f"{format_share(member.test_accuracy)} on test")
-    return "<br>".join(
-        [
-            f"<b>{escape(member.title)}</b> · {' · '.join(found)}",
-            f"candidate {member.candidate}, fully trained",
-            _costs_line(member.cost),
-            _structure(describe(member.architecture)),
-        ]
-    )
-
-
-Lane = tuple[str, Figure]
-
-
-def _lanes(
-    view: ReportView, axis: str, below: Sequence[CandidateView], floor: float
-) -> list[Lane]:
-    """The strip under the plot: from top to bottom, what has a cost and nothing to plot it by."""
-    lanes: list[Lane] = []
-
-    def add(label: str, xs: list[int], texts: list[str], marker: Figure) -> None:
-        if xs:
-            lanes.append((label, _lane(label, xs, texts, marker)))
-
-    ended = view.with_outcome("stopped", "failed")
-    cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.8, "color": RED}}
-    ring = {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}}
-    tick = {"symbol": "line-ns", "size": 10, "line": {"width": 1, "color": GREY}, "opacity": 0.6}
-    square = {"symbol": "square-open", "size": 11, "color": ORANGE, "line": {"width": 2}}
-    diamond = {"symbol": "diamond", "size": 9, "color": INK}
-    add(
-        f"below {floor:.0%}",
-        [_cost(each.cost, axis) for each in below],
-        [_hover(each) for each in below],
-        ring,
-    )
-    add(
-        "stopped or failed",
-        [_cost(each.cost, axis) for each in ended],
-        [_hover(each) for each in ended],
-        cross,
-    )
-    add(
-        "rejected",
-        [_cost(each.cost, axis) for each in view.rejected],
-        [
-            "<b>rejected</b>, never trained: "
-            + ", ".join(
-                f"{QUANTITIES.get(limit, limit)} {over:+.0%}"
-                for limit, over in each.violations.items()
-            )
-            + f"<br>{_costs_line(each.cost)}"
-            for each in view.rejected
-        ],
-        tick,
-    )
-    if view.prototype and view.prototype.shrunk:
-        own = view.prototype.own_cost
-        text = f"<b>the prototype as drawn</b>, before the limits<br>{_costs_line(own)}"
-        add("prototype as drawn", [_cost(own, axis)], [text], square)
-    if axis in ("macs", "params"):
-        for reference in view.references:
-            value = getattr(reference, axis)
-            if value is not None:
-                text = (
-                    f"<b>{escape(reference.name)}</b>, cost only: not trained here<br>"
-                    f"{format_count(reference.macs or 0)} MACs · "
-                    f"{format_count(reference.params or 0)} params"
-                )
-                add(escape(reference.name), [value], [text], diamond)
-    return lanes
-
-
-def _lane(label: str, xs: list[int], texts: list[str], marker: Figure) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": label,
-        "x": xs,
-        "y": [label] * len(xs),
-        "yaxis": "y2",
-        "text": texts,
-        "marker": marker,
-        "hovertemplate": "%{text}<extra></extra>",
-        "showlegend": False,
-        "cliponaxis": False,
-    }
-
-
-def _front_layout(
-    view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Lane], floor: float
-) -> Figure:
-    limit = view.asked.limits.get(axis)
-    goal = view.asked.goals.get("accuracy")
-    xs = [x for _, trace in lanes for x in trace["x"]]
-    xs += [x for trace in traces for x in trace["x"] if x is not None]
-    xs += [limit] if limit else []
-    left, right = _x_range([x for x in xs if x > 0])
-
-    strip = LANE_PIXELS * len(lanes)
-    inside = PLOT_PIXELS + strip
-    split = (strip + 14) / (inside + 14) if lanes else 0.0
-    layout = _layout(inside + MARGIN["t"] + MARGIN["b"] + 14)
-    layout["margin"] = dict(MARGIN)
-    unit = "bytes, log scale" if axis.endswith("_bytes") else "log scale"
-    layout["xaxis"] = {
-        **_axis(),
-        "type": "log",
-        "range": [left, right],
-        "title": {"text": f"{QUANTITIES[axis]} ({unit})"},
-        "anchor": "y2" if lanes else "y",
-        **_x_ticks(axis, left, right),
-    }
-    layout["yaxis"] = {
-        **_axis(),
-        "domain": [split, 1.0],
-        "range": _y_range([y for trace in traces for y in trace["y"]], goal, floor),
-        "tickformat": ".0%",
-        "title": {"text": "accuracy on the held-out part of train", "standoff": 10},
-    }
-    if lanes:
-        labels = [label for label, _ in lanes]
-        layout["yaxis2"] = {
-            "domain": [0.0, strip / (inside + 14)],
-            "type": "category",
-            "categoryorder": "array",
-            "categoryarray": labels[::-1],
-            "range": [-0.5, len(lanes) - 0.5],
-            "fixedrange": True,
-            "showgrid": False,
-            "zeroline": False,
-            "tickfont": {"size": 11, "color": GREY},
-            "ticks": "",
-        }
-    layout["shapes"], layout["annotations"] = _lines(view, axis, right, split)
-    return layout
-
-
-def _lines(
-    view: ReportView, axis: str, right: float, split: float
-) -> tuple[list[Figure], list[Figure]]:
-    """Limit, goal, and the strip's ground. On a log axis annotations want logarithms."""
-    limit = view.asked.limits.get(axis)
-    goal = view.asked.goals.get("accuracy")
-    shapes: list[Figure] = []
-    notes: list[Figure] = []
-    if split:
-        shapes.append(
-            _shape("rect", {"x0": 0, "x1": 1, "xref": "paper", "y0": 0, "yref": "paper"})
-            | {"y1": split, "fillcolor": "#f5f7f9", "line": {"width": 0}}
-        )
-    if limit:
-        over = {"xref": "x", "x0": limit, "yref": "paper", "y0": 0, "y1": 1}
-        shapes.append(
-            _shape("rect", over)
-            | {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)", "line": {"width": 0}}
-        )
-        shapes.append(_shape("line", over) | {"x1": limit, "line": {"color": RED, "width": 1.4}})
-        notes.append(
-            _note(f"limit {format_quantity(axis, limit)}")
-            | {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper", "yanchor": "bottom"}
-        )
-    if goal is not None:
-        across = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": goal, "y1": goal}
-        shapes.append(
-            _shape("line", across) | {"line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
-        )
-        notes.append(
-            _note(f"goal {format_share(goal)}, judged on test")
-            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.005}
-            | {"yref": "y", "y": goal, "xanchor": "left", "yanchor": "bottom"}
-        )
-    return shapes, notes
-
-
-def _shape(kind: str, place: Figure) -> Figure:
-    return {"type": kind, "layer": "below", **place}
-
-
-def _note(text: str) -> Figure:
-    return {"text": text, "showarrow": False, "font": {"size": 11, "color": RED}}
-
-
-def _x_range(xs: Sequence[int]) -> tuple[float, float]:
-    """Decimal logarithms with a margin; two decades where there is nothing to show."""
-    if not xs:
-        return 4.0, 6.0
-    low, high = math.log10(min(xs)), math.log10(max(xs))
-    margin = max(0.06 * (high - low), 0.08)
-    return low - margin, high + margin
-
-
-def _x_ticks(axis: str, left: float, right: float) -> Figure:
-    """Bytes are marked at powers of two, counts in plotly's own way with SI suffixes."""
-    if not axis.endswith("_bytes"):
-        dtick = "D1" if right - left < 0.8 else "D2" if right - left < 2.5 else 1
-        return {"tickformat": "~s", "dtick": dtick}
-    powers = range(math.ceil(left / math.log10(2)), math.floor(right / math.log10(2)) + 1)
-    step = 1 if len(powers) <= 11 else 2
-    values = [2.0**power for power in powers if power % step == 0]
-    return {"tickvals": values, "ticktext": [format_quantity(axis, each) for each in values]}
-
-
-def _y_range(ys: Sequence[float | None], goal: float | None, floor: float) -> list[float]:
-    known = [y for y in ys if y is not None and y >= floor]
-    known += [goal] if goal is not None else []
-    if not known:
-        return [0.0, 1.0]
-    low, high = min(known), max(known)
-    margin = max(0.08 * (high - low), 0.01)
-    return [max(-0.02, low - margin), min(1.02, high + margin)]
 
 
 def _family_curve(index: int, member: VariantView, quantity: str) -> Figure:
@@ -527,8 +121,10 @@ def _y_format(quantity: str) -> str:
     return "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
 
 
-def _axis() -> Figure:
+def axis_style(title: str) -> Figure:
+    """What every axis looks like."""
     return {
+        "title": {"text": title, "font": {"size": 13}, "standoff": 10},
         "showline": True,
         "linecolor": PALE,
         "gridcolor": "#e9edf1",
@@ -540,19 +136,20 @@ def _axis() -> Figure:
     }
 
 
-def _layout(height: int) -> Figure:
+def layout_style(height: int) -> Figure:
+    """What every figure looks like."""
     return {
         "height": height,
         "autosize": True,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "font": {"family": FONT, "size": 13, "color": INK},
         "hovermode": "closest",
         "hoverlabel": {
             "align": "left",
             "bgcolor": "white",
             "bordercolor": PALE,
-            "font": {"family": "ui-monospace, monospace", "size": 12, "color": INK},
+            "font": {"family": MONOSPACE, "size": 12, "color": INK},
             "namelength": -1,
         },
         "legend": {
@@ -564,4 +161,10 @@ def _layout(height: int) -> Figure:
             "yref": "container",
         },
         "dragmode": "zoom",
+        "modebar": {
+            "orientation": "v",
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": "#9aa5b1",
+            "activecolor": INK,
+        },
     }

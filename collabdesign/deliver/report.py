@@ -8,6 +8,7 @@ by the template's autoescape, in plotly's labels by :mod:`html`, in the page's d
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import resources
 from typing import Any
 
@@ -16,7 +17,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from collabdesign.deliver.diagram import draw_architecture
-from collabdesign.deliver.figures import AXES, curves_figure, front_figure, hypervolume_figure
+from collabdesign.deliver.figures import curves_figure, hypervolume_figure
+from collabdesign.deliver.front_plot import AXES, front_figure
 from collabdesign.deliver.view import (
     AskedView,
     CandidateView,
@@ -32,12 +34,13 @@ from collabdesign.deliver.view import (
 from collabdesign.deliver.words import (
     QUANTITIES,
     describe,
-    format_bytes,
-    format_count,
-    format_quantity,
-    format_seconds,
-    format_share,
+    percent,
+    short_bytes,
+    short_count,
+    short_quantity,
+    short_time,
 )
+from collabdesign.design.units import exact_bytes, exact_count
 
 __all__ = [
     "AskedView",
@@ -63,11 +66,12 @@ def render_report(view: ReportView) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "count": format_count,
-        "bytes": format_bytes,
-        "quantity": lambda value, name: format_quantity(name, value),
-        "share": format_share,
-        "seconds": format_seconds,
+        "count": short_count,
+        "bytes": short_bytes,
+        "quantity": lambda value, name: short_quantity(name, value),
+        "exact": _exact,
+        "share": percent,
+        "seconds": short_time,
     }
     trained = view.with_outcome("trained")
     ended = view.with_outcome("stopped", "failed")
@@ -101,10 +105,10 @@ def headline(view: ReportView) -> str:
     trained, ended = view.with_outcome("trained"), view.with_outcome("stopped", "failed")
     if view.family:
         best = view.family[0]
-        macs = f"{format_count(best.cost.macs)} multiply-adds"
+        macs = f"{short_count(best.cost.macs)} multiply-adds"
         if best.test_accuracy is None:
             return f"{best.title} is at {macs}; its accuracy on test is not read yet."
-        found = f"{best.title}: {format_share(best.test_accuracy)} on test at {macs}"
+        found = f"{best.title}: {percent(best.test_accuracy)} on test at {macs}"
         judged = len(best.requirements)
         if not judged:
             return f"{found}."
@@ -117,8 +121,8 @@ def headline(view: ReportView) -> str:
         best_proxy = max(trained, key=lambda each: each.accuracy or 0.0)
         return (
             f"{_plural(len(trained), 'proxy', 'proxies')} trained, the most accurate at "
-            f"{format_share(best_proxy.accuracy or 0.0)} and "
-            f"{format_count(best_proxy.cost.macs)} multiply-adds; no family yet."
+            f"{percent(best_proxy.accuracy or 0.0)} and "
+            f"{short_count(best_proxy.cost.macs)} multiply-adds; no family yet."
         )
     if ended:
         return f"No network was trained to the end: {len(ended)} stopped or failed."
@@ -128,12 +132,12 @@ def headline(view: ReportView) -> str:
 
 
 def _subline(view: ReportView) -> str:
-    """The second sentence: the rest of the family, or how far the search is."""
+    """The second sentence: the rest of the family, what failed, or how far the search is."""
     if len(view.family) > 1:
         first, last = view.family[0], view.family[-1]
         fewer = first.cost.macs / max(1, last.cost.macs)
         accuracy = (
-            "" if last.test_accuracy is None else f" at {format_share(last.test_accuracy)} on test"
+            "" if last.test_accuracy is None else f" at {percent(last.test_accuracy)} on test"
         )
         good = sum(not each.missed for each in view.family)
         size = len(view.family)
@@ -143,15 +147,24 @@ def _subline(view: ReportView) -> str:
             else f"{good} of {size} members meet every requirement"
         )
         return (
-            f"{keep}. The smallest, {last.title}, needs {format_count(last.cost.macs)} "
+            f"{keep}. The smallest, {last.title}, needs {short_count(last.cost.macs)} "
             f"multiply-adds, {fewer:.1f} times fewer than {first.title},{accuracy}."
         )
+    reasons = Counter(each.reason for each in view.with_outcome("failed") if each.reason)
+    if reasons and not view.with_outcome("trained"):
+        reason, count = reasons.most_common(1)[0]
+        return f"Most often, {count} of {len(view.candidates)} times: {reason}."
     spent = len(view.candidates)
     if view.state == "running":
         return f"The search is running: {spent} of {view.asked.trials} trainings are done."
     if view.state == "interrupted":
         return f"The search was interrupted after {spent} of {view.asked.trials} trainings."
     return ""
+
+
+def _exact(value: int, name: str) -> str:
+    """A limit as a person writes it."""
+    return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
 
 
 def _plural(count: int, one: str, many: str) -> str:

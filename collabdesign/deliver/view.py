@@ -10,10 +10,10 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.explore.record import CurvePoint
 
 __all__ = [
     "AskedView",
@@ -51,14 +51,6 @@ def wilson_interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[
     half = z / (1 + weight) * math.sqrt((accuracy * (1 - accuracy) + weight / 4) / images)
     # Rounding alone could leave the accuracies 0 and 1 outside their own interval.
     return max(0.0, min(centre - half, accuracy)), min(1.0, max(centre + half, accuracy))
-
-
-class CurvePoint(NamedTuple):
-    """One epoch: training loss, and accuracy on the held-out part of train (0 to 1)."""
-
-    epoch: int
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -138,11 +130,16 @@ class RejectedView:
     """A proposal over a limit: never trained, so it has a cost and no accuracy.
 
     Attributes:
-        violations: Limit to ``cost / limit - 1``, only those above 0.
+        violations: Limit to ``cost / limit - 1``; at most 0 is met.
     """
 
     cost: Cost
     violations: Mapping[str, float]
+
+    @property
+    def broken(self) -> dict[str, float]:
+        """The limits that it is over, and by how much of them."""
+        return {limit: over for limit, over in self.violations.items() if over > 0}
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,18 @@ from collabdesign.design.cost import part_costs
 
 __all__ = [
     "QUANTITIES",
+    "TIMES",
     "describe",
-    "format_bytes",
-    "format_count",
-    "format_quantity",
-    "format_seconds",
-    "format_share",
     "layer_kind",
+    "percent",
+    "short_bytes",
+    "short_count",
+    "short_quantity",
+    "short_time",
 ]
+
+TIMES = "\u00d7"
+SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
 QUANTITIES = {
     "macs": "multiply-adds",
@@ -28,38 +32,38 @@ QUANTITIES = {
 }
 
 
-def format_count(value: float) -> str:
+def short_count(value: float) -> str:
     """Three significant digits and a decimal suffix: ``1.23M``, ``320k``, ``87``."""
     return _scaled(value, 1000, ("", "k", "M", "G", "T"))
 
 
-def format_bytes(value: float) -> str:
+def short_bytes(value: float) -> str:
     """Three significant digits and a binary unit: ``512 KiB``, ``1.14 MiB``, ``87 B``."""
-    return _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+    return _scaled(value, 1024, tuple(SPACE + unit for unit in ("B", "KiB", "MiB", "GiB")))
 
 
-def format_share(value: float, digits: int = 1) -> str:
+def percent(value: float, digits: int = 1) -> str:
     """A share of 1 in per cent: ``98.6 %``.
 
     It is rounded towards zero so that a number never reads as a goal that it just missed.
     """
     scale = 10**digits
     # 0.97 * 1000 is 969.9999...: a share is a ratio of counts, nine digits tell it exactly.
-    return f"{math.floor(round(value * 100 * scale, 9)) / scale:.{digits}f} %"
+    return f"{math.floor(round(value * 100 * scale, 9)) / scale:.{digits}f}{SPACE}%"
 
 
-def format_quantity(name: str, value: float) -> str:
+def short_quantity(name: str, value: float) -> str:
     """A cost or an accuracy in its unit, told by the name: ``weight_bytes`` in bytes..."""
     if name.endswith("_bytes"):
-        return format_bytes(value)
+        return short_bytes(value)
     if name.endswith("accuracy"):
-        return format_share(value)
+        return percent(value)
     if name.endswith("_ms"):
         return f"{value:.3g} ms"
-    return format_count(value)
+    return short_count(value)
 
 
-def format_seconds(value: float) -> str:
+def short_time(value: float) -> str:
     """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     seconds = round(value)
     if seconds < 60:
@@ -132,13 +136,15 @@ def describe(architecture: Architecture) -> tuple[str, ...]:
     ``pw(64)`` is a 1x1 convolution to 64 channels, ``dw3`` a depthwise 3x3 one, ``conv3/g4(32)``
     a 3x3 one in 4 groups, ``pool3`` max pooling, ``/2`` a stride of 2, ``SE`` squeeze-and-
     excitation, ``(linear)`` a module whose output is not activated; the activation is named where
-    it is not ``relu``. Equal modules that follow each other share a line: ``2 × ...``.
+    it is not ``relu``. Equal modules that follow each other share a line,
+    told by their count.
     """
     stem, parts = architecture.stem, part_costs(architecture)
     channels = stem.channels
     activation = "" if stem.activation == "relu" else f" ({stem.activation})"
     stride = "/2" if stem.stride == 2 else ""
-    lines = [f"stem, {parts[0].resolution_out} px: conv{stem.kernel}({channels}){stride}{activation}"]
+    side = parts[0].resolution_out
+    lines = [f"stem, {side} px: conv{stem.kernel}({channels}){stride}{activation}"]
     pairs = zip(architecture.modules, parts[1:-1], strict=True)
     for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
         label = f"stage {stage + 1}"
@@ -149,7 +155,7 @@ def describe(architecture: Architecture) -> tuple[str, ...]:
             channels = module.channels
         for (where, text), run in groupby(worded):
             count = len(list(run))
-            lines.append(f"{label}, {where}{f'{count} × ' if count > 1 else ''}{text}")
+            lines.append(f"{label}, {where}{f'{count} {TIMES} ' if count > 1 else ''}{text}")
     head = architecture.head
     features = f"pw({head.features}) - " if head.features else ""
     activation = "" if head.activation == "relu" else f" ({head.activation})"

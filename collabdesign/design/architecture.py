@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -45,22 +45,27 @@ def _require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+# These four write their message only where it is needed: they check every value of every layer.
+
+
 def _require_int(name: str, value: object, low: int) -> None:
-    _require(
-        type(value) is int and value >= low,
-        f"{name} must be a whole number of at least {low}, got {value!r}",
-    )
+    if type(value) is not int or value < low:
+        raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
 
 
 def _require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _require_stride(name: str, value: object) -> None:
+    if type(value) is not int or value not in (1, 2):
+        raise InputError(f"{name} must be 1 or 2, got {value!r}")
 
 
 def _require_odd(name: str, value: object) -> None:
-    _require(
-        type(value) is int and value >= 1 and value % 2 == 1,
-        f"{name} must be an odd whole number, got {value!r}",
-    )
+    if type(value) is not int or value < 1 or value % 2 == 0:
+        raise InputError(f"{name} must be an odd whole number, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,7 +90,7 @@ class Layer:
     def __post_init__(self) -> None:
         _require_one_of("layer op", self.op, ("conv", "pool"))
         _require_odd("layer kernel", self.kernel)
-        _require(self.stride in (1, 2), f"layer stride must be 1 or 2, got {self.stride!r}")
+        _require_stride("layer stride", self.stride)
         _require_int("layer groups", self.groups, 1)
         _require_int("layer channels", self.channels, 1)
         if self.op == "pool":
@@ -153,7 +158,7 @@ class Module:
 
     def __post_init__(self) -> None:
         _require_int("module stage", self.stage, 0)
-        _require(self.stride in (1, 2), f"module stride must be 1 or 2, got {self.stride!r}")
+        _require_stride("module stride", self.stride)
         _require_int("module channels", self.channels, 1)
         _require_one_of("shortcut", self.shortcut, SHORTCUTS)
         _require_one_of("join", self.join, JOINS)
@@ -208,7 +213,7 @@ class Stem:
 
     def __post_init__(self) -> None:
         _require_odd("stem kernel", self.kernel)
-        _require(self.stride in (1, 2), f"stem stride must be 1 or 2, got {self.stride!r}")
+        _require_stride("stem stride", self.stride)
         _require_int("stem channels", self.channels, 1)
         _require_one_of("stem activation", self.activation, ACTIVATIONS)
 
@@ -318,25 +323,48 @@ class Architecture:
         Raises:
             InputError: A key is missing or unknown, or a value breaks a rule.
         """
-        try:
-            fields = dict(data)
-            version = fields.pop("version", 1)
-            _require(version == 1, f"architecture version must be 1, got {version!r}")
-            modules = tuple(_module_from_dict(module) for module in fields.pop("modules"))
-            stem, head = Stem(**fields.pop("stem")), Head(**fields.pop("head"))
-            return cls(stem=stem, modules=modules, head=head, **fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"not an architecture: {error!r}") from None
+        values = _values("an architecture", data, cls, "version")
+        version = values.pop("version")
+        _require(type(version) is int and version == 1, f"version must be 1, got {version!r}")
+        values["stem"] = Stem(**_values("stem", values["stem"], Stem))
+        values["head"] = Head(**_values("head", values["head"], Head))
+        values["modules"] = tuple(
+            _module_from_dict(f"module {number}", module)
+            for number, module in enumerate(_items("modules", values["modules"]), start=1)
+        )
+        return cls(**values)
 
 
-def _module_from_dict(data: Mapping[str, Any]) -> Module:
-    fields = dict(data)
-    branches = tuple(
-        Branch(tuple(Layer(**layer) for layer in layers)) for layers in fields.pop("branches")
+def _module_from_dict(name: str, data: object) -> Module:
+    values = _values(name, data, Module)
+    values["branches"] = tuple(
+        Branch(
+            tuple(
+                Layer(**_values(f"{name}: a layer", layer, Layer))
+                for layer in _items(f"{name}: a branch", layers)
+            )
+        )
+        for layers in _items(f"{name}: branches", values["branches"])
     )
-    return Module(branches=branches, **fields)
+    return Module(**values)
+
+
+def _values(name: str, data: object, kind: type[Any], *more: str) -> dict[str, Any]:
+    """A mapping with exactly the fields of a dataclass, and ``more``."""
+    keys = (*more, *(field.name for field in fields(kind)))
+    if not isinstance(data, Mapping):
+        raise InputError(f"{name} must be a mapping, got {type(data).__name__}")
+    _require(
+        data.keys() == set(keys),
+        f"{name} must have the keys {', '.join(keys)}, got {', '.join(map(str, data)) or 'none'}",
+    )
+    return dict(data)
+
+
+def _items(name: str, data: object) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise InputError(f"{name} must be a list, got {type(data).__name__}")
+    return data
 
 
 def _check_module(number: int, module: Module, in_channels: int) -> None:

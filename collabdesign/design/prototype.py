@@ -187,6 +187,8 @@ def _range(data: dict[Any, Any], check: Callable[[Any], int]) -> Freedom:
     values = tuple(range(low, high + 1, step))
     if len(values) > MAX_RANGE:
         raise ValueError(f"a range has at most {MAX_RANGE} values, got {len(values)}")
+    for value in values:  # 0 and 4 may both be allowed, and what lies between them not
+        check(value)
     return Freedom(values, own=values[(len(values) - 1) // 2], is_range=len(values) > 1)
 
 
@@ -347,17 +349,21 @@ def _fixed(value: Any) -> Freedom:
 class StemFreedoms(_Written):
     """The first convolution."""
 
-    kernel: Kernel = Field(_fixed(3), description="Side of the kernel: 1, 3, 5, 7, 9 or 11.")
-    stride: Stride = Field(_fixed(1), description="1 keeps the resolution, 2 halves it.")
+    kernel: Kernel = Field(
+        default=_fixed(3), description="Side of the kernel: 1, 3, 5, 7, 9 or 11."
+    )
+    stride: Stride = Field(default=_fixed(1), description="1 keeps the resolution, 2 halves it.")
     channels: Channels = Field(description="Output channels, at least 4.")
-    activation: Activation = Field(_fixed("relu"), description="relu, hardswish, silu or gelu.")
+    activation: Activation = Field(
+        default=_fixed("relu"), description="relu, hardswish, silu or gelu."
+    )
 
 
 class StageFreedoms(_Written):
     """Modules at one resolution; the first of them reduces it by the stage's stride."""
 
     modules: Count = Field(description="How many modules stand in the stage.")
-    stride: Stride = Field(_fixed(1), description="1 keeps the resolution, 2 halves it.")
+    stride: Stride = Field(default=_fixed(1), description="1 keeps the resolution, 2 halves it.")
     channels: Channels = Field(description="Output channels of every module, at least 4.")
     module: str = Field(description="Name of the kind of module, a key under `modules`.")
 
@@ -366,35 +372,41 @@ class HeadFreedoms(_Written):
     """What follows the last module."""
 
     features: Features = Field(
-        _fixed(0),
+        default=_fixed(0),
         description="Channels of a 1x1 convolution before the pooling; 0 leaves it out.",
     )
-    activation: Activation = Field(_fixed("relu"), description="Of the 1x1 convolution.")
+    activation: Activation = Field(default=_fixed("relu"), description="Of the 1x1 convolution.")
 
 
 class ModuleFreedoms(_Written):
     """One kind of module: what the machine may choose inside it."""
 
-    shortcut: Shortcut = Field(_fixed("identity"), description="identity, projection or none.")
-    branches: Branches = Field(_fixed(1), description="Parallel branches, 1 to 3.")
-    join: Join = Field(_fixed("add"), description="How several branches join: add or concat.")
+    shortcut: Shortcut = Field(
+        default=_fixed("identity"), description="identity, projection or none."
+    )
+    branches: Branches = Field(default=_fixed(1), description="Parallel branches, 1 to 3.")
+    join: Join = Field(
+        default=_fixed("add"), description="How several branches join: add or concat."
+    )
     depth: Depth = Field(description="Layers in a branch, 1 to 4.")
     layers: Layers = Field(
         description="Layers to choose from: pw, pw/g4, dw3, conv3, conv3/g4, pool3. One list "
         "for every position, or a list of lists, position by position."
     )
     widths: Widths = Field(
-        _fixed(1.0),
+        default=_fixed(1.0),
         description="Hidden widths, times the stage's channels; for concat also the branches' "
         "shares of them.",
     )
-    attention: Attention = Field(_fixed("none"), description="none or squeeze_excite.")
-    activation: Activation = Field(_fixed("relu"), description="relu, hardswish, silu or gelu.")
+    attention: Attention = Field(default=_fixed("none"), description="none or squeeze_excite.")
+    activation: Activation = Field(
+        default=_fixed("relu"), description="relu, hardswish, silu or gelu."
+    )
     output: Output = Field(
-        _fixed("activated"), description="activated, or linear as in inverted residuals."
+        default=_fixed("activated"), description="activated, or linear as in inverted residuals."
     )
     share: Literal["module", "stage"] = Field(
-        "module", description="A design for each module, or one for all modules of a stage."
+        default="module", description="A design for each module, or one for all modules of a stage."
     )
 
     def tokens(self, position: int) -> Freedom:

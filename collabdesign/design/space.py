@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from collabdesign.design.draft import (
 )
 from collabdesign.design.encode import encode_design
 from collabdesign.design.prototype import parse_token
-from collabdesign.design.requirements import Requirements
 from collabdesign.design.slots import (
     ModuleSlot,
     Parameter,
@@ -35,6 +34,9 @@ from collabdesign.design.slots import (
     stage_slot,
 )
 from collabdesign.errors import InputError, OutsideSpace, Problem
+
+if TYPE_CHECKING:
+    from collabdesign.design.requirements import Requirements
 
 Params = dict[str, Any]
 Pick = Callable[[Parameter], Any]
@@ -107,11 +109,7 @@ class DesignSpace:
                 value = params[parameter.name]
             except KeyError:
                 raise OutsideSpace(f"the parameter {parameter.name!r} is missing") from None
-            if value not in parameter.values:
-                raise OutsideSpace(
-                    f"{parameter.name} must be one of {list(parameter.values)}, got {value!r}"
-                )
-            return value
+            return _allowed(parameter, value)
 
         return self._walk(pick)
 
@@ -136,8 +134,12 @@ class DesignSpace:
         return self._collect(lambda p: p.own)
 
     def complete(self, params: Mapping[str, Any]) -> Params:
-        """Drop what is not active, give the own value to what is active and missing."""
-        return self._collect(lambda p: params.get(p.name, p.own))
+        """Drop what is not active, give the own value to what is active and missing.
+
+        Raises:
+            OutsideSpace: An active parameter has a value it may not have.
+        """
+        return self._collect(lambda p: _allowed(p, params.get(p.name, p.own)))
 
     def active(self, params: Mapping[str, Any]) -> list[Parameter]:
         """The parameters that matter in a parameter set, in the order they are asked for."""
@@ -161,10 +163,7 @@ class DesignSpace:
         params: Params = {}
 
         def put(parameter: Parameter, value: Any) -> None:
-            if value not in parameter.values:
-                raise OutsideSpace(
-                    f"{parameter.name} must be one of {list(parameter.values)}, got {value!r}"
-                )
+            value = _allowed(parameter, value)
             if parameter.is_free:
                 params[parameter.name] = value
 
@@ -349,6 +348,16 @@ class DesignSpace:
                     yield from (branch.depth, *branch.layers, *branch.widths)
                 yield from (design.attention, design.activation, design.output)
         yield from (self._head_features, self._head_activation)
+
+
+def _allowed(parameter: Parameter, value: Any) -> Any:
+    """The parameter's value that equals ``value``: 2 for 2.0, so that types do not creep in."""
+    try:
+        return parameter.values[parameter.values.index(value)]
+    except ValueError:
+        raise OutsideSpace(
+            f"{parameter.name} must be one of {list(parameter.values)}, got {value!r}"
+        ) from None
 
 
 def _draft(slot: ModuleSlot, pick: Pick) -> ModuleDraft:

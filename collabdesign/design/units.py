@@ -1,13 +1,12 @@
 """Quantities as a person writes them: ``10M`` multiply-adds, ``320k`` parameters, ``512KiB``.
 
 Counts take k, M and G, powers of 1000. Bytes take B, kB, MB and GB, powers of 1000, and KiB,
-MiB and GiB, powers of 1024. A plain number is a count, or bytes. What is left over below one
-is dropped: no count lies between a limit and the whole number below it.
+MiB and GiB, powers of 1024. A plain whole number is a count, or bytes. What a unit leaves over
+below one is dropped: no count lies between a limit and the whole number below it.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -29,10 +28,10 @@ BYTE_UNITS: Mapping[str, int] = {
 LARGEST = 10**15
 
 _NUMBER = r"[0-9]{1,16}(?:\.[0-9]{1,16})?"
-COUNT_PATTERN = rf"^{_NUMBER} ?[kMG]?$"
-BYTES_PATTERN = rf"^{_NUMBER} ?(?:[kMG]?B|[KMG]iB)?$"
+COUNT_PATTERN = rf"^(?:[0-9]{{1,16}}|{_NUMBER} ?[kMG])$"
+BYTES_PATTERN = rf"^(?:[0-9]{{1,16}}|{_NUMBER} ?(?:[kMG]?B|[KMG]iB))$"
 
-_WRITTEN = re.compile(rf"({_NUMBER}) ?([A-Za-z]*)", re.ASCII)
+_WRITTEN = re.compile(rf"({_NUMBER})(?: ?([A-Za-z]+))?", re.ASCII)
 
 
 def parse_count(value: object, of: str = "things") -> int:
@@ -85,11 +84,13 @@ def _parse(value: object, units: Mapping[str, int], rule: str) -> int:
     hint = ""
     if isinstance(value, str):
         match = _WRITTEN.fullmatch(value)
-        if match and (match[2] in units or not match[2]):
-            amount = Decimal(match[1]) * units.get(match[2], 1)
-        elif match:
+        if match and match[2] in units:
+            amount = Decimal(match[1]) * units[match[2]]
+        elif match and match[2]:
             hint = _hint(match[1], match[2], units)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        elif match and match[1].isdecimal():
+            amount = Decimal(match[1])
+    elif type(value) is int or (type(value) is float and value.is_integer()):
         amount = Decimal(value)
     if amount is None or amount < 1:
         raise InputError(Problem(f"{rule}, got {shown(value)}", hint))
@@ -113,8 +114,9 @@ def _hint(number: str, unit: str, units: Mapping[str, int]) -> str:
 
 
 def _format(value: int, units: Mapping[str, int]) -> str:
-    """In the largest unit that needs at most three decimals, none below one of it."""
-    for unit, size in reversed(units.items()):
-        if value >= size and value * 1000 % size == 0:
-            return f"{Decimal(value) / size:f}{unit}"
-    return f"{value}{next(iter(units))}"
+    """In the largest unit below it, or in the first where that takes over three decimals."""
+    names = list(units)
+    unit = max((name for name in names if units[name] <= value), key=lambda name: units[name])
+    if value * 1000 % units[unit]:
+        unit = names[0]
+    return f"{Decimal(value) / units[unit]:f}{unit}"

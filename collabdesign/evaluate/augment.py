@@ -64,9 +64,7 @@ def take_shifted(
     """
     side, device = images.shape[-1], images.device
     batch = len(indices)
-    offsets = torch.randint(
-        -shift, shift + 1, (2, batch, 1), device=device, generator=generator
-    )
+    offsets = torch.randint(-shift, shift + 1, (2, batch, 1), device=device, generator=generator)
     places = torch.arange(side, device=device)
     rows, columns = _reflect(places + offsets[0], side), _reflect(places + offsets[1], side)
     if flip:
@@ -114,9 +112,8 @@ def take_cropped(
     steps = (torch.arange(resolution, device=device) * 2 + 1) / resolution - 1
     x = centre_x[:, None] + half_width[:, None] * steps
     y = centre_y[:, None] + half_height[:, None] * steps
-    grid = torch.stack(
-        torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1
-    )
+    square = (batch, resolution, resolution)
+    grid = torch.stack((x[:, None, :].expand(square), y[:, :, None].expand(square)), dim=-1)
     taken = images[indices].float()
     return F.grid_sample(
         taken, grid, mode="bilinear", padding_mode="reflection", align_corners=False

@@ -13,13 +13,14 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from collabdesign.design.requirements import DEFAULT_TEST, Data
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.folder import (
     FolderListing,
@@ -31,14 +32,8 @@ from collabdesign.evaluate.folder import (
     read_image,
 )
 
-if TYPE_CHECKING:
-    from collabdesign.design.requirements import Data
-
 # The split's own seed: one data set is split the same way in every search.
 _SPLIT_SEED = 1903_07209
-
-# Fraction put aside as test where the source has no test part and none is asked for.
-_TEST_FRACTION = 0.2
 
 # Random crops are cut from pictures stored this much larger than the network's input, as a
 # crop of 224 is from 256; shifts need no margin.
@@ -176,7 +171,7 @@ def load_data(
         mean=mean,
         std=std,
         resolution=data.resolution,
-        flip=_may_flip(data),
+        flip=bool(data.flip),
         augment=augment,
         fingerprint=_fingerprint(labels[train], train_pixels, labels[select], select_pixels),
     )
@@ -296,14 +291,12 @@ def channel_statistics(
     return tuple(means), tuple(stds)
 
 
-def _put_test_aside(
-    source: Source, data: Data
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the test part and of the rest; no test part where the test is its own source."""
     everything = np.arange(len(source.labels))
     if data.source == "torchvision" or isinstance(data.test, Path):
         return everything[:0], everything
-    fraction = _TEST_FRACTION if data.test is None else data.test
+    fraction = DEFAULT_TEST if data.test is None else data.test
     count = round(fraction * len(everything))
     return stratified_split(source.labels, everything, count, source.class_names, "data.test")
 
@@ -335,7 +328,7 @@ def _folder_source(listing: FolderListing) -> Source:
 
 
 def _digits_source() -> Source:
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     # The pixels are counts from 0 to 16.
@@ -355,7 +348,7 @@ def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
 _TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 
 # Each name in torchvision.datasets, and what its class is called with for either part.
-TORCHVISION_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+_TORCHVISION_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "CIFAR10": _TRAIN_FLAG,
     "CIFAR100": _TRAIN_FLAG,
     "MNIST": _TRAIN_FLAG,
@@ -372,26 +365,17 @@ TORCHVISION_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "Imagenette": _split_key("train", "val"),
 }
 
-# Mirrored digits, letters and characters are other ones, or none.
-_NEVER_MIRRORED = frozenset({"MNIST", "KMNIST", "EMNIST", "SVHN"})
-
-
-def _may_flip(data: Data) -> bool:
-    if data.flip is not None:
-        return data.flip
-    return data.source != "digits" and data.dataset not in _NEVER_MIRRORED
-
 
 def _torchvision_source(data: Data, part: str) -> Source:
     from torchvision import datasets
 
     name = data.dataset or ""
-    if name not in TORCHVISION_SETS:
+    if name not in _TORCHVISION_SETS:
         raise InputError(
-            f"data.dataset must be one of {', '.join(sorted(TORCHVISION_SETS))}, got {name!r}"
+            f"data.dataset must be one of {', '.join(sorted(_TORCHVISION_SETS))}, got {name!r}"
         )
     root = data.root or Path("data")
-    arguments = TORCHVISION_SETS[name][part]
+    arguments = _TORCHVISION_SETS[name][part]
     try:
         images = getattr(datasets, name)(root, download=data.download, **arguments)
     except (RuntimeError, OSError, ValueError) as error:

@@ -24,18 +24,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from collabdesign.design.requirements import Training
 from collabdesign.errors import InputError, TrainingFailed
 from collabdesign.evaluate.augment import largest_shift, normalise, take_cropped, take_shifted
-
-if TYPE_CHECKING:
-    from collabdesign.design.requirements import Training
-    from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data import ImageData
 
 _MOMENTUM = 0.9
 _WARM_UP = 0.2
@@ -173,8 +171,8 @@ def initialise(network: nn.Module, seed: int) -> None:
                 module.weight.copy_(weight)
             elif isinstance(module, nn.Linear):
                 module.weight.copy_(torch.empty(module.weight.shape).normal_(0, 0.01))
-            elif hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            elif callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 module.bias.zero_()
 
@@ -233,15 +231,16 @@ def _train(
     plan = plan_training(len(labels), recipe)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = list(network.parameters())
+    # No decay of normalisation and biases: it makes them smaller, not simpler.
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [weight for weight in parameters if weight.ndim > 1],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [weight for weight in parameters if weight.ndim <= 1]},
+    ]
     optimizer = torch.optim.SGD(
-        [
-            {
-                "params": [weight for weight in parameters if weight.ndim > 1],
-                "weight_decay": recipe.weight_decay,
-            },
-            # Normalisation and biases: decay only makes them smaller, not simpler.
-            {"params": [weight for weight in parameters if weight.ndim <= 1]},
-        ],
+        groups,
         lr=plan.learning_rate,
         momentum=_MOMENTUM,
         nesterov=True,
@@ -266,7 +265,7 @@ def _train(
                 loss = F.cross_entropy(
                     logits.float(), labels[chosen], label_smoothing=recipe.label_smoothing
                 )
-                loss.backward()
+                torch.autograd.backward(loss)
                 step = (epoch - 1) * plan.steps_per_epoch + number
                 for group in optimizer.param_groups:
                     group["lr"] = plan.learning_rate * one_cycle((step + 0.5) / plan.steps)
@@ -329,10 +328,10 @@ def evaluate(
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.inference_mode():
-        for part, truth in zip(
-            images.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True
-        ):
-            right += (network(normalise(part, mean, std)).argmax(1) == truth).sum()
+        for start in range(0, len(labels), _EVALUATION_BATCH):
+            part = slice(start, start + _EVALUATION_BATCH)
+            logits = network(normalise(images[part], mean, std))
+            right += (logits.argmax(1) == labels[part]).sum()
     return int(right) / len(labels)
 
 
@@ -340,9 +339,7 @@ def _augmented(
     data: ImageData, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
     if data.augment == "crop":
-        return take_cropped(
-            images, chosen, generator, resolution=data.resolution, flip=data.flip
-        )
+        return take_cropped(images, chosen, generator, resolution=data.resolution, flip=data.flip)
     shift = largest_shift(data.resolution) if data.augment == "shift" else 0
     flip = data.flip and data.augment != "none"
     return take_shifted(images, chosen, generator, shift=shift, flip=flip)

@@ -1,0 +1,150 @@
+"""Well-known networks beside our own: what they cost at the same input.
+
+Counted by ptflops over the operators that run, in the same convention as
+:mod:`collabdesign.design.cost`: convolutions and linear layers, a bias one per output element.
+Nothing is downloaded or trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ReferenceCost:
+    """What a well-known network costs.
+
+    Attributes:
+        name: As it is known.
+        macs: Multiply-accumulates at batch 1; None where the network does not apply.
+        params: Parameters; None where the network does not apply.
+        note: Empty, or ``not applicable: ...`` with the reason.
+    """
+
+    name: str
+    macs: int | None
+    params: int | None
+    note: str = ""
+
+
+def reference_costs(channels: int, resolution: int, classes: int) -> tuple[ReferenceCost, ...]:
+    """Costs of well-known networks, their first and last layer fitted to the data.
+
+    Args:
+        channels: Of the input.
+        resolution: Side of the input in pixels.
+        classes: Outputs of the network.
+    """
+    return tuple(
+        _cost(name, *network, channels, resolution, classes) for name, network in _NETWORKS.items()
+    )
+
+
+def _cost(
+    name: str,
+    total_stride: int,
+    build: Callable[[int], nn.Module],
+    channels: int,
+    resolution: int,
+    classes: int,
+) -> ReferenceCost:
+    import torch
+    from ptflops import get_model_complexity_info
+
+    size = f"{resolution}x{resolution}"
+    if resolution < total_stride:
+        reason = f"it reduces the resolution by a factor of {total_stride}, the input is {size}"
+        return ReferenceCost(name, None, None, f"not applicable: {reason}")
+    # Shapes are all that is needed: no memory, no arithmetic, no random numbers.
+    with torch.device("meta"):
+        network = build(classes)
+        _take_channels(network, channels)
+        image = torch.empty(1, channels, resolution, resolution)
+    try:  # ptflops would print the error and go on
+        network.eval()(image)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        note = f"not applicable: it does not run at {size} ({reason})"
+        return ReferenceCost(name, None, None, note)
+    macs, params = get_model_complexity_info(
+        network,
+        (channels, resolution, resolution),
+        as_strings=False,
+        print_per_layer_stat=False,
+        backend="aten",
+    )
+    return ReferenceCost(name, macs, params)
+
+
+def _take_channels(network: nn.Module, channels: int) -> None:
+    """Put a first convolution for this many channels in the place of the one for three."""
+    from torch import nn
+
+    path, first = next(
+        (path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d)
+    )
+    parent, _, attribute = path.rpartition(".")
+    fitted = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )
+    setattr(network.get_submodule(parent), attribute, fitted)
+
+
+def _mobilenet_v1(classes: int) -> nn.Module:
+    """Howard et al., MobileNets (arXiv 1704.04861), table 1.
+
+    The table's last depthwise convolution says stride 2 at an output of equal size; it is 1.
+    """
+    from torch import nn
+
+    layers: list[nn.Module] = []
+
+    def add(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        layers.extend(
+            (
+                nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False),
+                nn.BatchNorm2d(outside),
+                nn.ReLU(),
+            )
+        )
+
+    inside = 32
+    add(3, inside, 3, stride=2)
+    for outside, stride in (
+        (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
+        *[(512, 1)] * 5, (1024, 2), (1024, 1),
+    ):  # fmt: skip
+        add(inside, inside, 3, stride, groups=inside)
+        add(inside, outside, 1)
+        inside = outside
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, classes))
+
+
+def _torchvision(function: str) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        from torchvision import models
+
+        network: nn.Module = getattr(models, function)(weights=None, num_classes=classes)
+        return network
+
+    return build
+
+
+# By name: the product of the strides, and what builds it for a number of classes.
+_NETWORKS: Mapping[str, tuple[int, Callable[[int], nn.Module]]] = {
+    "MobileNet-V1": (32, _mobilenet_v1),
+    "MobileNet-V2": (32, _torchvision("mobilenet_v2")),
+    "MobileNet-V3-small": (32, _torchvision("mobilenet_v3_small")),
+    "ShuffleNet-V2 1.0x": (32, _torchvision("shufflenet_v2_x1_0")),
+    "SqueezeNet 1.1": (16, _torchvision("squeezenet1_1")),
+}

@@ -1,0 +1,304 @@
+"""Architecture -> one readable ``model.py`` that needs torch alone.
+
+The emitted file has the network as rows at its top, then the classes of
+:mod:`collabdesign.evaluate.network` word for word, so that both share their state-dict keys,
+then what a person needs to use it: ``load``, ``preprocess``, ``CLASSES``, and a command line
+that checks the network against what was recorded and names pictures.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, LAYERS, SPECIFICATION, USING
+from collabdesign.design.architecture import Architecture, Branch, Layer, Module
+from collabdesign.design.cost import cost_of, part_costs
+from collabdesign.evaluate.network import (
+    ACTIVATIONS,
+    AttoNet,
+    ConvNorm,
+    DesignedModule,
+    SqueezeExcite,
+    build_network,
+)
+
+_WIDTH = 100
+
+
+def check_value(network: nn.Module, channels: int, resolution: int) -> float:
+    """One number that says whether a network computes what it should.
+
+    The input is a fixed pattern of whole numbers, scaled to -1..1. The logits are summed with
+    weights that rise from class to class, so that neither their signs nor their order can
+    change unseen.
+    """
+    count = channels * resolution * resolution
+    pattern = (torch.arange(count) * 37 % 101 / 50 - 1).view(1, channels, resolution, resolution)
+    with torch.inference_mode():
+        logits = network(pattern)[0].double()
+    return float((logits * torch.arange(1, len(logits) + 1)).sum() / len(logits))
+
+
+def write_model(
+    folder: Path,
+    architecture: Architecture,
+    network: nn.Module,
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    name: str,
+) -> None:
+    """Write ``architecture.json``, ``weights.pt`` and ``model.py``, each whole or not at all.
+
+    The recorded check value is that of a network newly built from the architecture with the
+    weights as they are written: float32 on the CPU, whatever ``network`` was trained on.
+
+    Args:
+        folder: Made where it is missing; files of these names are replaced.
+        architecture: Of the network.
+        network: Trained; it is not changed.
+        class_names: One an output, in their order.
+        mean: Of each channel, pixels running from 0 to 1.
+        std: Likewise.
+        name: What the network is called, such as ``AttoNet-A``.
+    """
+    state = {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in network.state_dict().items()
+    }
+    written = build_network(architecture)
+    written.load_state_dict(state)
+    value = check_value(written.eval(), architecture.input_channels, architecture.resolution)
+    source = model_source(
+        architecture, name=name, class_names=class_names, mean=mean, std=std, value=value
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pending = {
+        final: final.with_name(f".{final.name}.tmp")
+        for final in (folder / part for part in ("architecture.json", "weights.pt", "model.py"))
+    }
+    try:
+        json_file, weights_file, model_file = pending.values()
+        json_file.write_text(json.dumps(architecture.to_dict(), indent=1) + "\n", "utf-8")
+        torch.save(state, weights_file)
+        model_file.write_text(source, "utf-8")
+        for final, temporary in pending.items():
+            os.replace(temporary, final)
+    finally:
+        for temporary in pending.values():
+            temporary.unlink(missing_ok=True)
+
+
+def model_source(
+    architecture: Architecture,
+    *,
+    name: str,
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    value: float,
+) -> str:
+    """The text of ``model.py``.
+
+    Args:
+        architecture: Of the network.
+        name: What the network is called.
+        class_names: One an output, in their order.
+        mean: Of each channel, pixels running from 0 to 1.
+        std: Likewise.
+        value: The :func:`check_value` that the file's own check expects.
+    """
+    assert len(class_names) == architecture.classes
+    assert len(mean) == len(std) == architecture.input_channels
+    assert math.isfinite(value)
+    cost = cost_of(architecture)
+    used = _activations(architecture)
+    activations = "".join(f'    "{key}": nn.{ACTIVATIONS[key].__name__},\n' for key in used)
+    rows = _rows(architecture)
+    parts = [
+        _docstring(architecture, name, cost.macs, cost.params) + "\n" + IMPORTS,
+        _facts(class_names, mean, std, cost.params, value),
+        SPECIFICATION,
+        "\n\n".join(text for word, text in LAYERS.items() if f"{word}(" in rows),
+        rows,
+        f"ACTIVATIONS: dict[str, type[nn.Module]] = {{\n{activations}}}\n",
+        # All four, used or not: the text of one names the others.
+        *(inspect.getsource(part) for part in (ConvNorm, SqueezeExcite, DesignedModule, AttoNet)),
+        USING,
+        inspect.getsource(check_value),
+        COMMAND_LINE,
+    ]
+    return "\n\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def _docstring(architecture: Architecture, name: str, macs: int, params: int) -> str:
+    title = " ".join(name.split())
+    if not title.isprintable():
+        title = ascii(title)[1:-1]
+    title = title.replace("\\", "\\\\").replace('"', '\\"')
+    size = f"{architecture.resolution}x{architecture.resolution}"
+    kind = "colour" if architecture.input_channels == 3 else "grey"
+    if architecture.input_channels not in (1, 3):
+        kind = f"{architecture.input_channels}-channel"
+    return f'''"""{title}: {architecture.classes} classes, {kind} pictures of {size} pixels.
+
+{macs:,} multiply-adds and {params:,} parameters. Designed by collabdesign as architecture
+{architecture.id}; needs torch alone (and Pillow to open pictures).
+
+    network = load()                          # weights.pt beside this file
+    logits = network(preprocess(image))       # a PIL image
+    print(CLASSES[logits.argmax()])
+
+`python model.py` checks the network against what is recorded here;
+`python model.py picture.jpg` prints the most probable classes of a picture.
+"""
+'''
+
+
+def _facts(
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    params: int,
+    value: float,
+) -> str:
+    names = "\n".join(_filled("    ", [_literal(name) for name in class_names], ","))
+    return f"""# fmt: off
+CLASSES: tuple[str, ...] = (
+{names}
+)
+# fmt: on
+
+# Of each channel of the training pictures, pixels running from 0 to 1.
+MEAN = {_tuple(mean)}
+STD = {_tuple(std)}
+
+# What the network had when it was written; `python model.py` compares. CPUs add up floats in
+# different orders: the check value may differ by TOLERANCE, relative where it is above 1.
+PARAMETERS = {params}
+CHECK_VALUE = {value!r}
+TOLERANCE = 1e-3
+"""
+
+
+def _rows(architecture: Architecture) -> str:
+    stem, head = architecture.stem, architecture.head
+    _, *parts, _ = part_costs(architecture)
+    total = cost_of(architecture).macs
+    lines = [
+        "# One entry a module, in order.",
+        "# fmt: off",
+        "ARCHITECTURE = Architecture(",
+        f"    input_channels={architecture.input_channels},",
+        f"    resolution={architecture.resolution},",
+        f"    classes={architecture.classes},",
+        f"    stem=Stem(kernel={stem.kernel}, stride={stem.stride}, channels={stem.channels}, "
+        f'activation="{stem.activation}"),',
+        "    modules=(",
+    ]
+    in_channels = stem.channels
+    for module, part in zip(architecture.modules, parts, strict=True):
+        lines.append(
+            f"        # {part.name}: {part.resolution_in}x{part.resolution_in} to "
+            f"{part.resolution_out}x{part.resolution_out}, {part.macs / total:.0%} of the "
+            "multiply-adds"
+        )
+        lines += _row(module, in_channels)
+        in_channels = module.channels
+    lines += [
+        "    ),",
+        f'    head=Head(features={head.features}, activation="{head.activation}"),',
+        ")",
+        "# fmt: on",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(module: Module, in_channels: int) -> list[str]:
+    """One line, or where that is too long one a branch and one for the other choices."""
+    branches = [_calls(branch, in_channels) for branch in module.branches]
+    choices = [
+        f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
+        for field, value, usual in (
+            ("stride", module.stride, 1),
+            ("shortcut", module.shortcut, "none"),
+            ("join", module.join, "add"),
+            ("attention", module.attention, "none"),
+            ("activation", module.activation, "relu"),
+            ("output", module.output, "activated"),
+        )
+        if value != usual
+    ]
+    whole = [f"branch({', '.join(calls)})" for calls in branches]
+    line = f"        module({', '.join([str(module.channels), *whole, *choices])}),"
+    if len(line) <= _WIDTH:
+        return [line]
+    indent = " " * len("        module(")
+    lines = [f"        module({module.channels},"]
+    for number, calls in enumerate(branches, start=1):
+        is_last = number == len(branches) and not choices
+        lines += _filled(f"{indent}branch(", calls, "))," if is_last else "),")
+    return lines + (_filled(indent, choices, "),") if choices else [])
+
+
+def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
+    """Items with commas on as few lines as they need, each line below the first item."""
+    lines = [opening]
+    for number, item in enumerate(items, start=1):
+        piece = item + (closing if number == len(items) else ",")
+        if number == 1:
+            lines[0] += piece
+        elif len(lines[-1]) + 1 + len(piece) <= _WIDTH:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(" " * len(opening) + piece)
+    return lines
+
+
+def _calls(branch: Branch, in_channels: int) -> list[str]:
+    calls = []
+    for layer in branch.layers:
+        calls.append(_call(layer, in_channels))
+        in_channels = layer.channels
+    return calls
+
+
+def _call(layer: Layer, in_channels: int) -> str:
+    arguments = [str(layer.channels)]
+    if layer.kernel > 1:
+        arguments.insert(0, str(layer.kernel))
+    if layer.stride != 1:
+        arguments.append(f"stride={layer.stride}")
+    if layer.op == "pool":
+        word = "pool"
+    elif layer.kernel > 1 and 1 < layer.groups == in_channels == layer.channels:
+        word = "dw"
+    else:
+        word = "pw" if layer.kernel == 1 else "conv"
+        if layer.groups != 1:
+            arguments.append(f"groups={layer.groups}")
+    return f"{word}({', '.join(arguments)})"
+
+
+def _activations(architecture: Architecture) -> list[str]:
+    used = {architecture.stem.activation, architecture.head.activation}
+    used |= {module.activation for module in architecture.modules}
+    return [name for name in ACTIVATIONS if name in used]
+
+
+def _literal(text: str) -> str:
+    """A Python string literal; what does not print (line ends, marks of direction) is escaped."""
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
+
+
+def _tuple(values: Sequence[float]) -> str:
+    items = [repr(float(value)) for value in values]
+    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

@@ -1,0 +1,167 @@
+"""A requirements file, the prototype file it names and the command line, laid over each other.
+
+The uppermost layer that says something about a place is the one whose file, line and words a
+problem there is told in.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from collabdesign.design.document import Document, Location, read_document, read_text
+from collabdesign.design.units import shown
+from collabdesign.errors import InputError, Problem
+
+_LONGEST_MESSAGE = 400
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``key=value`` of the command line; its document has no lines."""
+
+    keys: tuple[str, ...]
+    document: Document
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A document that says what stands at a location and below it.
+
+    Attributes:
+        folder: That its paths are relative to; empty for the current directory.
+        dropped: How many parts of a location the layer's own words leave out.
+    """
+
+    location: Location
+    document: Document
+    folder: str
+    dropped: int = 0
+
+
+class Layers:
+    """What was read so far, where each part of it came from, and what is wrong with it.
+
+    Attributes:
+        data: Of all layers together.
+        problems: In the order of finding.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.data: dict[str, Any] = document.data
+        self.problems: list[Problem] = []
+        self.folder = os.path.dirname(document.file)
+        self._layers = [_Layer((), document, self.folder)]
+
+    def lay_file(self, location: Location, file: str) -> None:
+        """Put a file in the place of its path.
+
+        Raises:
+            InputError: As :func:`read_document`.
+        """
+        document = read_document(file)
+        self._put(tuple(map(str, location)), document.data)
+        self._layers.append(
+            _Layer(location, document, os.path.dirname(file), dropped=len(location))
+        )
+
+    def lay_override(self, override: Override) -> None:
+        """Put one value in place."""
+        try:
+            said = self._put(override.keys, override.document.data)
+        except InputError as error:
+            file = override.document.file
+            self.problems += [Problem(p.message, p.hint, file) for p in error.problems]
+        else:
+            self._layers.append(_Layer(said, override.document, folder=""))
+
+    def note(
+        self, location: Location, message: str, hint: str = "", *, at_key: bool = False
+    ) -> None:
+        """Add a problem at a value, or at its key."""
+        layer = self._layer(location)
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:300]} ... {message[-50:]}"
+        below = location[len(layer.location) :]
+        self.problems.append(layer.document.problem(below, message, hint, at_key=at_key))
+
+    def note_rule(self, location: Location, rule: str, hint: str = "") -> None:
+        """Add a problem at a value whose rule goes on after the key, or stands alone."""
+        words = self.words(location)
+        colon = "" if rule.startswith("must ") else ":"
+        self.note(location, f"{words}{colon} {rule}" if words else rule, hint)
+
+    def words(self, location: Location) -> str:
+        """A location as a person writes it: ``stages[0].channels``."""
+        text = ""
+        for part in location[self._layer(location).dropped :]:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        return text.removeprefix(".")
+
+    def path(self, location: Location, written: str) -> str:
+        """A path that stands at a location, relative to the current directory."""
+        folder = self._layer(location).folder
+        return os.path.normpath(os.path.join(folder, os.path.expanduser(written)))
+
+    def sorted_problems(self) -> list[Problem]:
+        """Each once, by file in the order of the layers, then by line."""
+        files = [layer.document.file for layer in self._layers]
+
+        def rank(problem: Problem) -> tuple[int, int, int]:
+            order = files.index(problem.file) if problem.file in files else len(files)
+            return order, problem.line, problem.column
+
+        return sorted(dict.fromkeys(self.problems), key=rank)
+
+    def _layer(self, location: Location) -> _Layer:
+        for layer in reversed(self._layers):
+            if location[: len(layer.location)] == layer.location:
+                return layer
+        raise AssertionError("the first layer is everywhere")
+
+    def _put(self, keys: tuple[str, ...], value: Any) -> Location:
+        self.data, said = _with(self.data, keys, value, ())
+        return said
+
+
+def parse_override(text: str) -> Override:
+    """Read ``search.trials=80``; the value is YAML.
+
+    Raises:
+        InputError: It has no ``=``, a key is empty, or the value is no YAML.
+    """
+    file = f"--set {text}"
+    key, equals, value = text.partition("=")
+    keys = tuple(key.strip().split("."))
+    if not equals or not all(keys):
+        hint = "write for example --set search.trials=80"
+        raise InputError(Problem(f"--set must have key=value, got {text!r}", hint, file))
+    try:
+        data = read_text(value).data
+    except InputError as error:
+        raise InputError([Problem(p.message, p.hint, file) for p in error.problems]) from None
+    return Override(keys, Document(data, {}, {}, file))
+
+
+def _with(
+    holder: Any, keys: tuple[str, ...], value: Any, above: tuple[str, ...]
+) -> tuple[Any, Location]:
+    """A copy that has ``value`` at ``keys``, and the location of all that is new in it."""
+    if not keys:
+        return value, ()
+    key, below = keys[0], keys[1:]
+    if holder is None:
+        made, _ = _with(None, below, value, (*above, key))
+        return {key: made}, ()
+    if isinstance(holder, dict):
+        made, said = _with(holder.get(key), below, value, (*above, key))
+        return {**holder, key: made}, (key, *said)
+    if isinstance(holder, list) and key.isdecimal() and int(key) < len(holder):
+        at = int(key)
+        made, said = _with(holder[at], below, value, (*above, key))
+        return [*holder[:at], made, *holder[at + 1 :]], (at, *said)
+    words = ".".join(above)
+    if isinstance(holder, list):
+        raise InputError(f"{words} has entries 0 to {len(holder) - 1}, got {key!r}")
+    raise InputError(f"{words} must be a mapping to have keys, got {shown(holder)}")

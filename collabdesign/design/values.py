@@ -1,0 +1,213 @@
+"""The kinds of value that a person writes in a requirements file.
+
+Each is the annotation of a model's field: how the value is read and written, and what an
+editor is told. Reading raises :class:`InputError` with a message that begins with
+``must``; whoever knows the key puts it before that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import core_schema
+
+from collabdesign.design import units
+from collabdesign.design.units import shown
+from collabdesign.errors import InputError, Problem
+
+LIMITS = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+OBJECTIVES = ("accuracy", *LIMITS)
+
+FLOPS_HINT = "write macs, multiply-adds: 1 MAC is 2 FLOPs"
+
+
+# Compared by identity: typing hashes annotations, and a schema has no hash.
+@dataclass(frozen=True, eq=False)
+class Written:
+    """An annotation for pydantic.
+
+    Attributes:
+        read: From what YAML gives, or raises.
+        schema: JSON Schema of what may be written.
+        write: To what JSON takes; nothing to do where None.
+    """
+
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+    write: Callable[[Any], Any] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """How pydantic reads and writes the value."""
+        serialization = None
+        if self.write:
+            serialization = core_schema.plain_serializer_function_ser_schema(
+                self.write, when_used="json"
+            )
+        return core_schema.no_info_plain_validator_function(self.read, serialization=serialization)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """What pydantic tells editors."""
+        return dict(self.schema)
+
+
+def count(of: str) -> Written:
+    """A positive count such as ``10M``."""
+
+    def read(value: Any) -> int:
+        return units.parse_count(value, of)
+
+    return Written(read, _quantity_schema(units.COUNT_PATTERN), units.exact_count)
+
+
+def memory() -> Written:
+    """A positive number of bytes such as ``512KiB``."""
+    return Written(units.parse_bytes, _quantity_schema(units.BYTES_PATTERN), units.exact_bytes)
+
+
+def _quantity_schema(pattern: str) -> dict[str, Any]:
+    return {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": units.LARGEST},
+            {"type": "string", "pattern": pattern},
+        ]
+    }
+
+
+def whole(low: int, high: int) -> Written:
+    """A whole number, both ends included."""
+
+    def read(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"must be a whole number from {low} to {high}, got {shown(value)}")
+        return value
+
+    return Written(read, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def number(low: float, high: float, *, above: bool = False) -> Written:
+    """A number up to ``high``, from ``low`` or, if ``above``, above it."""
+    rule = f"must be a number {'above' if above else 'from'} {low:g}"
+    rule += f", at most {high:g}" if above else f" to {high:g}"
+
+    def read(value: Any) -> float:
+        # True and NaN fail here too.
+        if type(value) not in (int, float) or not low <= value <= high or (above and value == low):
+            raise InputError(f"{rule}, got {shown(value)}")
+        return float(value)
+
+    lowest = {"exclusiveMinimum" if above else "minimum": low}
+    return Written(read, {"type": "number", **lowest, "maximum": high})
+
+
+def one_of(*values: str | int) -> Written:
+    """One of some words or numbers; the nearest is offered for one that is none of them."""
+    by_lower = {str(value).lower(): value for value in values}
+
+    def read(value: Any) -> str | int:
+        for known in values:
+            if type(value) is type(known) and value == known:
+                return known
+        close = difflib.get_close_matches(str(value).lower().replace("-", ""), by_lower, n=1)
+        hint = f"did you mean {by_lower[close[0]]}?" if close else ""
+        rule = f"must be one of {', '.join(map(str, values))}"
+        raise InputError(Problem(f"{rule}, got {shown(value)}", hint))
+
+    return Written(read, {"enum": list(values)})
+
+
+def accuracy() -> Written:
+    """A share of 1, not per cent."""
+    return Written(_read_accuracy, {"type": "number", "exclusiveMinimum": 0, "maximum": 1})
+
+
+def _read_accuracy(value: Any) -> float:
+    if type(value) in (int, float) and 0 < value <= 1:
+        return float(value)
+    hint = ""
+    percent = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", str(value), re.ASCII)
+    if percent and 1 < float(percent[1]) <= 100:
+        share = float(percent[1]) / 100
+        hint = f"write {share:.10g}" if "." in percent[1] else f"write {share:.2f}"
+    raise InputError(
+        Problem(f"must be a share of 1, above 0 and at most 1, got {shown(value)}", hint)
+    )
+
+
+def name() -> Written:
+    """A word that is safe as the name of a folder."""
+    pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        hint = "write it in quotes" if type(value) in (int, float, bool) else ""
+        rule = "must begin with a letter or digit and have at most 64 of these, '-', '_' and '.'"
+        raise InputError(Problem(f"{rule}, got {shown(value)}", hint))
+
+    return Written(read, {"type": "string", "pattern": pattern})
+
+
+_PATH_SCHEMA = {"type": "string", "minLength": 1}
+
+
+def path() -> Written:
+    """A path, relative to the file that it stands in until it is read from there."""
+    return Written(_read_path, _PATH_SCHEMA, str)
+
+
+def _read_path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InputError(f"must be a path, got {shown(value)}")
+    return Path(value)
+
+
+def path_or_fraction(high: float) -> Written:
+    """A path, or a number above 0 and at most ``high``."""
+    fraction = number(0, high, above=True)
+
+    def read(value: Any) -> Any:
+        try:
+            return fraction.read(value) if type(value) in (int, float) else _read_path(value)
+        except InputError:
+            rule = f"must be a folder, or a fraction above 0 and at most {high}"
+            raise InputError(f"{rule}, got {shown(value)}") from None
+
+    def write(value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    return Written(read, {"anyOf": [_PATH_SCHEMA, fraction.schema]}, write)
+
+
+def objectives() -> Written:
+    """Accuracy and costs, each once; accuracy is moved to the front."""
+    schema = {
+        "type": "array",
+        "items": {"enum": list(OBJECTIVES)},
+        "contains": {"const": "accuracy"},
+        "minItems": 2,
+        "uniqueItems": True,
+    }
+    return Written(_read_objectives, schema, list)
+
+
+def _read_objectives(value: Any) -> tuple[str, ...]:
+    rule = f"must be a list of accuracy and at least one of {', '.join(LIMITS)}, each once"
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{rule}, got {shown(value)}")
+    for objective in value:
+        if objective not in OBJECTIVES:
+            close = difflib.get_close_matches(str(objective), OBJECTIVES, n=1)
+            hint = f"did you mean {close[0]}?" if close else ""
+            if "flop" in str(objective).lower():
+                hint = FLOPS_HINT
+            raise InputError(Problem(f"{rule}, got {shown(objective)}", hint))
+    if "accuracy" not in value or len(value) < 2 or len(set(value)) < len(value):
+        raise InputError(f"{rule}, got [{', '.join(value)}]")
+    return ("accuracy", *(objective for objective in value if objective != "accuracy"))

@@ -1,0 +1,346 @@
+"""What of a design space keeps the limits: arithmetic and random draws, no training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
+from collabdesign.design.prototype import Prototype
+from collabdesign.design.requirements import LIMITS, Requirements
+from collabdesign.design.space import DesignSpace, Params
+from collabdesign.errors import InputError, NothingFits
+from collabdesign.explore.front import Scale
+
+SAMPLES = 2000
+
+# Fewer random proposals than this share, and a search spends its time on rejections.
+_ALMOST_NOTHING = 0.01
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of random proposals, with Wilson's 95 % interval."""
+
+    count: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The share itself, 0 to 1."""
+        return self.count / self.of
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper bound, 0 to 1."""
+        z = 1.959964
+        centre = (self.value + z * z / (2 * self.of)) / (1 + z * z / self.of)
+        spread = math.sqrt(self.value * (1 - self.value) / self.of + (z / (2 * self.of)) ** 2)
+        half = z / (1 + z * z / self.of) * spread
+        low = 0.0 if self.count == 0 else centre - half
+        return low, 1.0 if self.count == self.of else centre + half
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """What ``collabdesign check`` says about a space and its limits.
+
+    Attributes:
+        parameter_sets: How many parameter sets the space has.
+        parameters: How many of its parameters can be active.
+        smallest: Cost of the network with the fewest MACs that descent finds.
+        median: Of the random proposals, each cost on its own.
+        largest: Cost of the network with the most MACs that ascent finds.
+        own: The prototype's own values as drawn, part by part.
+        default: The same, shrunk to the limits; None where that does not fit.
+        fits: Share of random proposals that fits each limit, and ``all`` of them.
+        binding: The limit that keeps out most of what the others let in, or None.
+        closest: The network that breaks the limits least; a violation of 0 fits.
+        violations: Of ``closest``.
+        changes: Where nothing or almost nothing fits: what would, in words.
+    """
+
+    parameter_sets: int
+    parameters: int
+    smallest: Cost
+    median: Cost
+    largest: Cost
+    own: tuple[PartCost, ...]
+    own_cost: Cost
+    default: tuple[PartCost, ...] | None
+    default_cost: Cost | None
+    fits: Mapping[str, Share]
+    binding: str | None
+    closest: Cost
+    violations: Mapping[str, float]
+    changes: tuple[str, ...]
+
+    @property
+    def possible(self) -> bool:
+        """Whether any network was found that keeps all limits."""
+        return all(value <= 0 for value in self.violations.values())
+
+
+def default_params(space: DesignSpace, requirements: Requirements) -> Params | None:
+    """The prototype's default network: its own values, shrunk to the limits."""
+    return space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
+
+
+def closest_params(space: DesignSpace, requirements: Requirements) -> Params:
+    """Descend from the default, or from the own values, to what breaks the limits least."""
+    start = default_params(space, requirements)
+    if start is not None:
+        return start
+    return _reach(space, requirements)
+
+
+def require_possible(space: DesignSpace, requirements: Requirements) -> None:
+    """Refuse a search that nothing in the space can satisfy.
+
+    Raises:
+        NothingFits: With what ``check`` says about it.
+    """
+    closest = cost_of(
+        space.decode(closest_params(space, requirements)), requirements.deploy.precision
+    )
+    if any(value > 0 for value in requirements.violations(closest).values()):
+        raise NothingFits(explain(feasibility(space, requirements), requirements))
+
+
+def scale_of(space: DesignSpace, requirements: Requirements) -> Scale:
+    """The objectives' ranges: chance to 1, the space's smallest cost to the limit."""
+    lowest, highest = {}, {}
+    for name in requirements.objectives[1:]:
+        limit = getattr(requirements.limits, name)
+        lowest[name] = float(_extreme(space, requirements, name, 1))
+        highest[name] = float(limit or _extreme(space, requirements, name, -1))
+    return Scale(requirements.objectives, 1 / requirements.data.classes, lowest, highest)
+
+
+def feasibility(
+    space: DesignSpace, requirements: Requirements, samples: int = SAMPLES
+) -> Feasibility:
+    """Look at the space before any training; takes about a second.
+
+    Args:
+        space: Of the requirements.
+        requirements: Give the limits, the precision and the seed of the draws.
+        samples: Random proposals to draw.
+    """
+    precision = requirements.deploy.precision
+    rng = np.random.default_rng(requirements.search.seed)
+    costs = [cost_of(space.decode(space.sample(rng)), precision) for _ in range(samples)]
+    excess = [requirements.violations(cost) for cost in costs]
+    limits = list(excess[0])
+    fits = {name: Share(sum(row[name] <= 0 for row in excess), samples) for name in limits}
+    fitting = sum(all(value <= 0 for value in row.values()) for row in excess)
+    fits["all"] = Share(fitting, samples)
+
+    smallest = space.descend(space.own(), lambda a: cost_of(a).macs)
+    largest = space.descend(space.own(), lambda a: -cost_of(a).macs)
+    own = space.decode(space.own())
+    default_set = default_params(space, requirements)
+    default = None if default_set is None else space.decode(default_set)
+    closest = cost_of(space.decode(closest_params(space, requirements)), precision)
+    violations = requirements.violations(closest)
+    changes: tuple[str, ...] = ()
+    if any(value > 0 for value in violations.values()):
+        changes = (*_budget_changes(space, requirements), *_prototype_changes(requirements))
+    elif fits["all"].value < _ALMOST_NOTHING:
+        changes = _easing(excess)
+    return Feasibility(
+        parameter_sets=space.size(),
+        parameters=len(space.parameters),
+        smallest=cost_of(space.decode(smallest), precision),
+        median=Cost(*(int(np.median([getattr(cost, name) for cost in costs])) for name in LIMITS)),
+        largest=cost_of(space.decode(largest), precision),
+        own=part_costs(own),
+        own_cost=cost_of(own, precision),
+        default=None if default is None else part_costs(default),
+        default_cost=None if default is None else cost_of(default, precision),
+        fits=fits,
+        binding=_binding(excess),
+        closest=closest,
+        violations=violations,
+        changes=changes,
+    )
+
+
+def explain(found: Feasibility, requirements: Requirements) -> str:
+    """In words: why nothing fits, and what would."""
+    broken = [
+        f"{name} {getattr(found.closest, name):,} over the limit "
+        f"{getattr(requirements.limits, name):,}"
+        for name, value in found.violations.items()
+        if value > 0
+    ]
+    lines = [
+        "some network of the space must fit the limits, and none was found; "
+        f"the closest has {', '.join(broken) or 'no violation'}"
+    ]
+    lines += [f"    {change}" for change in found.changes]
+    return "\n".join(lines)
+
+
+def _excess(architecture: Architecture, requirements: Requirements) -> float:
+    """Sum of the relative amounts over each limit; 0 fits."""
+    cost = cost_of(architecture, requirements.deploy.precision)
+    return sum(max(0.0, value) for value in requirements.violations(cost).values())
+
+
+def _reach(space: DesignSpace, requirements: Requirements) -> Params:
+    """Two descents, since the walk to the fewest MACs leaves dips that the other cannot."""
+    score = lambda architecture: _excess(architecture, requirements)  # noqa: E731
+    starts = [space.own(), space.descend(space.own(), lambda a: cost_of(a).macs)]
+    reached = [space.descend(start, score) for start in starts]
+    return min(reached, key=lambda params: score(space.decode(params)))
+
+
+def _extreme(space: DesignSpace, requirements: Requirements, name: str, sign: int) -> int:
+    precision = requirements.deploy.precision
+
+    def score(architecture: Architecture) -> float:
+        return float(sign * getattr(cost_of(architecture, precision), name))
+
+    params = space.descend(space.own(), score)
+    return int(sign * score(space.decode(params)))
+
+
+def _binding(excess: list[dict[str, float]]) -> str | None:
+    """The limit without which the most of what is kept out would fit."""
+    let_in = dict.fromkeys(excess[0], 0)
+    for row in excess:
+        broken = [name for name, value in row.items() if value > 0]
+        if len(broken) == 1:
+            let_in[broken[0]] += 1
+    most = max(let_in, key=lambda name: let_in[name], default=None)
+    if most is None or not any(value > 0 for row in excess for value in row.values()):
+        return None
+    if let_in[most] == 0:  # nothing breaks one limit alone: the one that most break
+        return max(let_in, key=lambda name: sum(row[name] > 0 for row in excess))
+    return most
+
+
+def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[str]:
+    """Each limit alone, raised until something fits; else all of them together."""
+    precision = requirements.deploy.precision
+    alone = []
+    for name in (limit for limit in LIMITS if getattr(requirements.limits, limit)):
+
+        def score(architecture: Architecture, name: str = name) -> float:
+            cost = cost_of(architecture, precision)
+            others = sum(
+                max(0.0, value)
+                for limit, value in requirements.violations(cost).items()
+                if limit != name
+            )
+            return 1e6 * others + getattr(cost, name) / getattr(requirements.limits, name)
+
+        best = cost_of(space.decode(space.descend(_reach(space, requirements), score)), precision)
+        violations = requirements.violations(best)
+        if all(value <= 0 for limit, value in violations.items() if limit != name):
+            alone.append(f"raise limits.{name} to {getattr(best, name):,}: then something fits")
+    if alone:
+        yield from alone
+        return
+    best = cost_of(space.decode(_reach(space, requirements)), precision)
+    needed = [
+        f"limits.{name} to {getattr(best, name):,}"
+        for name, value in requirements.violations(best).items()
+        if value > 0
+    ]
+    yield f"raise {' and '.join(needed)}: then something fits"
+
+
+def _prototype_changes(requirements: Requirements) -> Iterator[str]:
+    """Each freedom alone, opened towards the small; else all of them together."""
+    written = requirements.prototype.model_dump(mode="json")
+    edits = list(_smaller(written))
+    alone = [words for words, edit in edits if _possible_with(requirements, [edit])]
+    if alone:
+        yield from (f"or in the prototype, {words}: then something fits" for words in alone)
+    elif _possible_with(requirements, [edit for _, edit in edits]):
+        yield (
+            "or in the prototype, all of: "
+            + "; ".join(words for words, _ in edits)
+            + ": then something fits"
+        )
+
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+def _smaller(written: dict[str, Any]) -> Iterator[tuple[str, Edit]]:
+    """Edits of a written prototype that make its smallest network smaller, with their words."""
+
+    def put(value: Any, *path: str | int) -> Edit:
+        def edit(prototype: dict[str, Any]) -> None:
+            here: Any = prototype
+            for key in path[:-1]:
+                here = here[key]
+            here[path[-1]] = value
+
+        return edit
+
+    places: list[tuple[str, tuple[str | int, ...], Any]] = [
+        ("stem.channels", ("stem", "channels"), written["stem"]["channels"])
+    ]
+    for index, stage in enumerate(written["stages"]):
+        path = ("stages", index)
+        places.append((f"stages[{index}].channels", (*path, "channels"), stage["channels"]))
+        least = _least(stage["modules"])
+        if least > 1:
+            yield (
+                f"let stages[{index}].modules be 1 (at least {least} now)",
+                put([*_all(stage["modules"]), 1], *path, "modules"),
+            )
+    for name, path, value in places:
+        least = _least(value)
+        if least > 4:
+            smaller = max(4, least // 2)
+            yield (
+                f"let {name} fall to {smaller} (at least {least} now)",
+                put([*_all(value), smaller], *path),
+            )
+    features = written["head"]["features"]
+    if _least(features) > 0:
+        yield "let head.features be 0", put([*_all(features), 0], "head", "features")
+    if _all(written["stem"]["stride"]) == [1]:
+        yield "let stem.stride be 2 (1 now)", put([1, 2], "stem", "stride")
+
+
+def _all(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(range(value["low"], value["high"] + 1, value["step"]))
+    return value if isinstance(value, list) else [value]
+
+
+def _least(value: Any) -> int:
+    return int(min(_all(value)))
+
+
+def _possible_with(requirements: Requirements, edits: list[Edit]) -> bool:
+    written = requirements.prototype.model_dump(mode="json")
+    for edit in edits:
+        edit(written)
+    changed = requirements.model_copy(update={"prototype": Prototype.model_validate(written)})
+    try:
+        space = DesignSpace(changed)
+    except InputError:
+        return False  # such as a stride too many for the resolution
+    return _excess(space.decode(_reach(space, changed)), changed) == 0
+
+
+def _easing(excess: list[dict[str, float]]) -> tuple[str, ...]:
+    """By how much all limits must rise together for a twentieth of the proposals to fit."""
+    worst = sorted(max(row.values()) for row in excess)
+    factor = 1 + worst[len(worst) // 20]
+    return (
+        f"almost nothing fits: with every limit times {factor:.2g}, about 5 % of random "
+        "proposals would; a search finds what fits all the same, but rejects many",
+    )

@@ -1,0 +1,127 @@
+"""Dominance, hypervolume, NetScore: functions on numbers.
+
+A point is a row of losses: every objective turned so that less is better, in
+:func:`losses` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collabdesign.design.cost import Cost
+
+Points = NDArray[np.float64]
+
+
+def values_of(objectives: Sequence[str], accuracy: float, cost: Cost) -> tuple[float, ...]:
+    """The objectives' values in their own direction, as an Optuna study holds them."""
+    return tuple(
+        accuracy if name == "accuracy" else float(getattr(cost, name)) for name in objectives
+    )
+
+
+def directions_of(objectives: Sequence[str]) -> list[str]:
+    """Optuna's direction of each objective: accuracy up, every cost down."""
+    return ["maximize" if name == "accuracy" else "minimize" for name in objectives]
+
+
+def losses(objectives: Sequence[str], values: Sequence[Sequence[float]]) -> Points:
+    """Values (n x objectives) with every objective turned so that less is better."""
+    signs = [-1.0 if name == "accuracy" else 1.0 for name in objectives]
+    return np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
+
+
+def front(points: Points) -> list[int]:
+    """Indices of the points that no other dominates, in order; of equal points the first.
+
+    A point dominates another if it is at most equal everywhere and less somewhere.
+    """
+    kept = []
+    for index, point in enumerate(points):
+        no_worse = np.all(points <= point, axis=1)
+        better = no_worse & np.any(points < point, axis=1)
+        equal_before = np.all(points[:index] == point, axis=1)
+        if not better.any() and not equal_before.any():
+            kept.append(index)
+    return kept
+
+
+def hypervolume(points: Points, reference: Sequence[float]) -> float:
+    """Volume that the points dominate below a reference point, by slicing along the last axis.
+
+    Exact; meant for fronts of up to a few hundred points in two or three objectives.
+    """
+    bound = np.asarray(reference, dtype=np.float64)
+    inside = points[np.all(points < bound, axis=1)]
+    return _volume(inside[front(inside)], bound) if len(inside) else 0.0
+
+
+def _volume(points: Points, bound: Points) -> float:
+    if len(bound) == 1:
+        return float(bound[0] - points[:, 0].min())
+    points = points[np.argsort(points[:, -1], kind="stable")]
+    edges = np.append(points[:, -1], bound[-1])
+    total = 0.0
+    for count in range(1, len(points) + 1):
+        height = edges[count] - edges[count - 1]
+        if height > 0:
+            total += height * _volume(points[:count, :-1], bound[:-1])
+    return float(total)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Turns objectives into shares of what can be gained, so that volumes compare.
+
+    Accuracy runs from chance to 1. A cost runs in logarithm from the limit (the space's
+    largest where there is none) down to the space's smallest.
+
+    Attributes:
+        objectives: In order.
+        chance: Accuracy of guessing, 1 / classes.
+        lowest: Smallest cost of the space, for each cost among the objectives.
+        highest: The limit, or the largest cost of the space.
+    """
+
+    objectives: tuple[str, ...]
+    chance: float
+    lowest: Mapping[str, float]
+    highest: Mapping[str, float]
+
+    def losses(self, values: Sequence[Sequence[float]]) -> Points:
+        """Scaled losses (n x objectives), 0 the best that can be and 1 nothing gained."""
+        rows = np.asarray(values, dtype=np.float64).reshape(-1, len(self.objectives))
+        scaled = np.empty_like(rows)
+        for column, name in enumerate(self.objectives):
+            if name == "accuracy":
+                scaled[:, column] = (1.0 - rows[:, column]) / (1.0 - self.chance)
+            else:
+                low, high = math.log(self.lowest[name]), math.log(self.highest[name])
+                span = max(high - low, 1e-9)
+                scaled[:, column] = (np.log(rows[:, column]) - low) / span
+        return scaled
+
+    def hypervolume(self, values: Sequence[Sequence[float]]) -> float:
+        """Share of the scaled box that the values dominate, 0 to 1."""
+        if not len(values):
+            return 0.0
+        return hypervolume(self.losses(values), [1.0] * len(self.objectives))
+
+
+def netscore(accuracy: float, params: int, macs: int) -> float:
+    """NetScore: 20 log10(a^2 / sqrt(p m)), one number for a network's balance.
+
+    Args:
+        accuracy: 0 to 1; the score takes percent.
+        params: The score takes millions.
+        macs: The score takes thousands of millions.
+
+    Source: Wong, NetScore (arXiv 1806.05512), with its exponents 2, 0.5 and 0.5.
+    """
+    percent = max(accuracy * 100.0, 1e-9)
+    return 20.0 * math.log10(percent**2 / math.sqrt(params / 1e6 * (macs / 1e9)))

@@ -1,0 +1,197 @@
+"""The only writer of a run's study: claims candidates, finishes them, survives kills."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from collabdesign.design.space import DesignSpace
+from collabdesign.errors import InputError
+from collabdesign.explore.front import directions_of, values_of
+from collabdesign.explore.proposals import distributions_of
+from collabdesign.explore.record import (
+    CANDIDATE_KEY,
+    DATABASE,
+    SCHEMA_VERSION,
+    Candidate,
+    Record,
+    read_record,
+)
+
+_STUDY_NAME = "collabdesign"
+_LOCK = "lock"
+
+
+class Store:
+    """A run's study, open for writing by this process alone.
+
+    Use as a context manager. The lock is one that the system frees at the process's death.
+
+    Args:
+        run_dir: An existing folder; an existing study in it is continued.
+        space: For the parameters' distributions.
+        objectives: Of the study.
+
+    Raises:
+        InputError: Another process writes this run, the study is none of ours, or the folder
+            cannot be written.
+    """
+
+    def __init__(self, run_dir: Path, space: DesignSpace, objectives: Sequence[str]) -> None:
+        self._run_dir = run_dir
+        self._space = space
+        self._objectives = tuple(objectives)
+        self._lock = _lock(run_dir / _LOCK)
+        try:
+            self._study = self._open()
+            self._take_up()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._storage.engine.dispose()
+        os.close(self._lock)
+
+    def read(self) -> Record:
+        """The record as it stands."""
+        return read_record(self._run_dir)
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        """Write attributes of the study."""
+        for key, value in attributes.items():
+            self._study.set_user_attr(key, value)
+
+    def claim(self, candidate: Candidate, violations: Mapping[str, float]) -> Candidate:
+        """Enter a candidate as being trained, in one transaction; gives it its number."""
+        before = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(candidate.params),
+                distributions=distributions_of(self._space, candidate.params),
+                constraints=dict(violations),
+                user_attrs={CANDIDATE_KEY: candidate.to_json()},
+            )
+        )
+        return replace(candidate, number=before)
+
+    def finish(self, candidate: Candidate) -> None:
+        """Enter what became of a claimed candidate: trained or failed."""
+        self._write_outcome(self._trial_id(candidate.number), candidate)
+
+    def release(self, candidate: Candidate) -> None:
+        """Give a claimed candidate back: killed from outside, not counted, done again."""
+        self._storage.set_trial_state_values(self._trial_id(candidate.number), TrialState.FAIL)
+
+    def _write_outcome(self, trial_id: int, candidate: Candidate) -> None:
+        # The attribute goes first: _take_up finishes what a kill between the two leaves.
+        self._storage.set_trial_user_attr(trial_id, CANDIDATE_KEY, candidate.to_json())
+        if candidate.accuracy is None:
+            self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+        else:
+            values = values_of(self._objectives, candidate.accuracy, candidate.cost)
+            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
+
+    def _take_up(self) -> None:
+        """What an earlier process left running: finished is finished, the rest is given back."""
+        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            candidate = Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
+            if candidate.outcome == "running":
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            else:
+                self._write_outcome(trial._trial_id, candidate)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(
+            self._study._study_id, number
+        )
+
+    def _open(self) -> optuna.Study:
+        path = self._run_dir / DATABASE
+        if path.exists():
+            read_record(self._run_dir)  # refuses what is none of ours before anything writes it
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        for leftover in self._run_dir.glob(f"{DATABASE}.*.new*"):
+            leftover.unlink(missing_ok=True)
+        temporary = path.with_name(f"{DATABASE}.{os.getpid()}.new")
+        try:
+            if not path.exists():
+                # A study is complete or not there: a kill in between leaves no half of one.
+                storage = RDBStorage(f"sqlite:///{temporary}")
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=_STUDY_NAME,
+                    directions=directions_of(self._objectives),
+                )
+                study.set_user_attr("version", SCHEMA_VERSION)
+                storage.engine.dispose()
+                os.replace(temporary, path)
+            self._storage = RDBStorage(
+                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+            event.listen(self._storage.engine, "connect", _tune)
+            self._storage.engine.dispose()  # the connection made before the listener was there
+            return optuna.load_study(storage=self._storage, study_name=_STUDY_NAME)
+        except (OSError, SQLAlchemyError, RuntimeError, KeyError) as error:
+            raise InputError(f"the study {str(path)!r} cannot be written: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def is_running(run_dir: Path) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        descriptor = os.open(run_dir / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"the run folder must be writable: {error}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"one process at a time may search in a run folder, and another is at work in "
+            f"{str(path.parent)!r}; wait for it, or choose another --run-dir"
+        ) from None
+    return descriptor
+
+
+def _tune(connection: Any, _: Any) -> None:
+    """A commit costs one write-ahead append; a kill loses nothing that was committed."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()

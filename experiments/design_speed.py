@@ -1,0 +1,135 @@
+"""How fast the design room is on one core, beside ptflops in the same run.
+
+For networks of 12 modules, each with its own design: architectures a second of ``cost_of``, of
+``decode``, ``id`` and ``cost_of`` together, and of ptflops (its own call only; the network is
+built before). Every repetition decodes anew, so that no id is answered from a cache.
+
+    python experiments/design_speed.py
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from ptflops import get_model_complexity_info
+
+from collabdesign.design.cost import cost_of
+from collabdesign.design.prototype import Prototype
+from collabdesign.design.space import DesignSpace
+from collabdesign.evaluate.network import build_network
+
+RESOLUTION = 32
+ARCHITECTURES = 500
+PTFLOPS_CALLS = 10
+REPETITIONS = 7
+
+# Three stages of four modules; the freedoms are those of the shipped prototypes.
+PROTOTYPE = {
+    "stem": {"kernel": 3, "channels": {"low": 8, "high": 24, "step": 4}},
+    "stages": [
+        {"modules": 4, "stride": 2, "channels": {"low": low, "high": 3 * low, "step": 8}, "module": "m"}
+        for low in (16, 32, 48)
+    ],
+    "head": {"features": [0, 128, 256]},
+    "modules": {
+        "m": {
+            "shortcut": ["identity", "projection", "none"],
+            "branches": [1, 2],
+            "join": ["add", "concat"],
+            "depth": [3, 1, 2, 4],
+            "layers": ["pw", "dw3", "conv3", "conv3/g4", "dw5", "pool3"],
+            "widths": [1, 0.25, 0.5, 2, 4],
+            "attention": ["none", "squeeze_excite"],
+            "activation": ["relu", "hardswish"],
+            "output": ["activated", "linear"],
+            "share": "module",
+        }
+    },
+}
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure() -> dict[str, list[float]]:
+    """Calls a second, a value for each repetition."""
+    data = SimpleNamespace(resolution=RESOLUTION, channels=3, classes=10)
+    prototype = Prototype.model_validate(PROTOTYPE)
+    space = DesignSpace(SimpleNamespace(prototype=prototype, data=data))
+    rng = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {"cost_of": [], "decode + id + cost_of": [], "ptflops": []}
+    for _ in range(REPETITIONS):
+        params = [space.sample(rng) for _ in range(ARCHITECTURES)]
+        architectures = [space.decode(p) for p in params]
+        assert {len(a.modules) for a in architectures} == {12}
+
+        spent = seconds(lambda: [cost_of(a) for a in architectures])
+        rates["cost_of"].append(ARCHITECTURES / spent)
+
+        def all_three() -> None:
+            for p in params:
+                architecture = space.decode(p)
+                _ = architecture.id
+                cost_of(architecture)
+
+        rates["decode + id + cost_of"].append(ARCHITECTURES / seconds(all_three))
+
+        some = architectures[:PTFLOPS_CALLS]
+        networks = [copy.deepcopy(build_network(a)).eval() for a in some]
+        counted: list[tuple[Any, Any]] = []
+        spent = seconds(
+            lambda: counted.extend(
+                get_model_complexity_info(
+                    network,
+                    (3, RESOLUTION, RESOLUTION),
+                    as_strings=False,
+                    print_per_layer_stat=False,
+                    backend="aten",
+                )
+                for network in networks
+            )
+        )
+        rates["ptflops"].append(PTFLOPS_CALLS / spent)
+        costs = [cost_of(a) for a in some]
+        assert counted == [(c.macs, c.params) for c in costs], "ptflops counts differently"
+    return rates
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rates = measure()
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, one core, one thread")
+    print(f"{REPETITIONS} repetitions of {ARCHITECTURES} networks ({PTFLOPS_CALLS} for ptflops)\n")
+    print(f"{'':24}{'median':>10}{'lowest':>10}{'highest':>10}   times ptflops")
+    reference = statistics.median(rates["ptflops"])
+    for name, values in rates.items():
+        median = statistics.median(values)
+        print(
+            f"{name:24}{median:>8,.0f}/s{min(values):>8,.0f}/s{max(values):>8,.0f}/s"
+            f"{median / reference:>14,.0f}"
+        )
+    wanted = {"cost_of": 10_000, "decode + id + cost_of": 1_000}
+    missed = [name for name, rate in wanted.items() if statistics.median(rates[name]) < rate]
+    if missed:
+        sys.exit(f"slower than wanted: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main()

@@ -1,0 +1,220 @@
+"""Images a second of our training against a plain PyTorch loop, alternating in one run.
+
+Both train the same network from the same weights on the same pictures, batch size,
+augmentation (shift by up to 4 pixels with reflection, mirror), loss and optimiser. The plain
+loop is what a tutorial writes: pictures in memory, torchvision transforms, a DataLoader,
+contiguous layout. It runs without worker processes and with two, and the faster is what ours
+is compared with. One pass of each is warm-up; then passes alternate.
+
+    python experiments/training_speed.py --repetitions 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
+from collabdesign.design.cost import cost_of
+from collabdesign.design.requirements import Training
+from collabdesign.evaluate.augment import largest_shift
+from collabdesign.evaluate.data import ImageData, channel_statistics
+from collabdesign.evaluate.folder import list_folder, read_images
+from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.training import initialise, train
+
+SIDE = 32
+CLASSES = 10
+
+
+def inverted_residuals() -> Architecture:
+    """Pointwise, depthwise, pointwise, as a designer draws for 3M MACs at 32x32."""
+
+    def module(stage: int, stride: int, before: int, channels: int) -> Module:
+        hidden = 2 * channels
+        layers = (
+            Layer("conv", 1, 1, 1, hidden),
+            Layer("conv", 3, stride, hidden, hidden),
+            Layer("conv", 1, 1, 1, channels),
+        )
+        same = stride == 1 and before == channels
+        shortcut = "identity" if same else "none"
+        return Module(
+            stage, stride, channels, shortcut, "add", "none", "relu", "linear", (Branch(layers),)
+        )
+
+    modules = (
+        module(0, 2, 16, 24),
+        module(1, 2, 24, 48),
+        module(1, 1, 48, 48),
+        module(2, 2, 48, 72),
+        module(2, 1, 72, 72),
+    )
+    return Architecture(3, SIDE, CLASSES, Stem(3, 1, 16), modules, Head(128))
+
+
+def residual_blocks() -> Architecture:
+    """Two 3x3 convolutions and a shortcut, as in ResNet, for 3M MACs at 32x32."""
+
+    def module(stage: int, channels: int) -> Module:
+        layers = (Layer("conv", 3, 2, 1, channels), Layer("conv", 3, 1, 1, channels))
+        return Module(
+            stage, 2, channels, "projection", "add", "none", "relu", "activated", (Branch(layers),)
+        )
+
+    modules = (module(0, 16), module(1, 32), module(2, 48))
+    return Architecture(3, SIDE, CLASSES, Stem(3, 1, 12), modules, Head(0))
+
+
+class Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """Pictures in memory with torchvision transforms."""
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        self.pictures = [Image.fromarray(one) for one in pixels]
+        self.labels = labels.tolist()
+        mean, std = channel_statistics(pixels)
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(SIDE, padding=largest_shift(SIDE), padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(mean, std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
+def plain_passes(
+    network: nn.Module, pictures: Pictures, batch: int, workers: int
+) -> Iterator[float]:
+    """Train pass after pass; the images a second of each."""
+    loader = DataLoader(
+        pictures,
+        batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+    network.train()
+    while True:
+        started = time.perf_counter()
+        total = 0.0
+        for images, labels in loader:
+            loss = F.cross_entropy(network(images), labels, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        yield len(loader) * batch / (time.perf_counter() - started)
+
+
+def our_pass(network: nn.Module, data: ImageData, batch: int) -> float:
+    """Images a second of one pass of :func:`train`."""
+    recipe = Training(epochs=1, batch=batch, learning_rate=0.1, min_steps=1)
+    result = train(network, data, recipe, seed=0, device=torch.device("cpu"))
+    return result.images / result.seconds
+
+
+def on_device(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> ImageData:
+    """All pictures as the train part; one of them is the select part, to cost nothing."""
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    truth = torch.from_numpy(labels)
+    mean, std = channel_statistics(pixels)
+    return ImageData(
+        train_images=images,
+        train_labels=truth,
+        select_images=images[:1],
+        select_labels=truth[:1],
+        class_names=tuple(str(label) for label in range(CLASSES)),
+        mean=mean,
+        std=std,
+        resolution=SIDE,
+        flip=True,
+        augment="shift",
+        fingerprint="",
+    )
+
+
+def main() -> None:
+    """Print a table: network by network, images a second and the ratio of each repetition."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--images", type=int, default=5120)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--folder", type=Path, help="32x32 pictures; noise where not given")
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    if options.folder:
+        pixels, labels = read_images(list_folder(options.folder), SIDE, 3)
+        kept = rng.permutation(len(pixels))[: options.images]
+        pixels, labels = pixels[kept], labels[kept]
+    else:
+        pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)
+        labels = rng.integers(0, CLASSES, options.images)
+    pictures, data = Pictures(pixels, labels), on_device(pixels, labels)
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, "
+        f"{len(pixels)} images a pass, {options.repetitions} repetitions"
+    )
+    for draw in (inverted_residuals, residual_blocks):
+        architecture = draw()
+        cost = cost_of(architecture)
+
+        def network(architecture: Architecture = architecture) -> nn.Module:
+            built = build_network(architecture)
+            initialise(built, 0)
+            return built
+
+        plain = [plain_passes(network(), pictures, options.batch, workers) for workers in (0, 2)]
+        ours = network()
+        runs: dict[str, Callable[[], float]] = {
+            "plain, no workers": lambda loop=plain[0]: next(loop),  # type: ignore[misc]
+            "plain, 2 workers": lambda loop=plain[1]: next(loop),  # type: ignore[misc]
+            "ours": lambda ours=ours: our_pass(ours, data, options.batch),  # type: ignore[misc]
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in runs}
+        for repetition in range(options.repetitions + 1):
+            for name, run in runs.items():
+                speed = run()
+                if repetition:
+                    speeds[name].append(speed)
+        print(
+            f"\n{draw.__name__}: {cost.macs / 1e6:.2f}M MACs, {cost.params / 1e3:.0f}k parameters"
+        )
+        for name, values in speeds.items():
+            print(f"  {name:18} {spread(values, '.0f')} images a second")
+        best = max(list(speeds)[:2], key=lambda name: statistics.median(speeds[name]))
+        ratios = [mine / other for mine, other in zip(speeds["ours"], speeds[best], strict=True)]
+        print(f"  ours / {best}: {spread(ratios, '.2f')}")
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median and the lowest and highest value."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+if __name__ == "__main__":
+    main()
