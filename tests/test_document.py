@@ -135,7 +135,7 @@ def test_refused_text(text: str, line: int, column: int | None, words: str) -> N
 def test_hints_say_what_to_do() -> None:
     assert problems_of("a: 1\na: 2\n")[0].hint == "it stands in line 1 already"
     assert problems_of("a:\n\tb: 2\n")[0].hint == "indent with spaces, not with tabs"
-    assert "tags that run code are refused" in problems_of("a: !!python/name:os.system ''\n")[0].hint
+    assert problems_of("a: !!python/name:os.x ''\n")[0].hint.startswith("tags that run code are")
     assert problems_of("5: x\n")[0].hint == "write it in quotes"
     assert "needs quotes" in problems_of("a: b: c\n")[0].hint
 
@@ -251,7 +251,7 @@ class TestFiles:
 
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["yes", "no", "null", "~", "1e5", "08", "0o7", "1_0", ".5", "+1", "=", "<<", "*a", "- x", "a: b"]
+    ["yes", "no", "null", "~", "1e5", "08", "0o7", "1_0", ".5", "=", "<<", "*a", "- x", "a: b"]
 )
 _PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20)

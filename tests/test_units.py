@@ -122,9 +122,16 @@ def test_too_large_to_be_meant() -> None:
 
 
 def test_written_as_a_person_would() -> None:
-    counts = {10_000_000: "10M", 1_500: "1.5k", 999: "999", 1_234_567: "1234567", 10**9: "1G"}
+    counts = {10_000_000: "10M", 1_500: "1.5k", 999: "999", 0: "0", 1_234_567: "1234567"}
     assert {count: exact_count(count) for count in counts} == counts
-    sizes = {524_288: "512KiB", 1_200_000: "1.2MB", 1023: "1.023kB", 1_234_567: "1234567B", 7: "7B", 2**30: "1GiB"}
+    sizes = {
+        524_288: "512KiB",
+        1_200_000: "1.2MB",
+        1023: "1.023kB",
+        1_234_567: "1234567B",
+        7: "7B",
+        2**30: "1GiB",
+    }
     assert {size: exact_bytes(size) for size in sizes} == sizes
 
 

@@ -6,13 +6,13 @@ measured is ``None``, never an invented value.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import CurvePoint
 
 __all__ = [
@@ -32,25 +32,6 @@ __all__ = [
 STATES = ("running", "interrupted", "finished")
 OUTCOMES = ("trained", "stopped", "failed")
 PROPOSERS = ("prototype", "machine", "human")
-
-
-def wilson_interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default.
-
-    It counts the images of the test set as independent draws and nothing else: neither the
-    choice of the training seed nor that of the data is in it.
-
-    Args:
-        accuracy: Share of right answers, 0 to 1.
-        images: How many images were judged, at least 1.
-        z: Quantile of the normal distribution.
-    """
-    assert images >= 1 and 0.0 <= accuracy <= 1.0, (accuracy, images)
-    weight = z * z / images
-    centre = (accuracy + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt((accuracy * (1 - accuracy) + weight / 4) / images)
-    # Rounding alone could leave the accuracies 0 and 1 outside their own interval.
-    return max(0.0, min(centre - half, accuracy)), min(1.0, max(centre + half, accuracy))
 
 
 @dataclass(frozen=True)

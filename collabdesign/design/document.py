@@ -316,9 +316,10 @@ class _Reader:
         return Problem(message, "", self.file, line, column)
 
     def _syntax(self, error: yaml.YAMLError) -> Problem:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        what = getattr(error, "problem", None) or str(error)
-        start = getattr(error, "context_mark", None)
+        if not isinstance(error, yaml.MarkedYAMLError):
+            return Problem(f"the file must be YAML, got: {error}", "", self.file)
+        mark, start = error.problem_mark or error.context_mark, error.context_mark
+        what = str(error.problem)
         if start and mark and start.line < mark.line:
             what += f", {error.context} that begins in line {start.line + 1}"
         hint = "check indentation, brackets and quotes here and in the line before"

@@ -212,16 +212,13 @@ class Training(_Written):
     learning_rate: Annotated[float, values.number(0, 100, above=True)] | None = Field(
         default=None, description="Highest of the one cycle (default: chosen from the batch)."
     )
-    weight_decay: Annotated[float, values.number(0, 1)] = Field(
-        default=5e-4, description="Of SGD."
-    )
+    weight_decay: Annotated[float, values.number(0, 1)] = Field(default=5e-4, description="Of SGD.")
     label_smoothing: Annotated[float, values.number(0, 0.9)] = Field(
         default=0.1, description="Share of a label that is spread over all classes."
     )
     min_steps: Annotated[int, values.whole(0, 10_000_000)] = Field(
         default=150,
-        description="Steps to make at least: small data is given small batches, then more "
-        "epochs.",
+        description="Steps to make at least: small data is given small batches, then more epochs.",
     )
 
 
@@ -249,9 +246,7 @@ class Search(_Written):
     seed: Annotated[int, values.whole(0, 2**32 - 1)] = Field(
         default=0, description="The same seed gives the same search on the same machine."
     )
-    sampler: Literal["tpe", "random"] = Field(
-        default="tpe", description="How proposals are made."
-    )
+    sampler: Literal["tpe", "random"] = Field(default="tpe", description="How proposals are made.")
     proxy: Annotated[Training, _IfWritten] = Field(
         default=Training(), description="The short training that ranks candidates."
     )
@@ -260,9 +255,7 @@ class Search(_Written):
 class Family(_Written):
     """What is handed over: from AttoNet-A, the most accurate, to the smallest."""
 
-    size: Annotated[int, values.whole(1, 26)] = Field(
-        default=4, description="Members at most."
-    )
+    size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
     training: Annotated[FamilyTraining, _IfWritten] = Field(
         default=FamilyTraining(), description="The full training of each member."
     )

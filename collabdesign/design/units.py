@@ -116,7 +116,8 @@ def _hint(number: str, unit: str, units: Mapping[str, int]) -> str:
 def _format(value: int, units: Mapping[str, int]) -> str:
     """In the largest unit below it, or in the first where that takes over three decimals."""
     names = list(units)
-    unit = max((name for name in names if units[name] <= value), key=lambda name: units[name])
+    fitting = [name for name in names if units[name] <= value]
+    unit = max(fitting, key=lambda name: units[name], default=names[0])
     if value * 1000 % units[unit]:
         unit = names[0]
     return f"{Decimal(value) / units[unit]:f}{unit}"

@@ -6,6 +6,7 @@ set: choosing the images, shifting and mirroring them is one gather.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,18 +26,20 @@ def largest_shift(resolution: int) -> int:
     return max(1, round(resolution / _SHIFT_SHARE))
 
 
-def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def channel_values(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """One number a channel as a tensor [1, C, 1, 1]; made once, since CUDA waits for it."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
+def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """From pixels of 0 to 255 to what the network takes: ``(x / 255 - mean) / std``.
 
     Args:
         images: [N, C, H, W], uint8 or float.
-        mean: Of each channel, pixels running from 0 to 1.
+        mean: [1, C, 1, 1], pixels running from 0 to 1; see :func:`channel_values`.
         std: Likewise.
     """
-    shape = (1, -1, 1, 1)
-    centre = torch.tensor(mean, device=images.device).view(shape)
-    scale = torch.tensor(std, device=images.device).view(shape)
-    return images.float().div_(255).sub_(centre).div_(scale)
+    return images.float().div_(255).sub_(mean).div_(std)
 
 
 def take_shifted(
@@ -100,7 +103,7 @@ def take_cropped(
     device, batch = images.device, len(indices)
     draws = torch.rand((5, batch), device=device, generator=generator)
     area = _CROP_AREA[0] + (_CROP_AREA[1] - _CROP_AREA[0]) * draws[0]
-    low, high = torch.tensor(_CROP_ASPECT, device=device).log()
+    low, high = (math.log(aspect) for aspect in _CROP_ASPECT)
     aspect = (low + (high - low) * draws[1]).exp()
     # Half sides and centre in units of half the picture, which runs from -1 to 1.
     half_width = (area * aspect).sqrt().clamp(max=1)
@@ -114,10 +117,14 @@ def take_cropped(
     y = centre_y[:, None] + half_height[:, None] * steps
     square = (batch, resolution, resolution)
     grid = torch.stack((x[:, None, :].expand(square), y[:, :, None].expand(square)), dim=-1)
-    taken = images[indices].float()
-    return F.grid_sample(
-        taken, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    taken = F.grid_sample(
+        images[indices].float(),
+        grid,
+        mode="bilinear",
+        padding_mode="reflection",
+        align_corners=False,
     )
+    return taken.contiguous(memory_format=torch.channels_last)
 
 
 def _reflect(places: torch.Tensor, side: int) -> torch.Tensor:

@@ -32,7 +32,13 @@ from torch.nn import functional as F
 
 from collabdesign.design.requirements import Training
 from collabdesign.errors import InputError, TrainingFailed
-from collabdesign.evaluate.augment import largest_shift, normalise, take_cropped, take_shifted
+from collabdesign.evaluate.augment import (
+    channel_values,
+    largest_shift,
+    normalise,
+    take_cropped,
+    take_shifted,
+)
 from collabdesign.evaluate.data import ImageData
 
 _MOMENTUM = 0.9
@@ -246,6 +252,7 @@ def _train(
         nesterov=True,
         fused=True,
     )
+    mean, std = channel_values(data.mean, device), channel_values(data.std, device)
     identity = _identity(network, data, recipe, plan, seed)
     curve: list[EpochRecord] = []
     if checkpoint is not None:
@@ -261,7 +268,7 @@ def _train(
                 chosen = order[number * plan.batch : (number + 1) * plan.batch]
                 batch = _augmented(data, images, chosen, generator)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = network(normalise(batch, data.mean, data.std))
+                    logits = network(normalise(batch, mean, std))
                 loss = F.cross_entropy(
                     logits.float(), labels[chosen], label_smoothing=recipe.label_smoothing
                 )
@@ -326,11 +333,13 @@ def evaluate(
         std: Likewise.
     """
     network.eval()
-    right = torch.zeros((), dtype=torch.int64, device=images.device)
+    device = images.device
+    centre, scale = channel_values(mean, device), channel_values(std, device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
     with torch.inference_mode():
         for start in range(0, len(labels), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            logits = network(normalise(images[part], mean, std))
+            logits = network(normalise(images[part], centre, scale))
             right += (logits.argmax(1) == labels[part]).sum()
     return int(right) / len(labels)
 

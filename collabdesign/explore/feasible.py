@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits
-from collabdesign.explore.front import Scale
+from collabdesign.explore.front import Scale, wilson_interval
 
 SAMPLES = 2000
 
@@ -38,12 +37,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper bound, 0 to 1."""
-        z = 1.959964
-        centre = (self.value + z * z / (2 * self.of)) / (1 + z * z / self.of)
-        spread = math.sqrt(self.value * (1 - self.value) / self.of + (z / (2 * self.of)) ** 2)
-        half = z / (1 + z * z / self.of) * spread
-        low = 0.0 if self.count == 0 else centre - half
-        return low, 1.0 if self.count == self.of else centre + half
+        return wilson_interval(self.value, self.of)
 
 
 @dataclass(frozen=True)

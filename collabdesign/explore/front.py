@@ -125,3 +125,22 @@ def netscore(accuracy: float, params: int, macs: int) -> float:
     """
     percent = max(accuracy * 100.0, 1e-9)
     return 20.0 * math.log10(percent**2 / math.sqrt(params / 1e6 * (macs / 1e9)))
+
+
+def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default.
+
+    It counts the draws as independent and nothing else: of a test accuracy neither the choice
+    of the training seed nor that of the data is in it.
+
+    Args:
+        share: 0 to 1.
+        count: How many were drawn, at least 1.
+        z: Quantile of the normal distribution.
+    """
+    assert count >= 1 and 0.0 <= share <= 1.0, (share, count)
+    weight = z * z / count
+    centre = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt((share * (1 - share) + weight / 4) / count)
+    # Rounding alone could leave the shares 0 and 1 outside their own interval.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))

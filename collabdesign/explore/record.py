@@ -200,7 +200,9 @@ def read_record(run_dir: Path) -> Record:
     with _database(path) as connection:
         attributes = {
             key: json.loads(value)
-            for key, value in connection.execute("SELECT key, value_json FROM study_user_attributes")
+            for key, value in connection.execute(
+                "SELECT key, value_json FROM study_user_attributes"
+            )
         }
         if attributes.get("version") != SCHEMA_VERSION:
             raise InputError(_foreign(path))
@@ -210,9 +212,7 @@ def read_record(run_dir: Path) -> Record:
             "(trial_id) WHERE key = ? AND state != 'FAIL' ORDER BY trials.number",
             (CANDIDATE_KEY,),
         )
-        candidates = tuple(
-            Candidate.from_json(number, json.loads(value)) for number, value in rows
-        )
+        candidates = tuple(Candidate.from_json(number, json.loads(value)) for number, value in rows)
     return Record(attributes, candidates, killed[0])
 
 

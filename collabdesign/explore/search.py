@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.reading import load_requirements
-from collabdesign.design.requirements import FREE_KEYS, Requirements
+from collabdesign.design.requirements import FREE_KEYS, Requirements, resolved_yaml
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits, TrainingFailed
 from collabdesign.evaluate.data import ImageData, load_data
@@ -26,6 +27,7 @@ from collabdesign.evaluate.training import (
     seed_of,
     train,
 )
+from collabdesign.explore.environment import environment
 from collabdesign.explore.feasible import (
     default_params,
     explain,
@@ -33,7 +35,8 @@ from collabdesign.explore.feasible import (
     require_possible,
     scale_of,
 )
-from collabdesign.explore.front import Scale, front, losses, values_of
+from collabdesign.explore.front import Scale, values_of
+from collabdesign.explore.lock import held
 from collabdesign.explore.proposals import Proposer
 from collabdesign.explore.record import (
     REJECTIONS_KEPT,
@@ -43,6 +46,7 @@ from collabdesign.explore.record import (
     Rejection,
 )
 from collabdesign.explore.store import Store
+from collabdesign.files import write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ def search(
     *,
     device: str | None = None,
     accept_changes: bool = False,
+    notes: Mapping[str, str] | None = None,
     on_progress: OnProgress | None = None,
     on_data: Callable[[int, int], None] | None = None,
 ) -> Record:
@@ -101,6 +106,7 @@ def search(
         device: ``cpu`` or ``cuda``; the best there is unless named.
         accept_changes: Continue although other keys than ``search.trials`` and ``family``
             changed since the run began.
+        notes: Written into the study for the report: ``command``, ``family_rule``.
         on_progress: Called after each proposal, epoch and candidate.
         on_data: Called with (images read, all images) while the data is loaded.
 
@@ -122,8 +128,11 @@ def search(
     chosen = choose_device(device)
     data = load_data(requirements.data, chosen, on_progress=on_data)
     make_folder(run_dir)
-    with Store(run_dir, space, requirements.objectives) as store:
+    with held(run_dir), closing(Store(run_dir, space, requirements.objectives)) as store:
         scale = _begin(store, requirements, space, data, accept_changes)
+        store.set(notes or {})
+        write_text(run_dir / "requirements.yaml", resolved_yaml(requirements))
+        write_json(run_dir / "environment.json", environment(chosen))
         _Loop(store, requirements, space, data, chosen, scale, on_progress).run()
         return store.read()
 
@@ -151,13 +160,6 @@ def make_folder(run_dir: Path) -> None:
         raise InputError(f"the run folder must be writable: {error}") from None
 
 
-def front_of(record: Record, objectives: tuple[str, ...]) -> list[Candidate]:
-    """The trained candidates that no other beats on every objective, in order."""
-    trained = record.trained
-    values = [values_of(objectives, c.accuracy, c.cost) for c in trained if c.accuracy is not None]
-    return [trained[index] for index in front(losses(objectives, values))]
-
-
 def _begin(
     store: Store,
     requirements: Requirements,
@@ -168,7 +170,8 @@ def _begin(
     """Compare with what the run began with, or write that down."""
     before = store.read().attributes
     if "requirements" in before:
-        changes = Requirements.model_validate(before["requirements"]).changes(requirements, FREE_KEYS)
+        began_with = Requirements.model_validate(before["requirements"])
+        changes = began_with.changes(requirements, FREE_KEYS)
         if changes and not accept_changes:
             raise InputError(
                 "a run continues with the requirements it began with, but these changed:\n"
@@ -183,14 +186,17 @@ def _begin(
     scale = scale_of(space, requirements)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
+    images = len(data.train_labels)
     store.set(
         {
             "requirements": requirements.to_dict(),
             "data_fingerprint": data.fingerprint,
             "data": {
                 "classes": list(data.class_names),
-                "train_images": len(data.train_labels),
+                "train_images": images,
                 "select_images": len(data.select_labels),
+                "proxy_epochs": plan_training(images, requirements.search.proxy).epochs,
+                "family_epochs": plan_training(images, requirements.family.training).epochs,
             },
             "scale": {"lowest": dict(scale.lowest), "highest": dict(scale.highest)},
             "prototype": {
@@ -241,9 +247,7 @@ class _Loop:
         self._show()
         while len(self._history) < self._requirements.search.trials:
             candidate = self._propose()
-            candidate = self._store.claim(
-                candidate, self._requirements.violations(candidate.cost)
-            )
+            candidate = self._store.claim(candidate, self._requirements.violations(candidate.cost))
             try:
                 candidate = self._train(candidate)
             except BaseException:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -30,13 +28,10 @@ from collabdesign.explore.record import (
 )
 
 _STUDY_NAME = "collabdesign"
-_LOCK = "lock"
 
 
 class Store:
-    """A run's study, open for writing by this process alone.
-
-    Use as a context manager. The lock is one that the system frees at the process's death.
+    """A run's study, open for writing; the caller holds the run folder's lock.
 
     Args:
         run_dir: An existing folder; an existing study in it is continued.
@@ -44,33 +39,19 @@ class Store:
         objectives: Of the study.
 
     Raises:
-        InputError: Another process writes this run, the study is none of ours, or the folder
-            cannot be written.
+        InputError: The study is none of ours, or cannot be written.
     """
 
     def __init__(self, run_dir: Path, space: DesignSpace, objectives: Sequence[str]) -> None:
         self._run_dir = run_dir
         self._space = space
         self._objectives = tuple(objectives)
-        self._lock = _lock(run_dir / _LOCK)
-        try:
-            self._study = self._open()
-            self._take_up()
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._study = self._open()
+        self._take_up()
 
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the database."""
         self._storage.engine.dispose()
-        os.close(self._lock)
 
     def read(self) -> Record:
         """The record as it stands."""
@@ -122,9 +103,7 @@ class Store:
                 self._write_outcome(trial._trial_id, candidate)
 
     def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(
-            self._study._study_id, number
-        )
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     def _open(self) -> optuna.Study:
         path = self._run_dir / DATABASE
@@ -156,37 +135,6 @@ class Store:
             raise InputError(f"the study {str(path)!r} cannot be written: {error}") from None
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def is_running(run_dir: Path) -> bool:
-    """Whether a process holds the run's lock."""
-    try:
-        descriptor = os.open(run_dir / _LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _lock(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise InputError(f"the run folder must be writable: {error}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(
-            f"one process at a time may search in a run folder, and another is at work in "
-            f"{str(path.parent)!r}; wait for it, or choose another --run-dir"
-        ) from None
-    return descriptor
 
 
 def _tune(connection: Any, _: Any) -> None:

@@ -1,0 +1,382 @@
+"""The command line: a table of commands over the library's functions.
+
+Alone this file and :mod:`collabdesign.terminal` print, parse and exit. Everything heavy is
+imported inside the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from collabdesign.errors import CollabdesignError, NothingFits
+
+if TYPE_CHECKING:
+    from collabdesign.design.requirements import Requirements
+
+INTERRUPTED = 130
+GOALS_NOT_MET = 4
+NOTHING_FITS = 3
+BAD_INPUT = 2
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_RUN = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a key of the file, such as search.trials=80. May be given several times.",
+)  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+_DEVICE = click.option("--device", metavar="NAME", help="cpu or cuda (default: the best there is).")
+_THREADS = click.option(
+    "--threads", type=click.IntRange(1), metavar="N",
+    help="CPU threads of a training (default: 1 for small networks, else all cores).",
+)  # fmt: skip
+
+
+def check(
+    file: Path, overrides: tuple[str, ...], device: str | None, threads: int | None, as_json: bool
+) -> int:
+    """Look at FILE's space, data and machine before any training.
+
+    Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
+    """
+    requirements = _load(file, overrides)
+    _use_threads(requirements, threads)
+    from collabdesign import terminal
+    from collabdesign.explore.check import check as look
+
+    display = terminal.Display()
+    with display.shown():
+        found = look(requirements, device=device, on_progress=display.count)
+    if as_json:
+        _print_json(found)
+    else:
+        terminal.show_check(found, requirements)
+    if not found.feasibility.possible:
+        return NOTHING_FITS
+    return BAD_INPUT if found.unreadable else 0
+
+
+def search(
+    file: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    device: str | None,
+    threads: int | None,
+    accept_changes: bool,
+) -> int:
+    """Search, train the family and write the report, as FILE asks.
+
+    The same command on an existing run folder continues it.
+    """
+    requirements = _load(file, overrides)
+    run_dir = run_dir or Path("runs") / requirements.name
+    _use_threads(requirements, threads)
+    from collabdesign import terminal
+    from collabdesign.deliver.family import RULE, build_family
+    from collabdesign.deliver.gather import scale_of_record
+    from collabdesign.deliver.publish import write_references, write_report
+    from collabdesign.explore.lock import held
+    from collabdesign.explore.record import read_record
+    from collabdesign.explore.search import search as explore
+
+    command = "collabdesign " + " ".join(_quoted(word) for word in sys.argv[1:])
+    display = terminal.Display()
+    stopped: NothingFits | None = None
+    try:
+        with display.shown():
+            try:
+                with _logged(run_dir):
+                    explore(
+                        requirements,
+                        run_dir,
+                        device=device,
+                        accept_changes=accept_changes,
+                        notes={"command": command, "family_rule": RULE},
+                        on_progress=display.search,
+                        on_data=lambda done, total: display.count("reading pictures", done, total),
+                    )
+            except NothingFits as error:
+                stopped = error
+                if not (run_dir / "study.db").is_file() or not read_record(run_dir).trained:
+                    raise
+            with held(run_dir):
+                record = read_record(run_dir)
+                scale = scale_of_record(record, requirements)
+                certificates = build_family(
+                    requirements, run_dir, record, scale, device=device, on_progress=display.family
+                )
+                write_references(run_dir, requirements)
+                report = write_report(run_dir)
+    except KeyboardInterrupt:
+        terminal.err.print(f"\nInterrupted. To continue: {command}", markup=False)
+        return INTERRUPTED
+    return _conclude(requirements, run_dir, record, certificates, report, stopped)
+
+
+def _conclude(
+    requirements: Requirements,
+    run_dir: Path,
+    record: Any,
+    certificates: Any,
+    report: Path,
+    stopped: NothingFits | None,
+) -> int:
+    from collabdesign import terminal
+
+    failed = len(record.finished) - len(record.trained)
+    terminal.out.print(
+        f"{len(record.trained)} networks trained, {failed} failed, {record.rejected} proposals "
+        f"rejected over a limit, {record.repeated} repeated"
+    )
+    if not certificates:
+        terminal.out.print("[red]Every training failed[/]; the report says why")
+    terminal.show_family(certificates)
+    terminal.show_misses(certificates)
+    terminal.out.print(f"report: {report}", markup=False)
+    terminal.out.print(f"family: {run_dir / 'family'}", markup=False)
+    if stopped is not None:
+        terminal.err.print(f"collabdesign: {stopped}", markup=False)
+        return stopped.exit_code
+    met = any(each.meets_all for each in certificates)
+    return 0 if met else GOALS_NOT_MET
+
+
+def status(run_dir: Path, as_json: bool) -> int:
+    """Tell where the search in DIR stands, running or not."""
+    from collabdesign import terminal
+    from collabdesign.deliver.gather import requirements_of
+    from collabdesign.explore.lock import is_running
+    from collabdesign.explore.record import read_record
+
+    record = read_record(run_dir)
+    requirements = requirements_of(record)
+    running = is_running(run_dir)
+    done = len(record.finished) >= requirements.search.trials
+    family = sorted(each.name for each in (run_dir / "family").glob("attonet-*"))
+    if running:
+        state = "training the family" if done else "searching"
+    elif done:
+        state = "finished" if family else "searched; the family is not trained yet"
+    else:
+        state = "interrupted; the same search command continues it"
+    accuracies = [each.accuracy for each in record.trained if each.accuracy is not None]
+    best = max(accuracies, default=None)
+    if as_json:
+        _print_json(
+            {
+                "name": requirements.name,
+                "state": state,
+                "running": running,
+                "trials": requirements.search.trials,
+                "trained": len(record.trained),
+                "failed": len(record.finished) - len(record.trained),
+                "rejected": record.rejected,
+                "repeated": record.repeated,
+                "best_proxy_accuracy": best,
+                "family": family,
+            }
+        )
+    else:
+        terminal.show_status(record, requirements, best, state)
+    return 0
+
+
+def report(run_dir: Path) -> int:
+    """Write DIR/report.html anew from what the run holds."""
+    from collabdesign.deliver.publish import write_report
+    from collabdesign.explore.lock import is_running
+
+    click.echo(write_report(run_dir, running=is_running(run_dir)))
+    return 0
+
+
+def show(run_dir: Path, candidate: int, as_json: bool) -> int:
+    """Describe one CANDIDATE of the run in DIR, by its number."""
+    from collabdesign import terminal
+    from collabdesign.deliver.words import describe, percent, short_quantity
+    from collabdesign.errors import InputError
+    from collabdesign.explore.record import read_record
+
+    record = read_record(run_dir)
+    found = next((each for each in record.candidates if each.number == candidate), None)
+    if found is None:
+        numbers = ", ".join(str(each.number) for each in record.candidates) or "none"
+        raise InputError(f"the candidate must be one of {numbers}, got {candidate}")
+    if as_json:
+        _print_json({"number": found.number, **found.to_json()})
+        return 0
+    rows = {
+        "architecture": found.architecture.id,
+        "proposed by": found.proposed_by,
+        "outcome": found.outcome + (f" ({found.reason})" if found.reason else ""),
+    }
+    if found.accuracy is not None:
+        rows["proxy_accuracy"] = percent(found.accuracy)
+    for name in ("macs", "params", "weight_bytes", "peak_activation_bytes"):
+        rows[name] = short_quantity(name, getattr(found.cost, name))
+    terminal.show_rows(f"candidate {found.number}", rows)
+    for line in describe(found.architecture):
+        terminal.out.print(f"  {line}", markup=False)
+    return 0
+
+
+def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
+    """Write requirements and a prototype that fit a FOLDER of pictures.
+
+    The folder holds one folder of pictures for each class, or train and test folders of such.
+    """
+    from collabdesign import terminal
+    from collabdesign.deliver.init import init as write
+
+    display = terminal.Display()
+    with display.shown():
+        result = write(
+            folder,
+            into,
+            name=name,
+            force=force,
+            on_progress=lambda done, total: display.count("opening pictures", done, total),
+        )
+    terminal.show_init(result)
+    return 0
+
+
+def schema(prototype: bool) -> int:
+    """Print the JSON Schema of requirements files, for editors."""
+    from collabdesign.design.schema import prototype_schema, requirements_schema
+
+    click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
+    return 0
+
+
+# name -> (function, its arguments and options)
+COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
+    "init": (
+        init,
+        [
+            click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
+                         metavar="FOLDER", help="Your pictures, one folder a class."),
+            click.option("--into", type=click.Path(path_type=Path), default=Path(),
+                         metavar="DIR", help="Where to write (default: here)."),
+            click.option("--name", help="Of the run (default: the folder's)."),
+            click.option("--force", is_flag=True, help="Write over earlier files."),
+        ],
+    ),
+    "check": (check, [_FILE, _SET, _DEVICE, _THREADS, _JSON]),
+    "search": (
+        search,
+        [
+            _FILE,
+            click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR",
+                         help="Where the run lives (default: runs/NAME)."),
+            _SET,
+            _DEVICE,
+            _THREADS,
+            click.option("--accept-changes", is_flag=True,
+                         help="Continue a run although its requirements or data changed."),
+        ],
+    ),
+    "status": (status, [_RUN, _JSON]),
+    "report": (report, [_RUN]),
+    "show": (show, [_RUN, click.argument("candidate", type=int), _JSON]),
+    "schema": (
+        schema,
+        [click.option("--prototype", is_flag=True, help="Of prototype files instead.")],
+    ),
+}  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="collabdesign")
+def cli() -> None:
+    """Design compact vision networks together with a machine.
+
+    You write the budgets, the goals and a prototype; the search designs what you left open,
+    trains what fits, and hands over a family of networks.
+    """
+
+
+def _register(
+    name: str, function: Callable[..., int], decorators: list[Callable[..., Any]]
+) -> None:
+    wrapped: Any = function
+    for decorator in reversed(decorators):
+        wrapped = decorator(wrapped)
+    cli.command(name)(wrapped)
+
+
+for _name, (_function, _decorators) in COMMANDS.items():
+    _register(_name, _function, _decorators)
+
+
+def main() -> None:
+    """The entry point: errors that a person can meet end in a message and an exit code."""
+    # A thread that waits for work by spinning takes the core from the one that does it; on a
+    # busy machine that makes small networks train ten times slower. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CollabdesignError as error:
+        click.echo(f"collabdesign: {error}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _load(file: Path, overrides: tuple[str, ...]) -> Requirements:
+    from collabdesign.design.reading import load_requirements
+
+    return load_requirements(file, overrides)
+
+
+def _print_json(data: Any) -> None:
+    from collabdesign.files import as_json
+
+    click.echo(as_json(data))
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def _use_threads(requirements: Requirements, threads: int | None) -> None:
+    """Set the CPU threads of torch before anything is trained."""
+    import torch
+
+    from collabdesign.explore.environment import threads_for
+
+    torch.set_num_threads(threads or threads_for(requirements.limits.macs))
+
+
+@contextmanager
+def _logged(run_dir: Path) -> Iterator[None]:
+    """Append what the library logs to the run's ``search.log``, once the run folder is there."""
+    handler = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("collabdesign")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,143 @@
+"""Requirement by requirement: what was asked, the value, how it was measured, met or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from collabdesign.design.cost import Cost
+from collabdesign.design.requirements import LIMITS, Requirements
+from collabdesign.errors import InputError
+from collabdesign.explore.record import CurvePoint
+
+CERTIFICATE = "certificate.json"
+VERSION = 1
+
+_HOW_COUNTED = {
+    "macs": "counted from the architecture: convolutions and linear layers, batch 1",
+    "params": "counted from the architecture: everything that is learned",
+    "weight_bytes": "counted from the architecture: parameters at {precision}",
+    "peak_activation_bytes": "counted from the architecture: lifetimes of tensors at {precision}",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One requirement of one variant.
+
+    Attributes:
+        name: A limit's, or ``accuracy``.
+        required: The limit (at most) or the goal (at least).
+        value: What was counted or measured.
+        measured: How.
+        met: Whether the value keeps it.
+        at_least: True for a goal, False for a limit.
+    """
+
+    name: str
+    required: float
+    value: float
+    measured: str
+    met: bool
+    at_least: bool
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of one finished network, and how.
+
+    Attributes:
+        name: ``attonet-a`` and so on.
+        candidate: Its number in the study.
+        architecture: Its id.
+        cost: At ``precision``.
+        precision: At which the bytes are counted.
+        select_accuracies: After full training, a value each seed, on the held-out part of train.
+        seeds: Of these trainings.
+        delivered_seed: Whose weights are delivered: the best on the held-out part.
+        test_accuracy: Of the delivered weights.
+        test_images: How many.
+        test_readings: How often these weights were judged on test, this time included.
+        requirements: Every limit and goal.
+        curve: Of the delivered training.
+        epochs: Passes of it.
+        weights_sha256: Of ``weights.pt``.
+        data: Fingerprints and counts of the images.
+        environment: Versions and machine.
+    """
+
+    name: str
+    candidate: int
+    architecture: str
+    cost: Cost
+    precision: str
+    select_accuracies: tuple[float, ...]
+    seeds: tuple[int, ...]
+    delivered_seed: int
+    test_accuracy: float
+    test_images: int
+    test_readings: int
+    requirements: tuple[Judged, ...]
+    curve: tuple[CurvePoint, ...]
+    epochs: int
+    weights_sha256: str
+    data: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+    @property
+    def meets_all(self) -> bool:
+        """Whether every limit and goal is met."""
+        return all(row.met for row in self.requirements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``certificate.json``; :func:`read_certificate` reads it back."""
+        data = asdict(self)
+        data["curve"] = [list(point) for point in self.curve]
+        return {"version": VERSION, "meets_all": self.meets_all, **data}
+
+
+def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple[Judged, ...]:
+    """Hold a variant against every limit and goal that was set."""
+    precision = requirements.deploy.precision
+    rows = []
+    for name in LIMITS:
+        limit = getattr(requirements.limits, name)
+        if limit is not None:
+            value = getattr(cost, name)
+            how = _HOW_COUNTED[name].format(precision=precision)
+            rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
+    goal = requirements.goals.accuracy
+    if goal is not None:
+        how = "measured on the test images, float32"
+        met = test_accuracy >= goal
+        rows.append(Judged("accuracy", goal, test_accuracy, how, met, at_least=True))
+    return tuple(rows)
+
+
+def read_certificate(folder: Path) -> Certificate:
+    """Read a variant's certificate.
+
+    Raises:
+        InputError: There is none, or the file is none.
+    """
+    path = folder / CERTIFICATE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.pop("version") != VERSION:
+            raise ValueError("another version")
+        data.pop("meets_all")
+        data["cost"] = Cost(**data["cost"])
+        data["requirements"] = tuple(Judged(**row) for row in data["requirements"])
+        data["curve"] = tuple(CurvePoint(*point) for point in data["curve"])
+        data["select_accuracies"] = tuple(data["select_accuracies"])
+        data["seeds"] = tuple(data["seeds"])
+        return Certificate(**data)
+    except FileNotFoundError:
+        raise InputError(
+            f"a variant's folder holds a {CERTIFICATE}, {str(folder)!r} has none"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{str(path)!r} must be a certificate, and is not: {error!r}") from None

@@ -1,0 +1,334 @@
+"""Front -> variants: full training with several seeds, one reading of test, a folder each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
+from collabdesign.deliver.source import write_model
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.requirements import Requirements
+from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.evaluate.data import ImageData, TestData, load_data, load_test
+from collabdesign.evaluate.network import AttoNet, build_network
+from collabdesign.evaluate.training import (
+    EpochRecord,
+    TrainingResult,
+    choose_device,
+    evaluate,
+    initialise,
+    plan_training,
+    seed_of,
+    train,
+)
+from collabdesign.explore.environment import environment
+from collabdesign.explore.front import Scale, front, losses, netscore, values_of
+from collabdesign.explore.record import Candidate, CurvePoint, Record
+from collabdesign.files import write_json
+
+FAMILY = "family"
+RULE = (
+    "The most accurate proxy and the smallest network (least product of the costs among the "
+    "objectives) are in; each further member is the one that adds most hypervolume to those "
+    "chosen, of equal ones the one with the higher NetScore. Only the front is chosen from; "
+    "where it has too few, what is the front without it follows."
+)
+_WORK = "training"
+_READINGS = "readings.json"
+
+
+@dataclass(frozen=True)
+class FamilyProgress:
+    """Where the full trainings stand.
+
+    Attributes:
+        training: Counted from 1, over all members and seeds.
+        trainings: All of them.
+        candidate: Number of the one in training.
+        epoch: Of this training.
+        epochs: Of each training.
+        accuracy: select_accuracy after the epoch.
+    """
+
+    training: int
+    trainings: int
+    candidate: int
+    epoch: int
+    epochs: int
+    accuracy: float
+
+
+OnProgress = Callable[[FamilyProgress], None]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    candidate: Candidate
+    seeds: tuple[int, ...]
+    results: tuple[TrainingResult, ...]
+    networks: tuple[AttoNet, ...]
+
+    @property
+    def best(self) -> int:
+        """Position of the seed that is best on the held-out part; the first of equal ones."""
+        return max(range(len(self.seeds)), key=lambda i: (self.results[i].accuracy, -i))
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(result.accuracy for result in self.results)
+
+
+def choose_family(record: Record, scale: Scale, size: int) -> list[Candidate]:
+    """Up to ``size`` candidates by :data:`RULE`, the most accurate first."""
+    left = list(record.trained)
+    pool: list[Candidate] = []
+    while left and len(pool) < size:
+        layer = [
+            left[i] for i in front(losses(scale.objectives, [_values(scale, c) for c in left]))
+        ]
+        room = size - len(pool)
+        pool += layer if len(layer) <= room else _spread(layer, pool, scale, room)
+        left = [each for each in left if each not in layer]
+    return sorted(pool, key=lambda each: (-_accuracy(each), each.number))
+
+
+def build_family(
+    requirements: Requirements,
+    run_dir: Path,
+    record: Record,
+    scale: Scale,
+    *,
+    device: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Certificate, ...]:
+    """Choose, train fully, judge once on test and write ``family/attonet-a`` and so on.
+
+    A training goes on from its last epoch when the same call is made again; what is finished
+    is not trained again, nor read again on test.
+
+    Args:
+        requirements: Give ``family`` and the data.
+        run_dir: Of the search.
+        record: Its outcome.
+        scale: Of its objectives.
+        device: As for :func:`collabdesign.explore.search.search`.
+        on_progress: Called after each epoch.
+
+    Returns:
+        The members' certificates, the most accurate on the held-out part first; empty where
+        every full training failed.
+    """
+    chosen = choose_family(record, scale, requirements.family.size)
+    target = choose_device(device)
+    data = load_data(requirements.data, target)
+    folder = run_dir / FAMILY
+    (folder / _WORK).mkdir(parents=True, exist_ok=True)
+    trained = _train_all(chosen, requirements, data, target, folder / _WORK, on_progress)
+    # By the held-out part alone: nothing that chooses or orders looks at test.
+    trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
+    test = load_test(requirements.data, target) if trained else None
+    certificates = []
+    for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
+        assert test is not None
+        name = f"attonet-{letter}"
+        certificates.append(_deliver(name, member, requirements, data, test, target, folder))
+    _clear(folder, keep={each.name for each in certificates}, trained=trained)
+    return tuple(certificates)
+
+
+def load_variant(folder: Path | str) -> AttoNet:
+    """A delivered network with its weights, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: The folder holds no variant.
+    """
+    folder = Path(folder)
+    network = build_network(_read_architecture(folder))
+    try:
+        network.load_state_dict(
+            torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+        )
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"weights.pt must fit architecture.json in {folder}: {error}") from None
+    return network.eval()
+
+
+def _spread(
+    layer: list[Candidate], chosen: Sequence[Candidate], scale: Scale, room: int
+) -> list[Candidate]:
+    """``room`` members of one front, spread by :data:`RULE`."""
+    ends = [
+        max(layer, key=lambda c: (_accuracy(c), -c.number)),
+        min(layer, key=lambda c: (sum(scale.losses([_values(scale, c)])[0][1:]), c.number)),
+    ]
+    picked = list(dict.fromkeys(ends))[:room]
+    while len(picked) < room:
+        held = [_values(scale, each) for each in (*chosen, *picked)]
+
+        def gain(candidate: Candidate, held: list[tuple[float, ...]] = held) -> tuple[float, float]:
+            score = netscore(_accuracy(candidate), candidate.cost.params, candidate.cost.macs)
+            return scale.hypervolume([*held, _values(scale, candidate)]), score
+
+        picked.append(max((each for each in layer if each not in picked), key=gain))
+    return picked
+
+
+def _train_all(
+    chosen: Sequence[Candidate],
+    requirements: Requirements,
+    data: ImageData,
+    device: torch.device,
+    work: Path,
+    on_progress: OnProgress | None,
+) -> list[_Trained]:
+    recipe = requirements.family.training
+    plan = plan_training(len(data.train_labels), recipe)
+    trained = []
+    for position, candidate in enumerate(chosen):
+        seeds, results, networks = [], [], []
+        for number in range(recipe.seeds):
+
+            def on_epoch(
+                record: EpochRecord, position: int = position, number: int = number
+            ) -> None:
+                if on_progress is not None:
+                    on_progress(
+                        FamilyProgress(
+                            training=position * recipe.seeds + number + 1,
+                            trainings=len(chosen) * recipe.seeds,
+                            candidate=chosen[position].number,
+                            epoch=record.epoch,
+                            epochs=plan.epochs,
+                            accuracy=record.accuracy,
+                        )
+                    )
+
+            seed = seed_of(candidate.architecture.id, requirements.search.seed + number)
+            network = build_network(candidate.architecture)
+            initialise(network, seed)
+            try:
+                result = train(
+                    network,
+                    data,
+                    recipe,
+                    seed=seed,
+                    device=device,
+                    checkpoint=work / f"{candidate.architecture.id}-{number}.pt",
+                    on_epoch=on_epoch,
+                )
+            except TrainingFailed:
+                continue  # another seed may do; a member without any is left out
+            seeds.append(requirements.search.seed + number)
+            results.append(result)
+            networks.append(network)
+        if seeds:
+            trained.append(_Trained(candidate, tuple(seeds), tuple(results), tuple(networks)))
+    return trained
+
+
+def _deliver(
+    name: str,
+    member: _Trained,
+    requirements: Requirements,
+    data: ImageData,
+    test: TestData,
+    device: torch.device,
+    family: Path,
+) -> Certificate:
+    """Write one folder under a temporary name and rename it."""
+    network, result = member.networks[member.best], member.results[member.best]
+    architecture, cost = member.candidate.architecture, member.candidate.cost
+    fresh = family / f".{name}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, name)
+    digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
+    accuracy, readings = _judge_on_test(network, data, test, family / _READINGS)
+    certificate = Certificate(
+        name=name,
+        candidate=member.candidate.number,
+        architecture=architecture.id,
+        cost=cost,
+        precision=requirements.deploy.precision,
+        select_accuracies=tuple(each.accuracy for each in member.results),
+        seeds=member.seeds,
+        delivered_seed=member.seeds[member.best],
+        test_accuracy=accuracy,
+        test_images=len(test.labels),
+        test_readings=readings,
+        requirements=judge(requirements, cost, accuracy),
+        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in result.curve),
+        epochs=len(result.curve),
+        weights_sha256=digest,
+        data={
+            "source": requirements.data.source,
+            "train_images": len(data.train_labels),
+            "select_images": len(data.select_labels),
+            "train_and_select_sha256": data.fingerprint,
+            "test_sha256": test.fingerprint,
+        },
+        environment=environment(device),
+    )
+    write_json(fresh / CERTIFICATE, certificate.to_dict())
+    shutil.rmtree(family / name, ignore_errors=True)
+    fresh.rename(family / name)
+    return certificate
+
+
+def _judge_on_test(
+    network: AttoNet, data: ImageData, test: TestData, ledger: Path
+) -> tuple[float, int]:
+    """The test accuracy of these weights, read once; how often they were read.
+
+    The reading is entered before it is made, so that one cut off by a kill counts too.
+    """
+    entries = json.loads(ledger.read_text()) if ledger.is_file() else {}
+    weights = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    key = f"{weights.hexdigest()[:16]}-{test.fingerprint[:16]}"
+    entry = entries.setdefault(key, {"readings": 0, "accuracy": None})
+    if entry["accuracy"] is None:
+        entry["readings"] += 1
+        write_json(ledger, entries)
+        entry["accuracy"] = evaluate(
+            network, test.images, test.labels, mean=data.mean, std=data.std
+        )
+        write_json(ledger, entries)
+    return entry["accuracy"], entry["readings"]
+
+
+def _clear(family: Path, keep: set[str], trained: Sequence[_Trained]) -> None:
+    """Remove folders of an earlier, larger family and checkpoints of former members."""
+    for folder in family.glob("attonet-*"):
+        if folder.name not in keep:
+            shutil.rmtree(folder)
+    members = {each.candidate.architecture.id for each in trained}
+    for checkpoint in (family / _WORK).glob("*.pt"):
+        if checkpoint.stem.rsplit("-", 1)[0] not in members:
+            checkpoint.unlink()
+
+
+def _read_architecture(folder: Path) -> Architecture:
+    path = folder / "architecture.json"
+    try:
+        return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
+
+
+def _accuracy(candidate: Candidate) -> float:
+    assert candidate.accuracy is not None, candidate.number
+    return candidate.accuracy
+
+
+def _values(scale: Scale, candidate: Candidate) -> tuple[float, ...]:
+    return values_of(scale.objectives, _accuracy(candidate), candidate.cost)

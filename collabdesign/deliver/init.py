@@ -1,0 +1,408 @@
+"""A folder of images -> requirements and a prototype that fit it, to be read and changed.
+
+The folder is ``FOLDER/CLASS/PICTURE``, or ``FOLDER/train`` of that form with a test part
+beside it. Each choice is written with its reason, and what to change it to.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageChops
+
+from collabdesign.deliver.init_text import (
+    PROTOTYPE_FILE,
+    REQUIREMENTS_FILE,
+    Choices,
+    prototype_text,
+    requirements_text,
+    rounded_up,
+)
+from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.document import read_text
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace
+from collabdesign.errors import InputError, Problem
+from collabdesign.evaluate.folder import (
+    FolderInspection,
+    FolderListing,
+    Progress,
+    inspect_folder,
+    list_folder,
+    raise_unreadable,
+    read_image,
+)
+
+_TEST_FOLDERS = ("test", "val", "valid", "validation")
+_TEST_FRACTION = _SELECT_FRACTION = 0.2
+
+# Opening pictures takes about 10 s for 50,000 small ones and far longer for photographs.
+_MOST_INSPECTED = 20_000
+_MOST_TRAINED_ON = 50_000
+_SUBSET = 20_000
+_FEW_IMAGES = 50
+
+# Sides that halve well. Above the last, a search on a processor takes days and not minutes.
+_SIDES = (8, 16, 24, 32, 48, 64, 96)
+# Up to this side, pictures that are all of one size keep it: resizing would only blur them.
+_KEPT_SIDE = 64
+
+# What one proxy goes through, repeats included: half a minute or so for small pictures on two
+# processor cores; fewer pictures where they are larger. A full training takes ten times that.
+_PROXY_IMAGES = 40_000
+_PROXY_PIXELS = 125_000_000
+_TRIALS = 40
+
+_PROPOSALS = 400
+_SHARE_THAT_FITS = 0.25
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """What was written, from what, and what a person should know.
+
+    Attributes:
+        requirements: The file to go on with.
+        prototype: The file that it names.
+        classes: Names of the class folders.
+        images: In the train folder, those put aside as test included.
+        resolution: Chosen side of the network's input in pixels.
+        channels: 3, or 1 where all pictures are grey.
+        share_that_fits: Of random proposals, 0 to 1.
+        warnings: What was passed over, and what may go badly.
+    """
+
+    requirements: Path
+    prototype: Path
+    classes: tuple[str, ...]
+    images: int
+    resolution: int
+    channels: int
+    share_that_fits: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    train: FolderListing
+    test: FolderListing | None
+    warnings: tuple[str, ...]
+
+
+def init(
+    folder: Path,
+    into: Path = Path(),
+    *,
+    name: str | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> InitResult:
+    """Look at a folder of images and write requirements and a prototype that fit it.
+
+    Args:
+        folder: Holds a folder of images for each class, or ``train`` and perhaps ``test``.
+        into: Where to write; made where it is missing.
+        name: Of the run; the folder's own where None.
+        force: Write over files of these names.
+        on_progress: Called with the pictures opened and their total.
+
+    Raises:
+        InputError: The folder is no folder of images, pictures in it cannot be read, there
+            are too few, or the files are there already or cannot be written.
+    """
+    targets = (into / REQUIREMENTS_FILE, into / PROTOTYPE_FILE)
+    there = [str(path) for path in targets if path.exists()]
+    if there and not force:
+        raise InputError(
+            Problem(
+                f"init must not write over files, got {' and '.join(there)}",
+                "write them elsewhere, or say --force to replace them",
+            )
+        )
+    parts = _find_parts(folder)
+    _require_enough(parts)
+    inspection, warnings = _inspect(parts, on_progress)
+    resolution = _choose_resolution(inspection)
+    channels = 1 if _is_grey(inspection) else 3
+    prototype = prototype_text(resolution)
+    own, macs, params, share = _choose_limits(
+        prototype, resolution, channels, len(parts.train.classes)
+    )
+    proxy_epochs, full_epochs = _choose_epochs(parts, resolution)
+    requirements = requirements_text(
+        Choices(
+            name=_run_name(name or Path(os.path.abspath(folder)).name),
+            train=_written_path(parts.train.root, into),
+            test=_written_path(parts.test.root, into) if parts.test else _TEST_FRACTION,
+            test_images=len(parts.test.files) if parts.test else 0,
+            classes=len(parts.train.classes),
+            images=len(parts.train.files),
+            train_images=_subset(parts),
+            sizes=_about_sizes(inspection),
+            resolution=resolution,
+            channels=channels,
+            flip=not all(len(word) == 1 or word.isdecimal() for word in parts.train.classes),
+            proxy_epochs=proxy_epochs,
+            full_epochs=full_epochs,
+            trials=_TRIALS,
+            macs=macs,
+            params=params,
+            own=own,
+            share_that_fits=share,
+        )
+    )
+    _write(dict(zip(targets, (requirements, prototype), strict=True)))
+    return InitResult(
+        requirements=targets[0],
+        prototype=targets[1],
+        classes=parts.train.classes,
+        images=len(parts.train.files),
+        resolution=resolution,
+        channels=channels,
+        share_that_fits=share,
+        warnings=(*parts.warnings, *warnings),
+    )
+
+
+# -- the folder -----------------------------------------------------------------------------
+
+
+def _find_parts(folder: Path) -> _Parts:
+    inner = folder / "train"
+    try:
+        # A class may be called train too: then pictures stand in it, and no folders.
+        if not inner.is_dir() or not any(entry.is_dir() for entry in inner.iterdir()):
+            return _Parts(list_folder(folder), None, ())
+        beside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry != inner)
+    except OSError as error:
+        raise InputError(f"a folder of images must be readable, got {folder}: {error}") from None
+    train = list_folder(inner)
+    warnings = []
+    test = None
+    unused = {entry.name for entry in beside if not entry.name.startswith(".")}
+    for name in _TEST_FOLDERS:
+        if name not in unused or test is not None:
+            continue
+        unused.remove(name)
+        listing = _as_test(folder / name, train)
+        if isinstance(listing, str):
+            warnings.append(f"not used as test: {listing}")
+        else:
+            test = listing
+    if unused:
+        warnings.append(f"folders beside train that are not used: {_few(sorted(unused))}")
+    return _Parts(train, test, tuple(warnings))
+
+
+def _as_test(folder: Path, train: FolderListing) -> FolderListing | str:
+    """Its listing, or why it is no test part for this train part."""
+    try:
+        listing = list_folder(folder)
+    except InputError as error:
+        return error.problems[0].message
+    if listing.classes != train.classes:
+        odd = sorted(set(listing.classes) ^ set(train.classes))
+        return f"{folder} has other classes than train ({_few(odd)})"
+    return listing
+
+
+def _require_enough(parts: _Parts) -> None:
+    """Each part that is split off must have an image of each class, and leave one."""
+    counts = parts.train.images_per_class
+    least = 3 if parts.test is None else 2
+    # The part to choose by is split off last, and is the smallest.
+    left = 1 if parts.test else 1 - _TEST_FRACTION
+    average = math.ceil(1 / (left * _SELECT_FRACTION))
+    small = [f"{name} ({count})" for name, count in counts.items() if count < least]
+    if small or sum(counts.values()) < average * len(counts):
+        got = _few(small) if small else f"{sum(counts.values())} for {len(counts)} classes"
+        raise InputError(
+            Problem(
+                f"each class needs at least {least} images, and {average} on average, to be split "
+                f"into parts to train on, to choose by and to test on, got {got}",
+                "add images, or take out the class",
+            )
+        )
+
+
+def _inspect(
+    parts: _Parts, on_progress: Progress | None
+) -> tuple[FolderInspection, tuple[str, ...]]:
+    """The train part opened, and warnings about both parts."""
+    warnings = []
+    inspections = []
+    for listing in (parts.train, parts.test):
+        if listing is None:
+            continue
+        inspection = inspect_folder(listing, sample=_MOST_INSPECTED, on_progress=on_progress)
+        inspections.append(inspection)
+        if inspection.inspected < len(listing.files):
+            warnings.append(
+                f"{inspection.inspected:,} of {len(listing.files):,} pictures in {listing.root} "
+                "were opened; `collabdesign check` opens all"
+            )
+        if listing.stray:
+            names = [str(path.relative_to(listing.root)) for path in listing.stray]
+            warnings.append(f"passed over in {listing.root}, as no pictures: {_few(names)}")
+    raise_unreadable(
+        [(str(path), reason) for found in inspections for path, reason in found.unreadable]
+    )
+    counts = parts.train.images_per_class
+    smallest, largest = min(counts.values()), max(counts.values())
+    if smallest < _FEW_IMAGES:
+        few = [f"{name} ({count})" for name, count in counts.items() if count < _FEW_IMAGES]
+        warnings.append(f"classes with few images, whose accuracy will say little: {_few(few)}")
+    if largest > 10 * smallest:
+        warnings.append(
+            f"classes have from {smallest:,} to {largest:,} images: accuracy will speak for the "
+            "large ones"
+        )
+    if subset := _subset(parts):
+        warnings.append(
+            f"of {len(parts.train.files):,} images {subset:,} are trained on: see data.train_images"
+        )
+    return inspections[0], tuple(warnings)
+
+
+def _subset(parts: _Parts) -> int | None:
+    """How many images to train on where all would be too many for a first search."""
+    return _SUBSET if len(parts.train.files) > _MOST_TRAINED_ON else None
+
+
+def _is_grey(inspection: FolderInspection) -> bool:
+    """Whether all pictures are grey; of those in a colour format, a hundred are looked at."""
+    if set(inspection.modes) <= {"1", "L", "LA"}:
+        return True
+    files = inspection.listing.files
+    for index in range(0, len(files), max(1, len(files) // 100)):
+        red, green, blue = read_image(files[index][0]).convert("RGB").split()
+        if (
+            ImageChops.difference(red, green).getbbox()
+            or ImageChops.difference(green, blue).getbbox()
+        ):
+            return False
+    return True
+
+
+def _median_side(inspection: FolderInspection) -> int:
+    """Median of the pictures' shorter sides."""
+    sides = sorted((min(size), count) for size, count in inspection.sizes.items())
+    half = sum(inspection.sizes.values()) / 2
+    passed = 0
+    for side, count in sides:
+        passed += count
+        if passed >= half:
+            return side
+    raise AssertionError("a folder without readable pictures was refused")
+
+
+def _choose_resolution(inspection: FolderInspection) -> int:
+    side = _median_side(inspection)
+    if inspection.sizes.keys() == {(side, side)} and 4 <= side <= _KEPT_SIDE:
+        return side
+    return max((usual for usual in _SIDES if usual <= side), default=_SIDES[0])
+
+
+def _choose_epochs(parts: _Parts, resolution: int) -> tuple[int, int]:
+    """Passes of the proxy and of the full training."""
+    images = float(_subset(parts) or len(parts.train.files))
+    if parts.test is None and not _subset(parts):
+        images *= 1 - _TEST_FRACTION
+    images *= 1 - _SELECT_FRACTION
+    epochs = min(_PROXY_IMAGES, _PROXY_PIXELS / resolution**2) / images
+    return min(10, max(2, round(epochs))), min(100, max(20, round(10 * epochs)))
+
+
+def _choose_limits(
+    prototype: str, resolution: int, channels: int, classes: int
+) -> tuple[Cost, int, int, float]:
+    """The tightest round limits that the own values and a quarter of random proposals keep.
+
+    Returns:
+        Cost of the own values, limits of macs and params, and the share that keeps both.
+    """
+    data = {
+        "source": "folder",
+        "train": ".",
+        "resolution": resolution,
+        "channels": channels,
+        "classes": classes,
+    }
+    space = DesignSpace(
+        Requirements.model_validate(
+            {"name": "limits", "prototype": read_text(prototype).data, "data": data}
+        )
+    )
+    own = cost_of(space.decode(space.own()))
+    rng = np.random.default_rng(0)
+    costs = [cost_of(space.decode(space.sample(rng))) for _ in range(_PROPOSALS)]
+    all_macs = sorted(cost.macs for cost in costs)
+    all_params = sorted(cost.params for cost in costs)
+    for rank in range(_PROPOSALS):
+        macs = rounded_up(max(own.macs, all_macs[rank]))
+        params = rounded_up(max(own.params, all_params[rank]))
+        fitting = sum(cost.macs <= macs and cost.params <= params for cost in costs)
+        if fitting >= _SHARE_THAT_FITS * _PROPOSALS:
+            return own, macs, params, fitting / _PROPOSALS
+    raise AssertionError("all proposals keep the cost of the largest")
+
+
+def _about_sizes(inspection: FolderInspection) -> str:
+    sizes = list(inspection.sizes)
+    width, height = sizes[0]
+    if len(sizes) == 1:
+        return f"All pictures are {width}x{height}."
+    return (
+        f"The median picture has {_median_side(inspection)} on\n"
+        f"  # its shorter side; the most frequent of {len(sizes)} sizes is {width}x{height}."
+    )
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _run_name(name: str) -> str:
+    """A name with what a run folder's name may have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return name.lstrip("._-")[:64].rstrip("._-") or "images"
+
+
+def _written_path(path: Path, into: Path) -> str:
+    """Relative where both lie under one folder other than the root."""
+    path, into = Path(os.path.abspath(path)), Path(os.path.abspath(into))
+    try:
+        shared = os.path.commonpath((path, into))
+    except ValueError:  # on two drives
+        return path.as_posix()
+    if shared == path.anchor:
+        return path.as_posix()
+    written = Path(os.path.relpath(path, into)).as_posix()
+    return f"./{written}" if written.startswith("~") else written
+
+
+def _write(texts: dict[Path, str]) -> None:
+    """All files, or none where a text cannot be written."""
+    pending = {final: final.with_name(f".{final.name}.tmp") for final in texts}
+    try:
+        for final, temporary in pending.items():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(texts[final], "utf-8")
+        for final, temporary in pending.items():
+            os.replace(temporary, final)
+    except (OSError, UnicodeEncodeError) as error:
+        place = next(iter(texts)).parent
+        raise InputError(f"init must be able to write its files in {place}: {error}") from None
+    finally:
+        for temporary in pending.values():
+            try:
+                temporary.unlink(missing_ok=True)
+            except OSError:  # as where the folder is a file, which is said above
+                continue

@@ -1,0 +1,47 @@
+"""The last step of a search: what a run folder shows to people, rebuilt from its study."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from collabdesign.deliver.gather import (
+    FRONT_CSV,
+    REFERENCES,
+    gather,
+    requirements_of,
+    scale_of_record,
+    write_front,
+)
+from collabdesign.deliver.report import render_report
+from collabdesign.design.requirements import Requirements
+from collabdesign.explore.record import read_record
+from collabdesign.files import write_json, write_text
+
+REPORT = "report.html"
+
+
+def write_references(run_dir: Path, requirements: Requirements) -> None:
+    """Count the well-known networks at the run's input, once; needs torch."""
+    path = run_dir / REFERENCES
+    if not path.is_file():
+        from collabdesign.deliver.compare import reference_costs
+
+        data = requirements.data
+        costs = reference_costs(data.channels, data.resolution, data.classes)
+        write_json(path, [asdict(each) for each in costs])
+
+
+def write_report(run_dir: Path, *, running: bool = False) -> Path:
+    """Write ``front.csv`` and ``report.html``; needs no torch.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        InputError: The folder holds no search.
+    """
+    record = read_record(run_dir)
+    write_front(run_dir / FRONT_CSV, record, scale_of_record(record, requirements_of(record)))
+    write_text(run_dir / REPORT, render_report(gather(run_dir, running=running)))
+    return run_dir / REPORT

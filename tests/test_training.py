@@ -1,0 +1,483 @@
+"""Small real trainings: seeds, resuming, failures, the digits floor, and the augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
+from collabdesign.design.requirements import Data, Training
+from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.evaluate.augment import largest_shift, normalise, take_cropped, take_shifted
+from collabdesign.evaluate.data import ImageData, load_data, load_test
+from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.training import (
+    EpochRecord,
+    TrainingResult,
+    choose_device,
+    evaluate,
+    initialise,
+    one_cycle,
+    plan_training,
+    seed_of,
+    train,
+)
+
+CPU = torch.device("cpu")
+SHORT = Training(epochs=3, min_steps=1)
+DIGITS = Data(source="digits", resolution=8, channels=1, classes=10)
+
+
+def small_architecture() -> Architecture:
+    """Two residual modules for digits."""
+
+    def module(stage: int, channels: int) -> Module:
+        layers = (Layer("conv", 3, 2, 1, channels), Layer("conv", 3, 1, 1, channels))
+        return Module(
+            stage, 2, channels, "projection", "add", "none", "relu", "activated", (Branch(layers),)
+        )
+
+    return Architecture(1, 8, 10, Stem(3, 1, 16), (module(0, 24), module(1, 32)), Head(0))
+
+
+def small_network(seed: int = 0) -> nn.Module:
+    network = build_network(small_architecture())
+    initialise(network, seed)
+    return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and suffer where it must wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_data(DIGITS)
+
+
+def trained(
+    data: ImageData, recipe: Training = SHORT, *, seed: int = 0, checkpoint: Path | None = None
+) -> tuple[nn.Module, TrainingResult]:
+    network = small_network(seed)
+    return network, train(network, data, recipe, seed=seed, device=CPU, checkpoint=checkpoint)
+
+
+def curve_of(result: TrainingResult) -> list[tuple[int, float, float]]:
+    """The curve without its seconds."""
+    return [(record.epoch, record.loss, record.accuracy) for record in result.curve]
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "min_steps", "batch", "passes"),
+    [
+        (8000, 6, 150, 128, 6),  # 62 * 6 = 372 steps
+        (1150, 6, 150, 32, 6),  # 17 * 6 = 102 at 64, 35 * 6 = 210 at 32
+        (1150, 6, 500, 16, 8),  # 71 * 6 = 426 at 16: 8 passes make 568
+        (20, 1, 150, 16, 150),  # one step a pass
+        (5, 1, 7, 5, 7),  # fewer images than the smallest batch
+        (100, 3, 0, 100, 3),
+    ],
+)
+def test_batch_and_passes_make_the_steps(
+    images: int, epochs: int, min_steps: int, batch: int, passes: int
+) -> None:
+    plan = plan_training(images, Training(epochs=epochs, min_steps=min_steps))
+    assert (plan.batch, plan.epochs) == (batch, passes)
+    assert plan.steps == passes * (images // batch) >= min_steps
+
+
+def test_what_the_recipe_names_is_kept() -> None:
+    plan = plan_training(1000, Training(epochs=2, batch=50, learning_rate=0.7, min_steps=1))
+    assert (plan.batch, plan.epochs, plan.steps_per_epoch, plan.learning_rate) == (50, 2, 20, 0.7)
+
+
+def test_learning_rate_goes_with_the_square_root_of_the_batch() -> None:
+    rates = [plan_training(1000, Training(batch=batch)).learning_rate for batch in (32, 128)]
+    assert rates[1] == pytest.approx(2 * rates[0])
+
+
+def test_one_cycle_rises_for_a_fifth_and_falls_to_zero() -> None:
+    shares = [one_cycle(progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+# Seeds
+
+
+def test_same_seed_same_weights_and_curve(digits: ImageData) -> None:
+    torch.manual_seed(1)
+    one, first = trained(digits)
+    torch.manual_seed(2)
+    other, second = trained(digits)
+    assert same_weights(one, other)
+    assert curve_of(first) == curve_of(second)
+
+
+def test_another_seed_is_another_training(digits: ImageData) -> None:
+    start = small_network()
+    results = []
+    for seed in (0, 1):
+        network = small_network()
+        assert same_weights(network, start)
+        results.append(train(network, digits, SHORT, seed=seed, device=CPU))
+    assert curve_of(results[0]) != curve_of(results[1])
+
+
+def test_training_leaves_the_global_generator_alone(digits: ImageData) -> None:
+    network = small_network()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    initialise(network, 0)
+    train(network, digits, Training(epochs=1, min_steps=1), seed=0, device=CPU)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_dropout_is_seeded_too(digits: ImageData) -> None:
+    def run() -> nn.Module:
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+        initialise(network, 0)
+        train(network, digits, SHORT, seed=4, device=CPU)
+        return network
+
+    assert same_weights(run(), run())
+
+
+def test_seed_of_depends_on_both() -> None:
+    seeds = {seed_of(architecture, seed) for architecture in ("a1", "a") for seed in (0, 1, 11)}
+    assert len(seeds) == 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of("0123456789ab", 7) == seed_of("0123456789ab", 7)
+
+
+def test_initialise_draws_everything_from_the_seed() -> None:
+    network = small_network(5)
+    for tensor in network.state_dict().values():
+        tensor.fill_(9)
+    initialise(network, 5)
+    assert same_weights(network, small_network(5))
+    assert not same_weights(network, small_network(6))
+
+
+def test_initialise_has_the_stated_spread() -> None:
+    conv, grouped = nn.Conv2d(64, 128, 3), nn.Conv2d(512, 512, 3, groups=512)
+    linear, norm = nn.Linear(512, 512), nn.BatchNorm2d(4)
+    network = nn.Sequential(conv, grouped, linear, norm)
+    nn.init.constant_(norm.weight, 5)
+    initialise(network, 0)
+    assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert grouped.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.05)
+    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert conv.bias is not None and not conv.bias.any()
+    assert norm.weight.tolist() == [1] * 4
+
+
+# Resuming
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    digits: ImageData, tmp_path: Path, last: int
+) -> None:
+    whole, expected = trained(digits)
+    path = tmp_path / "checkpoint.pt"
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == last:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(small_network(), digits, SHORT, seed=0, device=CPU, checkpoint=path, on_epoch=stop)
+    seen: list[int] = []
+    network = small_network()
+    result = train(
+        network,
+        digits,
+        SHORT,
+        seed=0,
+        device=CPU,
+        checkpoint=path,
+        on_epoch=lambda record: seen.append(record.epoch),
+    )
+    assert seen == list(range(last + 1, 4))
+    assert same_weights(network, whole)
+    assert curve_of(result) == curve_of(expected)
+    assert result.steps == expected.steps
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_interruption_inside_a_pass_costs_that_pass(digits: ImageData, tmp_path: Path) -> None:
+    whole, expected = trained(digits)
+    path = tmp_path / "checkpoint.pt"
+    network = small_network()
+    calls = 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 14:  # Pass 1 is 8 steps and one evaluation: this is within pass 2.
+            raise KeyboardInterrupt
+
+    hook = network.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(network, digits, SHORT, seed=0, device=CPU, checkpoint=path)
+    hook.remove()
+    again, result = trained(digits, checkpoint=path)
+    assert same_weights(again, whole)
+    assert curve_of(result) == curve_of(expected)
+
+
+@pytest.mark.parametrize("damage", ["cut", "words", "other seed", "other recipe", "other data"])
+def test_a_damaged_or_foreign_checkpoint_is_written_over(
+    digits: ImageData, tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    whole, _ = trained(digits)
+    if damage == "other seed":
+        trained(digits, seed=1, checkpoint=path)
+    elif damage == "other recipe":
+        trained(digits, SHORT.model_copy(update={"weight_decay": 0.1}), checkpoint=path)
+    elif damage == "other data":
+        trained(replace(digits, fingerprint="another"), checkpoint=path)
+    else:
+        trained(digits, checkpoint=path)
+        written = path.read_bytes()
+        path.write_bytes(written[: len(written) // 2] if damage == "cut" else b"words")
+    network, result = trained(digits, checkpoint=path)
+    assert same_weights(network, whole)
+    assert len(result.curve) == 3
+
+
+def test_a_checkpoint_that_would_run_code_does_not(digits: ImageData, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (ran,))  # type: ignore[return-value]
+
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"identity": Trap()}, path)
+    trained(digits, Training(epochs=1, min_steps=1), checkpoint=path)
+    assert not ran.exists()
+
+
+# Failures
+
+
+def test_divergence_is_a_failed_training(digits: ImageData) -> None:
+    recipe = Training(epochs=4, batch=32, learning_rate=100, weight_decay=1, min_steps=1)
+    with pytest.raises(TrainingFailed, match="the loss must stay a finite number") as caught:
+        trained(digits, recipe)
+    assert caught.value.reason == "diverged"
+
+
+def test_out_of_memory_is_a_failed_training(digits: ImageData) -> None:
+    class Greedy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x.flatten(1)) + torch.empty(1 << 55).sum()  # 128 PiB
+
+    with pytest.raises(TrainingFailed, match="batch 128") as caught:
+        train(Greedy(), digits, SHORT, seed=0, device=CPU)
+    assert caught.value.reason == "out_of_memory"
+
+
+def test_a_bug_in_a_network_is_not_a_failed_training(digits: ImageData) -> None:
+    with pytest.raises(RuntimeError, match="shape") as caught:
+        train(nn.Sequential(nn.Flatten(), nn.Linear(3, 10)), digits, SHORT, seed=0, device=CPU)
+    assert not isinstance(caught.value, TrainingFailed)
+
+
+# How good it is
+
+
+def test_digits_are_learnt_in_seconds(digits: ImageData) -> None:
+    network, result = trained(digits, Training(epochs=30))
+    test = load_test(DIGITS)
+    accuracy = evaluate(network, test.images, test.labels, mean=digits.mean, std=digits.std)
+    assert accuracy >= 0.965
+    assert result.accuracy >= 0.965
+    assert result.accuracy == result.curve[-1].accuracy
+    assert result.images == result.steps * 128 >= 150 * 128
+    assert not network.training
+
+
+def test_the_proxy_is_far_above_chance(digits: ImageData) -> None:
+    _, result = trained(digits, Training(epochs=6))
+    assert result.steps >= 150
+    assert result.accuracy >= 0.9
+
+
+def test_evaluate_counts_by_arithmetic() -> None:
+    class Brightest(nn.Module):
+        """The logits are the channels' means: the class is the brightest channel."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3))
+
+    images = torch.zeros(1200, 3, 2, 2, dtype=torch.uint8)
+    labels = torch.arange(1200) % 3
+    images[torch.arange(1200), labels] = 9
+    wrong = labels.clone()
+    wrong[::4] = (wrong[::4] + 1) % 3
+    stats = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    assert evaluate(Brightest(), images, labels, **stats) == 1.0
+    assert evaluate(Brightest(), images, wrong, **stats) == 0.75
+
+
+# Augmentation
+
+
+def noise(count: int, side: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(
+        0, 256, (count, side, side, channels), dtype=torch.uint8, generator=generator
+    )
+    return pixels.permute(0, 3, 1, 2)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_shift_of_zero_is_the_identity() -> None:
+    images, chosen = noise(20, 8), torch.tensor([3, 1, 19, 3])
+    taken = take_shifted(images, chosen, generator(), shift=0, flip=False)
+    assert torch.equal(taken, images[chosen])
+    assert taken.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mirror_only_mirrors_and_does_so_half_of_the_time() -> None:
+    images, chosen = noise(400, 6), torch.arange(400)
+    taken = take_shifted(images, chosen, generator(), shift=0, flip=True)
+    same = (taken == images).flatten(1).all(1)
+    mirrored = (taken == images.flip(3)).flatten(1).all(1)
+    assert torch.equal(same, ~mirrored)
+    assert 150 < int(same.sum()) < 250
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    side=st.integers(4, 12),
+    shift=st.integers(1, 3),
+    channels=st.sampled_from([1, 3]),
+    flip=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_every_image_is_a_shifted_version_of_its_own(
+    side: int, shift: int, channels: int, flip: bool, seed: int
+) -> None:
+    images = noise(6, side, channels, seed)
+    chosen = torch.tensor([5, 0, 2, 2])
+    taken = take_shifted(images, chosen, generator(seed), shift=shift, flip=flip)
+    padded = nn.functional.pad(images.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+    for index, image in zip(chosen.tolist(), taken, strict=True):
+        possible = [
+            padded[index, :, y : y + side, x : x + side]
+            for y in range(2 * shift + 1)
+            for x in range(2 * shift + 1)
+        ]
+        if flip:
+            possible += [candidate.flip(2) for candidate in possible]
+        assert any(torch.equal(image, candidate) for candidate in possible)
+
+
+def test_shifts_reach_every_offset_evenly() -> None:
+    # One column of steps: the first value tells the offset.
+    ramp = torch.arange(8, dtype=torch.uint8).view(1, 1, 8, 1).expand(1, 1, 8, 8)
+    taken = take_shifted(
+        ramp, torch.zeros(5000, dtype=torch.int64), generator(), shift=2, flip=False
+    )
+    counts = torch.bincount(taken[:, 0, 4, 0].long(), minlength=7)
+    assert counts[:2].sum() == 0
+    assert counts[2:].min() > 900  # 1000 each, deviation 28
+
+
+def test_largest_shift() -> None:
+    assert [largest_shift(side) for side in (8, 32, 64)] == [1, 4, 8]
+
+
+def test_crops_stay_inside_and_keep_the_layout() -> None:
+    images, chosen = noise(30, 16), torch.arange(30)
+    taken = take_cropped(images, chosen, generator(), resolution=14, flip=True)
+    assert taken.shape == (30, 3, 14, 14)
+    assert taken.dtype == torch.float32
+    assert taken.is_contiguous(memory_format=torch.channels_last)
+    flat = torch.full((2, 3, 16, 16), 130, dtype=torch.uint8)
+    crops = take_cropped(flat, torch.tensor([0, 1]), generator(), resolution=14, flip=True)
+    assert crops.sub(130).abs().max() < 1e-3  # Nothing from outside of the picture.
+
+
+def test_a_crop_of_a_ramp_is_a_straight_part_of_it() -> None:
+    ramp = (torch.arange(32) * 8).to(torch.uint8).view(1, 1, 1, 32).expand(1, 1, 32, 32)
+    chosen = torch.zeros(200, dtype=torch.int64)
+    for flip in (False, True):
+        rows = take_cropped(ramp, chosen, generator(), resolution=28, flip=flip)[:, 0, 14]
+        inner = rows[:, 1:-1]  # The outermost may touch the picture's edge.
+        slopes = inner.diff(dim=1)
+        assert (slopes - slopes[:, :1]).abs().max() < 0.05
+        rising = slopes[:, 0] > 0
+        # The width of a crop: from sqrt(0.35 * 3 / 4) = 0.51 of the picture to all of it.
+        widths = slopes[:, 0].abs() * 28 / (8 * 32)
+        assert 0.51 <= widths.min() < 0.6 and 0.95 < widths.max() <= 1.001
+        assert rising.all() if not flip else 70 < int(rising.sum()) < 130
+
+
+def test_normalise_by_arithmetic() -> None:
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    assert normalise(
+        images, torch.tensor(0.2), torch.tensor(0.4)
+    ).flatten().tolist() == pytest.approx([-0.5, 0, 2])
+
+
+def test_the_augmentation_of_the_data_is_used(digits: ImageData) -> None:
+    curves = [
+        curve_of(trained(replace(digits, augment=augment, flip=flip))[1])
+        for augment, flip in (("none", False), ("none", True), ("shift", False), ("shift", True))
+    ]
+    assert curves[0] == curves[1]
+    assert len({tuple(curve) for curve in curves}) == 3
+
+
+# Devices
+
+
+def test_choose_device() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_device().type == expected
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="the device must be"):
+        choose_device(name)
