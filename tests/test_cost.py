@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptflops import get_model_complexity_info
 from spaces import SHIPPED, conv, module, network, parameter_sets, pool, space_of, written
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from collabdesign.design.architecture import Architecture, Module, Stem
@@ -119,13 +120,33 @@ class Lifetimes(TorchDispatchMode):
         )
 
 
+def record(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tuple[int, Any]:
+    """(peak elements, output) of a forward pass."""
+    with torch.no_grad(), Lifetimes(x) as lifetimes:
+        out = run(x)
+    return lifetimes.peak_elements(), out
+
+
 def recorded_peak(architecture: Architecture) -> int:
-    net = build_network(architecture).eval()
+    return record(build_network(architecture).eval(), blank(architecture))[0]
+
+
+def blank(architecture: Architecture) -> torch.Tensor:
     side = architecture.resolution
-    source = torch.zeros(1, architecture.input_channels, side, side)
-    with torch.no_grad(), Lifetimes(source) as lifetimes:
-        net(source)
-    return lifetimes.peak_elements()
+    return torch.zeros(1, architecture.input_channels, side, side)
+
+
+def recorded_peaks_of_parts(architecture: Architecture) -> list[int]:
+    """Of the stem, every module and the head, each run on its own."""
+    net, x, peaks = build_network(architecture).eval(), blank(architecture), []
+
+    def head(x: torch.Tensor) -> torch.Tensor:
+        return net.classifier(F.adaptive_avg_pool2d(net.features(x), 1).flatten(1))
+
+    for part in (net.stem, *net.body, head):
+        peak, x = record(part, x)
+        peaks.append(peak)
+    return peaks
 
 
 def parameters_of(net: torch.nn.Module) -> int:
@@ -155,7 +176,11 @@ def test_macs_and_params_equal_ptflops_and_the_network(name: str, data: st.DataO
 @settings(max_examples=60, deadline=None)
 def test_peak_equals_the_lifetimes_of_a_forward_pass(name: str, data: st.DataObject) -> None:
     architecture = data.draw(architectures(name))
-    assert cost_of(architecture).peak_activation_bytes == 4 * recorded_peak(architecture)
+    peak = cost_of(architecture).peak_activation_bytes
+    assert peak == 4 * recorded_peak(architecture)
+    peaks = [part.peak_elements for part in part_costs(architecture)]
+    assert peaks == recorded_peaks_of_parts(architecture)
+    assert peak == 4 * max(peaks)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -175,14 +200,15 @@ def test_parts_sum_to_the_whole(name: str, data: st.DataObject) -> None:
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
-# Input 3 x 8 x 8 and a stem of 8 channels unless said otherwise; the module is the second part.
+# Input 3 x 8 x 8 and a stem of 8 channels unless said otherwise.
 
 
 def module_part(design: Module, **changes: Any) -> PartCost:
-    """The one module's cost; the recorder agrees with the peak of the whole network."""
+    """The one module's cost; the recorder agrees with its peak."""
     architecture = network(design, **changes)
-    assert cost_of(architecture).peak_activation_bytes == 4 * recorded_peak(architecture)
-    return part_costs(architecture)[1]
+    part = part_costs(architecture)[1]
+    assert part.peak_elements == recorded_peaks_of_parts(architecture)[1]
+    return part
 
 
 def test_a_whole_network() -> None:
@@ -270,6 +296,11 @@ def test_an_identity_shortcut_keeps_the_input() -> None:
     assert part.macs == (8 * 24 + 9 * 24 + 24 * 8) * 64
     assert part.params == (8 * 24 + 9 * 24 + 24 * 8) + 2 * (24 + 24 + 8)
     assert part.peak_elements == 8 * 64 + 24 * 64 + 24 * 64  # at the second layer
+
+
+def test_the_sum_with_an_identity_may_be_the_peak() -> None:
+    part = module_part(module([conv(3, 8)], channels=8, shortcut="identity"))
+    assert part.peak_elements == 8 * 64 + 8 * 64 + 8 * 64  # branch, input, their sum
 
 
 def test_a_projection() -> None:

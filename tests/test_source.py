@@ -24,7 +24,7 @@ from torch import nn
 from collabdesign.deliver.source import check_value, model_source, write_model
 from collabdesign.design.architecture import Architecture, Head, Stem
 from collabdesign.design.cost import cost_of
-from collabdesign.evaluate.augment import normalise
+from collabdesign.evaluate.augment import channel_values, normalise
 from collabdesign.evaluate.folder import decode
 from collabdesign.evaluate.network import AttoNet, build_network
 
@@ -241,7 +241,7 @@ def test_pictures_on_the_command_line(tmp_path: Path) -> None:
     emitted = imported(tmp_path)
     assert tuple(names) == emitted.CLASSES
     with Image.open(picture) as image:
-        probabilities = network(emitted.preprocess(image))[0].softmax(0)
+        probabilities = network(emitted.preprocess(image))[0].softmax(0).detach()
         found = emitted.top_classes(network, image)
     assert dict(found) == dict(zip(names, probabilities.tolist(), strict=True))
     assert [p for _, p in found] == sorted(probabilities.tolist(), reverse=True)
@@ -307,9 +307,8 @@ def test_preprocess_is_what_evaluation_does(
     channels = architecture.input_channels
     pixels, broken = decode(lambda _: image.copy(), [0], 19, channels)
     assert not broken
-    expected = normalise(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2), MEAN[:channels], STD[:channels]
-    )
+    mean, std = (channel_values(values[:channels], torch.device("cpu")) for values in (MEAN, STD))
+    expected = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), mean, std)
     got = imported(tmp_path).preprocess(image)
     assert got.dtype == torch.float32
     assert torch.equal(got, expected)

@@ -162,7 +162,8 @@ def test_the_own_network_of_tiny() -> None:
 def test_a_parameter_set_has_a_golden_id() -> None:
     # Stored studies hold parameters: what they mean must not change.
     space = SPACES["mixed"]
-    assert space.decode(space.sample(np.random.default_rng(1))).id == "GOLDEN"
+    params = {**space.own(), "stage2.design.branches": 2, "stage2.design.output": "linear"}
+    assert space.decode(space.complete(params)).id == "668dde8927e3"
 
 
 def test_decode_refuses_what_it_does_not_know() -> None:
@@ -464,9 +465,9 @@ def test_the_network_that_the_refusals_start_from_is_inside() -> None:
 
 
 OUTSIDE: dict[str, tuple[Architecture, str]] = {
-    "grey": (tiny_network(input_channels=1), "the space has 3 input channels, the architecture 1"),
-    "resolution": (tiny_network(resolution=16), "the space has 8 resolution, the architecture 16"),
-    "classes": (tiny_network(classes=2), "the space has 10 classes, the architecture 2"),
+    "grey": (tiny_network(input_channels=1), "the space has input channels 3, the architecture 1"),
+    "resolution": (tiny_network(resolution=16), "the space has resolution 8, the architecture 16"),
+    "classes": (tiny_network(classes=2), "the space has classes 10, the architecture 2"),
     "stem kernel": (tiny_network(stem=Stem(5, 1, 16)), "stem.kernel must be one of [3], got 5"),
     "stem stride": (tiny_network(stem=Stem(3, 2, 16)), "stem.stride must be one of [1], got 2"),
     "stem channels": (
@@ -534,13 +535,15 @@ OUTSIDE: dict[str, tuple[Architecture, str]] = {
     ),
     "shortcut": (
         tiny_network(first=module([conv(3, 16)], channels=16)),
-        "stage1.module1: no parameter set of the space gives this module",
+        "stage1.module1: no parameter set of the space gives this module with its shortcut none "
+        "and activation relu",
     ),
     "activation": (
         tiny_network(
             first=module([conv(3, 16)], channels=16, shortcut="identity", activation="silu")
         ),
-        "stage1.module1: no parameter set of the space gives this module",
+        "stage1.module1: no parameter set of the space gives this module with its shortcut "
+        "identity and activation silu",
     ),
     "output": (
         tiny_network(
@@ -550,7 +553,7 @@ OUTSIDE: dict[str, tuple[Architecture, str]] = {
     ),
     "a later module of another width": (
         tiny_network(rest=[WIDE, module([conv(3, 40)], channels=40, stage=1)]),
-        "stage2.module2: no choice of layers gives branch 1: conv3 40",
+        "all modules of a stage have its channels, 32 in stage 2, got 40",
     ),
     "a later module that strides": (
         tiny_network(rest=[WIDE, WIDE]),
@@ -586,7 +589,7 @@ def test_share(share: str, designs: int) -> None:
     if share == "module":
         assert space.decode(space.encode(network(*mixed, resolution=16))).modules == tuple(mixed)
     else:
-        message = r"^stage1\.design: no parameter set of the space gives this module$"
+        message = r"^stage1\.design: no parameter set of the space gives this module"
         with pytest.raises(OutsideSpace, match=message):
             space.encode(network(*mixed, resolution=16))
 
@@ -796,7 +799,7 @@ def test_the_own_network_is_the_default_where_it_fits(name: str) -> None:
     assert SPACES[name].shrink(lambda _: False) is None
 
 
-@pytest.mark.parametrize("share", [0.8, 0.5, 0.3])
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.4])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_default_network_fits_and_keeps_the_humans_choices(name: str, share: float) -> None:
     space = SPACES[name]

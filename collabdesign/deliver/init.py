@@ -38,6 +38,7 @@ from collabdesign.evaluate.folder import (
     raise_unreadable,
     read_image,
 )
+from collabdesign.files import write_text
 
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _TEST_FRACTION = _SELECT_FRACTION = 0.2
@@ -389,20 +390,10 @@ def _written_path(path: Path, into: Path) -> str:
 
 
 def _write(texts: dict[Path, str]) -> None:
-    """All files, or none where a text cannot be written."""
-    pending = {final: final.with_name(f".{final.name}.tmp") for final in texts}
     try:
-        for final, temporary in pending.items():
-            final.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(texts[final], "utf-8")
-        for final, temporary in pending.items():
-            os.replace(temporary, final)
-    except (OSError, UnicodeEncodeError) as error:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+    except (OSError, UnicodeEncodeError) as error:  # a folder's name may be no text
         place = next(iter(texts)).parent
         raise InputError(f"init must be able to write its files in {place}: {error}") from None
-    finally:
-        for temporary in pending.values():
-            try:
-                temporary.unlink(missing_ok=True)
-            except OSError:  # as where the folder is a file, which is said above
-                continue

@@ -29,6 +29,7 @@ from collabdesign.evaluate.network import (
     SqueezeExcite,
     build_network,
 )
+from collabdesign.files import write_json, write_text
 
 _WIDTH = 100
 
@@ -81,20 +82,14 @@ def write_model(
         architecture, name=name, class_names=class_names, mean=mean, std=std, value=value
     )
     folder.mkdir(parents=True, exist_ok=True)
-    pending = {
-        final: final.with_name(f".{final.name}.tmp")
-        for final in (folder / part for part in ("architecture.json", "weights.pt", "model.py"))
-    }
+    write_json(folder / "architecture.json", architecture.to_dict())
+    temporary = folder / ".weights.pt.tmp"
     try:
-        json_file, weights_file, model_file = pending.values()
-        json_file.write_text(json.dumps(architecture.to_dict(), indent=1) + "\n", "utf-8")
-        torch.save(state, weights_file)
-        model_file.write_text(source, "utf-8")
-        for final, temporary in pending.items():
-            os.replace(temporary, final)
+        torch.save(state, temporary)
+        os.replace(temporary, folder / "weights.pt")
     finally:
-        for temporary in pending.values():
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+    write_text(folder / "model.py", source)
 
 
 def model_source(

@@ -78,7 +78,10 @@ def encode_design(
             for number, branch in enumerate(branches):
                 _put_branch(slot.branch[number], branch, module.join == "concat", put)
             return
-    raise OutsideSpace(f"{name}: no parameter set of the space gives this module")
+    raise OutsideSpace(
+        f"{name}: no parameter set of the space gives this module with its shortcut "
+        f"{module.shortcut} and activation {module.activation}"
+    )
 
 
 def _spell(slot: BranchSlot, branch: Branch, place: Place) -> Iterator[BranchDraft]:

@@ -159,7 +159,7 @@ class DesignSpace:
             ("classes", self._classes, architecture.classes),
         ):
             if mine != its:
-                raise OutsideSpace(f"the space has {mine} {what}, the architecture {its}")
+                raise OutsideSpace(f"the space has {what} {mine}, the architecture {its}")
         params: Params = {}
 
         def put(parameter: Parameter, value: Any) -> None:
@@ -187,6 +187,11 @@ class DesignSpace:
             put(stage.channels, modules[0].channels)
             places = []
             for number, module in enumerate(modules):
+                if module.channels != modules[0].channels:
+                    raise OutsideSpace(
+                        f"all modules of a stage have its channels, {modules[0].channels} in "
+                        f"stage {index + 1}, got {module.channels}"
+                    )
                 stride = modules[0].stride if number == 0 else 1
                 places.append(Place(index, stride, in_channels, modules[0].channels))
                 in_channels = module.channels
