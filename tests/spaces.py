@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,48 @@ def small(module: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"stem": {"channels": 8}, "stages": [stage], "modules": {"m": module}, **changes}
 
 
+RESOLUTIONS = {"tiny": 8, "residual": 32, "mixed": 32, "mobile": 96}
+SPACES = {name: space_of(written(name), RESOLUTIONS.get(name, 64)) for name in SHIPPED}
+# Tiny spaces, but with every kind of freedom, that can be enumerated.
+CORNERS: dict[str, dict[str, Any]] = {
+    "layers": small({"depth": [2, 1, 3], "layers": ["pw", "dw3", "conv3/g4"], "widths": [1, 2]}),
+    "positions": small({"depth": [3, 1], "layers": [["pw", "pool3"], ["dw3", "pool3"], ["pw"]]}),
+    "branches": small(
+        {
+            "branches": [1, 2, 3],
+            "depth": 1,
+            "layers": ["pw", "dw3"],
+            "join": ["add", "concat"],
+            "widths": [1, 2, 3],
+            "attention": ["none", "squeeze_excite"],
+        }
+    ),
+    "words": small(
+        {
+            "depth": 1,
+            "layers": ["pw", "conv3"],
+            "shortcut": ["identity", "none"],
+            "activation": ["relu", "silu"],
+            "output": ["linear", "activated"],
+        },
+        head={"features": [0, 16, 32], "activation": ["relu", "gelu"]},
+    ),
+    "modules": small(
+        {"depth": [1, 2], "layers": ["pw", "conv3"], "widths": [1, 0.5]},
+        stem={"kernel": [3, 5], "stride": [1, 2], "channels": {"low": 8, "high": 16, "step": 4}},
+        stages=[{"modules": [1, 2], "stride": [1, 2], "channels": [8, 16], "module": "m"}],
+    ),
+    "shared": small(
+        {"depth": [1, 2], "layers": ["pw", "conv3"], "share": "stage"},
+        stages=[
+            {"modules": {"low": 1, "high": 3, "step": 1}, "channels": 8, "module": "m"},
+            {"modules": 1, "stride": 2, "channels": [12, 8], "module": "m"},
+        ],
+    ),
+}
+ALL_SPACES = {**SPACES, **{name: space_of(data, 16) for name, data in CORNERS.items()}}
+
+
 class Drawn:
     """Draws from hypothesis what a trial would suggest."""
 
@@ -63,6 +105,37 @@ class Drawn:
 @st.composite
 def parameter_sets(draw: st.DrawFn, space: DesignSpace) -> Params:
     return space.suggest(Drawn(draw))
+
+
+class Answers:
+    """A trial that gives the answers it was made with, and then the first of all choices."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[Any, ...]] = []
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> Any:
+        return self.suggest_categorical(name, tuple(range(low, high + 1, step)))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        assert len(choices) > 1, f"{name} has nothing to choose"
+        self.asked.append(choices)
+        if len(self.asked) > len(self.answers):
+            self.answers.append(choices[0])
+        return self.answers[len(self.asked) - 1]
+
+
+def every_parameter_set(space: DesignSpace) -> Iterator[Params]:
+    """By brute force: each way through the questions that a trial is asked."""
+    beginnings: list[list[Any]] = [[]]
+    while beginnings:
+        given = beginnings.pop()
+        fixed = len(given)
+        trial = Answers(given)
+        yield space.suggest(trial)
+        for position in range(fixed, len(trial.asked)):
+            for other in trial.asked[position][1:]:
+                beginnings.append([*trial.answers[:position], other])
 
 
 def conv(kernel: int, channels: int, stride: int = 1, groups: int = 1) -> Layer:

@@ -126,6 +126,10 @@ def init(
                 "write them elsewhere, or say --force to replace them",
             )
         )
+    if any("\ud800" <= letter <= "\udfff" for letter in os.path.abspath(folder)):
+        # Bytes that the system could not decode: no YAML file can name them.
+        name_shown = ascii(str(folder))
+        raise InputError(f"the name of a folder of images must be UTF-8 text, got {name_shown}")
     parts = _find_parts(folder)
     _require_enough(parts)
     inspection, warnings = _inspect(parts, on_progress)
@@ -386,7 +390,7 @@ def _written_path(path: Path, into: Path) -> str:
     if shared == path.anchor:
         return path.as_posix()
     written = Path(os.path.relpath(path, into)).as_posix()
-    return f"./{written}" if written.startswith("~") else written
+    return f"./{written}" if written.startswith("~") else written  # no home directory
 
 
 def _write(texts: dict[Path, str]) -> None:
@@ -394,6 +398,6 @@ def _write(texts: dict[Path, str]) -> None:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
-    except (OSError, UnicodeEncodeError) as error:  # a folder's name may be no text
+    except OSError as error:
         place = next(iter(texts)).parent
         raise InputError(f"init must be able to write its files in {place}: {error}") from None
