@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from collabdesign.deliver.words import QUANTITIES, percent, short_count, short_quantity, short_time
+from collabdesign.deliver.words import percent, short_count, short_quantity, short_time
 
 if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
@@ -183,7 +183,7 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         f"[bold]Space[/]: {found.parameters} parameters, about {float(found.parameter_sets):.1e} "
         "parameter sets"
     )
-    table = _table("", *(QUANTITIES[name] for name in _COSTS))
+    table = _table("", "MACs", "params", "weights", "peak activation")
     rows: list[tuple[str, Cost]] = [
         ("smallest found", found.smallest),
         ("median", found.median),
@@ -245,12 +245,15 @@ def _show_data(part: DataPart) -> None:
     counts = part.per_class
     least = min(counts, key=lambda name: counts[name])
     most = max(counts, key=lambda name: counts[name])
+    spread = f"{counts[least]:,} ({escape(least)}) to {counts[most]:,} ({escape(most)}) a class"
+    if counts[least] == counts[most]:
+        spread = f"{counts[least]:,} of each class"
     sizes = ", ".join(f"{w}x{h} ({n:,})" for (w, h), n in list(part.sizes.items())[:3])
     more = len(part.sizes) - 3
     opened = "all opened" if part.inspected == part.images else f"{part.inspected:,} of them opened"
     out.print(
         f"[bold]Data, {part.name}[/]: {part.images:,} pictures ({opened}), {len(counts)} classes, "
-        f"{counts[least]:,} ({escape(least)}) to {counts[most]:,} ({escape(most)}) a class; "
+        f"{spread}; "
         f"sizes {sizes}" + (f" and {more} more" if more > 0 else "")
     )
     show_named("passed over", part.stray)
@@ -304,7 +307,7 @@ def show_rows(title: str, rows: Mapping[str, str]) -> None:
 
 def _table(first: str, *columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table

@@ -9,24 +9,22 @@ built before). Every repetition decodes anew, so that no id is answered from a c
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from ptflops import get_model_complexity_info
+from torch import nn
 
-from collabdesign.design.cost import cost_of
-from collabdesign.design.prototype import Prototype
-from collabdesign.design.space import DesignSpace
+from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace, Params
 from collabdesign.evaluate.network import build_network
 
 RESOLUTION = 32
@@ -38,7 +36,12 @@ REPETITIONS = 7
 PROTOTYPE = {
     "stem": {"kernel": 3, "channels": {"low": 8, "high": 24, "step": 4}},
     "stages": [
-        {"modules": 4, "stride": 2, "channels": {"low": low, "high": 3 * low, "step": 8}, "module": "m"}
+        {
+            "modules": 4,
+            "stride": 2,
+            "channels": {"low": low, "high": 3 * low, "step": 8},
+            "module": "m",
+        }
         for low in (16, 32, 48)
     ],
     "head": {"features": [0, 128, 256]},
@@ -65,11 +68,28 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def counted_by_ptflops(network: nn.Module) -> tuple[int, int]:
+    macs, params = get_model_complexity_info(
+        network,
+        (3, RESOLUTION, RESOLUTION),
+        as_strings=False,
+        print_per_layer_stat=False,
+        backend="aten",
+    )
+    return macs, params
+
+
+def all_three(space: DesignSpace, params: Params) -> tuple[str, Cost]:
+    architecture = space.decode(params)
+    return architecture.id, cost_of(architecture)
+
+
 def measure() -> dict[str, list[float]]:
     """Calls a second, a value for each repetition."""
-    data = SimpleNamespace(resolution=RESOLUTION, channels=3, classes=10)
-    prototype = Prototype.model_validate(PROTOTYPE)
-    space = DesignSpace(SimpleNamespace(prototype=prototype, data=data))
+    data = {"source": "folder", "train": "images", "resolution": RESOLUTION, "classes": 10}
+    space = DesignSpace(
+        Requirements.model_validate({"name": "speed", "prototype": PROTOTYPE, "data": data})
+    )
     rng = np.random.default_rng(0)
     rates: dict[str, list[float]] = {"cost_of": [], "decode + id + cost_of": [], "ptflops": []}
     for _ in range(REPETITIONS):
@@ -80,29 +100,13 @@ def measure() -> dict[str, list[float]]:
         spent = seconds(lambda: [cost_of(a) for a in architectures])
         rates["cost_of"].append(ARCHITECTURES / spent)
 
-        def all_three() -> None:
-            for p in params:
-                architecture = space.decode(p)
-                _ = architecture.id
-                cost_of(architecture)
-
-        rates["decode + id + cost_of"].append(ARCHITECTURES / seconds(all_three))
+        spent = seconds(lambda: [all_three(space, p) for p in params])
+        rates["decode + id + cost_of"].append(ARCHITECTURES / spent)
 
         some = architectures[:PTFLOPS_CALLS]
-        networks = [copy.deepcopy(build_network(a)).eval() for a in some]
-        counted: list[tuple[Any, Any]] = []
-        spent = seconds(
-            lambda: counted.extend(
-                get_model_complexity_info(
-                    network,
-                    (3, RESOLUTION, RESOLUTION),
-                    as_strings=False,
-                    print_per_layer_stat=False,
-                    backend="aten",
-                )
-                for network in networks
-            )
-        )
+        networks = [build_network(a).eval() for a in some]
+        counted: list[tuple[int, int]] = []
+        spent = seconds(lambda: counted.extend(map(counted_by_ptflops, networks)))
         rates["ptflops"].append(PTFLOPS_CALLS / spent)
         costs = [cost_of(a) for a in some]
         assert counted == [(c.macs, c.params) for c in costs], "ptflops counts differently"
@@ -131,5 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     main()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from spaces import (
     ALL_SPACES,
@@ -27,7 +27,7 @@ from spaces import (
 )
 
 from collabdesign.design.architecture import Architecture, Layer, Module, Stem
-from collabdesign.errors import OutsideSpace
+from collabdesign.errors import InputError, OutsideSpace
 
 # -- there and back -----------------------------------------------------------------------------
 
@@ -58,6 +58,67 @@ def test_all_of_a_small_space_encodes_back(name: str) -> None:
     for params in itertools.islice(every_parameter_set(space), 2000):
         architecture = space.decode(params)
         assert space.decode(space.encode(architecture)) == architecture
+
+
+def some(values: Sequence[Any], most: int = 4) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
+
+
+WORDS = ["pw", "pw/g2", "dw3", "conv3", "conv3/g1", "conv3/g4", "conv3/g3", "pool3", "pool5"]
+CHANNELS = some([4, 5, 6, 8, 10, 12, 16, 24])
+STAGES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "modules": some([1, 2, 3]),
+            "stride": some([1, 2]),
+            "channels": CHANNELS,
+            "module": st.just("m"),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+KINDS = st.fixed_dictionaries(
+    {
+        "shortcut": some(["identity", "projection", "none"]),
+        "branches": some([1, 2, 3]),
+        "join": some(["add", "concat"]),
+        "depth": some([1, 2, 3, 4]),
+        "layers": some(WORDS) | st.lists(some(WORDS), min_size=1, max_size=4),
+        "widths": some([1, 0.01, 0.3, 0.5, 1.1, 2, 4]),
+        "attention": some(["none", "squeeze_excite"]),
+        "activation": some(["relu", "silu", "gelu"]),
+        "output": some(["linear", "activated"]),
+        "share": st.sampled_from(["module", "stage"]),
+    }
+)
+
+
+@given(stem=CHANNELS, stages=STAGES, kind=KINDS, data=st.data())
+@settings(max_examples=120, deadline=None)
+def test_any_prototype_encodes_what_it_decodes(
+    stem: list[int], stages: list[dict[str, Any]], kind: dict[str, Any], data: st.DataObject
+) -> None:
+    try:
+        space = space_of(small(kind, stem={"channels": stem}, stages=stages), 33)
+    except InputError as error:
+        assert "groups" in str(error)
+        assume(False)
+    architecture = space.decode(data.draw(parameter_sets(space)))
+    assert space.decode(space.encode(architecture)) == architecture
+
+
+def test_a_network_with_millions_of_spellings_is_encoded() -> None:
+    words = ["conv3", "conv3/g1", "conv3/g2", "conv3/g4"]
+    kind = {"branches": 3, "depth": 4, "layers": words, "widths": [0.01, 1], "share": "stage"}
+    stage = {"modules": 1, "channels": 16, "stride": 2, "module": "m"}
+    space = space_of(small(kind, stages=[stage]))
+    # One hidden channel: all four words come to the same in 3 branches of 4 layers, 4**12.
+    architecture = space.decode(space.own())
+    assert {
+        layer.groups for m in architecture.modules for b in m.branches for layer in b.layers
+    } == {1}
+    assert space.decode(space.encode(architecture)) == architecture
 
 
 # -- what is a point of the space ----------------------------------------------------------------

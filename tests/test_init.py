@@ -292,7 +292,7 @@ def test_folder_names_that_yaml_would_mangle(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_name_that_is_no_text(tmp_path: Path) -> None:
     folder = fill(tmp_path / "caf\udce9", {"a": 8, "b": 8})
-    with pytest.raises(InputError, match="must be UTF-8 text, got .*caf.udce9"):
+    with pytest.raises(InputError, match=r"must be UTF-8 text, got .*caf.udce9"):
         init(folder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["caf\udce9"]
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from collabdesign.deliver.words import TIMES, layer_kind, short_count
+from collabdesign.deliver.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
+from collabdesign.design.draft import layer_kind
 
 __all__ = ["draw_architecture"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
@@ -165,11 +166,10 @@ def _spread(
     layer: list[Candidate], chosen: Sequence[Candidate], scale: Scale, room: int
 ) -> list[Candidate]:
     """``room`` members of one front, spread by :data:`RULE`."""
-    ends = [
-        max(layer, key=lambda c: (_accuracy(c), -c.number)),
-        min(layer, key=lambda c: (sum(scale.losses([_values(scale, c)])[0][1:]), c.number)),
-    ]
-    picked = list(dict.fromkeys(ends))[:room]
+    picked = [max(layer, key=lambda c: (_accuracy(c), -c.number))]
+    smallest = min(layer, key=lambda c: (math.prod(_values(scale, c)[1:]), c.number))
+    if smallest not in picked and room > 1:
+        picked.append(smallest)
     while len(picked) < room:
         held = [_values(scale, each) for each in (*chosen, *picked)]
 

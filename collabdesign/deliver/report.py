@@ -134,10 +134,9 @@ def headline(view: ReportView) -> str:
 def _subline(view: ReportView) -> str:
     """The second sentence: the rest of the family, what failed, or how far the search is."""
     if len(view.family) > 1:
-        first, last = view.family[0], view.family[-1]
-        fewer = first.cost.macs / max(1, last.cost.macs)
+        first, small = view.family[0], min(view.family, key=lambda each: each.cost.macs)
         accuracy = (
-            "" if last.test_accuracy is None else f" at {percent(last.test_accuracy)} on test"
+            "" if small.test_accuracy is None else f" at {percent(small.test_accuracy)} on test"
         )
         good = sum(not each.missed for each in view.family)
         size = len(view.family)
@@ -146,8 +145,11 @@ def _subline(view: ReportView) -> str:
             if good == size
             else f"{good} of {size} members meet every requirement"
         )
+        if small is first:
+            return f"{keep}. {first.title} is the smallest too."
+        fewer = first.cost.macs / max(1, small.cost.macs)
         return (
-            f"{keep}. The smallest, {last.title}, needs {short_count(last.cost.macs)} "
+            f"{keep}. The smallest, {small.title}, needs {short_count(small.cost.macs)} "
             f"multiply-adds, {fewer:.1f} times fewer than {first.title},{accuracy}."
         )
     reasons = Counter(each.reason for each in view.with_outcome("failed") if each.reason)

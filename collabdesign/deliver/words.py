@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from itertools import groupby
 
-from collabdesign.design.architecture import Architecture, Branch, Layer, Module
+from collabdesign.design.architecture import Architecture, Module
 from collabdesign.design.cost import part_costs
+from collabdesign.design.draft import describe_branch
 
 __all__ = [
     "QUANTITIES",
     "TIMES",
     "describe",
-    "layer_kind",
     "percent",
     "short_bytes",
     "short_count",
@@ -86,39 +86,8 @@ def _scaled(value: float, base: int, suffixes: tuple[str, ...]) -> str:
     return text + suffixes[power]
 
 
-def layer_kind(layer: Layer, in_channels: int) -> str:
-    """``pool``, ``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
-    if layer.op == "pool":
-        return "pool"
-    if layer.groups > 1:
-        same = layer.groups == in_channels == layer.channels
-        return "depthwise" if same else "grouped"
-    return "pointwise" if layer.kernel == 1 else "conv"
-
-
-def _layer(layer: Layer, in_channels: int) -> str:
-    kind = layer_kind(layer, in_channels)
-    if kind == "pool":
-        text = f"pool{layer.kernel}"
-    elif kind == "depthwise":
-        text = f"dw{layer.kernel}"
-    else:
-        name = "pw" if layer.kernel == 1 else f"conv{layer.kernel}"
-        groups = f"/g{layer.groups}" if layer.groups > 1 else ""
-        text = f"{name}{groups}({layer.channels})"
-    return text + ("/2" if layer.stride == 2 else "")
-
-
-def _branch(branch: Branch, channels: int) -> str:
-    words = []
-    for layer in branch.layers:
-        words.append(_layer(layer, channels))
-        channels = layer.channels
-    return " - ".join(words)
-
-
 def _module(module: Module, in_channels: int) -> str:
-    branches = [_branch(branch, in_channels) for branch in module.branches]
+    branches = [describe_branch(branch, in_channels) for branch in module.branches]
     text = branches[0] if len(branches) == 1 else f"{module.join}[ {' | '.join(branches)} ]"
     if module.attention != "none":
         text += " · SE"

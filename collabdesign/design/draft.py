@@ -155,19 +155,33 @@ def largest_divisor(number: int, at_most: int) -> int:
     return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
 
 
-def describe_branch(branch: Branch, in_channels: int) -> str:
-    """A branch in words: ``pw 64 > dw3/2 64 > pw 32`` (``/2`` marks the stride)."""
+def layer_kind(layer: Layer, in_channels: int) -> str:
+    """``pool``, ``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
+    if layer.op == "pool":
+        return "pool"
+    if layer.groups > 1:
+        same = layer.groups == in_channels == layer.channels
+        return "depthwise" if same else "grouped"
+    return "pointwise" if layer.kernel == 1 else "conv"
+
+
+def _layer(layer: Layer, in_channels: int) -> str:
+    kind = layer_kind(layer, in_channels)
+    if kind == "pool":
+        text = f"pool{layer.kernel}"
+    elif kind == "depthwise":
+        text = f"dw{layer.kernel}"
+    else:
+        name = "pw" if layer.kernel == 1 else f"conv{layer.kernel}"
+        groups = f"/g{layer.groups}" if layer.groups > 1 else ""
+        text = f"{name}{groups}({layer.channels})"
+    return text + ("/2" if layer.stride == 2 else "")
+
+
+def describe_branch(branch: Branch, channels: int) -> str:
+    """A branch in words, from its input channels on: ``pw(64) - dw3/2 - pw(32)``."""
     words = []
     for layer in branch.layers:
-        stride = "/2" if layer.stride == 2 else ""
-        if layer.op == "pool":
-            words.append(f"pool{layer.kernel}{stride}")
-        else:
-            if layer.groups > 1 and layer.groups == in_channels == layer.channels:
-                kind, groups = f"dw{layer.kernel}", ""
-            else:
-                kind = "pw" if layer.kernel == 1 else f"conv{layer.kernel}"
-                groups = f" g{layer.groups}" if layer.groups > 1 else ""
-            words.append(f"{kind}{stride} {layer.channels}{groups}")
-        in_channels = layer.channels
-    return " > ".join(words)
+        words.append(_layer(layer, channels))
+        channels = layer.channels
+    return " - ".join(words)

@@ -28,9 +28,6 @@ from collabdesign.design.prototype import LayerToken, hidden_channels, parse_tok
 from collabdesign.design.slots import BranchSlot, ModuleSlot, Parameter
 from collabdesign.errors import OutsideSpace
 
-# Enough for every network that a space of four layers and three branches can spell twice.
-_MAX_SPELLINGS = 20_000
-
 
 def encode_design(
     slot: ModuleSlot,
@@ -48,23 +45,25 @@ def encode_design(
         put(slot.join, module.join)
     split = _shares_of(module, slot)
     spellings = []
-    for number in range(count):
-        found = list(_spell(slot.branch[number], module.branches[number], place))
+    for number, branch in enumerate(module.branches):
+        # Spellings that come to the same at every place are one.
+        found: dict[tuple[Branch, ...], BranchDraft] = {}
+        for spelling in _spell(slot.branch[number], branch, place):
+            built = tuple(build_branch(spelling, there, branch.channels) for _, there in pairs)
+            found.setdefault(built, spelling)
         if not found:
             raise OutsideSpace(
                 f"{name}: no choice of layers gives branch {number + 1}: "
-                f"{describe_branch(module.branches[number], place.in_channels)}"
+                f"{describe_branch(branch, place.in_channels)}"
             )
-        spellings.append(found)
+        spellings.append(list(found.values()))
     activations = dict.fromkeys([*(m.activation for m, _ in pairs), slot.activation.own])
-    candidates = itertools.product(
+    shortcuts = dict.fromkeys([module.shortcut, *slot.shortcut.values])
+    for activation, shortcut, *branches in itertools.product(
         [value for value in activations if value in slot.activation.values],
-        [*dict.fromkeys([module.shortcut, *slot.shortcut.values])],
+        [value for value in shortcuts if value in slot.shortcut.values],
         *spellings,
-    )
-    for activation, shortcut, *branches in itertools.islice(candidates, _MAX_SPELLINGS):
-        if shortcut not in slot.shortcut.values:
-            continue
+    ):
         if split is not None:
             branches = [
                 _with_share(draft, share) for draft, share in zip(branches, split, strict=True)

@@ -52,8 +52,9 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = self.reduce(nn.functional.adaptive_avg_pool2d(x, 1)).relu()
-        return x * self.expand(gate).sigmoid()
+        squeezed = self.reduce(nn.functional.adaptive_avg_pool2d(x, 1)).relu()
+        gate: torch.Tensor = self.expand(squeezed).sigmoid()
+        return x * gate
 
 
 class DesignedModule(nn.Module):
@@ -66,15 +67,13 @@ class DesignedModule(nn.Module):
             self._branch(in_channels, branch.layers, design.activation)
             for branch in design.branches
         )
+        self.attention: nn.Module = nn.Identity()
         if design.attention == "squeeze_excite":
             self.attention = SqueezeExcite(design.channels)
-        else:
-            self.attention = nn.Identity()
         self.has_shortcut = design.shortcut != "none"
+        self.shortcut: nn.Module = nn.Identity()
         if design.shortcut == "projection":
             self.shortcut = ConvNorm(in_channels, design.channels, stride=design.stride)
-        else:
-            self.shortcut = nn.Identity()
         activated = design.output == "activated"
         self.act = ACTIVATIONS[design.activation]() if activated else nn.Identity()
 
@@ -108,7 +107,8 @@ class DesignedModule(nn.Module):
         y = self.attention(y)
         if self.has_shortcut:
             y = y + self.shortcut(x)
-        return self.act(y)
+        activated: torch.Tensor = self.act(y)
+        return activated
 
 
 class AttoNet(nn.Module):
@@ -130,17 +130,16 @@ class AttoNet(nn.Module):
             modules.append(DesignedModule(channels, design))
             channels = design.channels
         self.body = nn.Sequential(*modules)
+        self.features: nn.Module = nn.Identity()
         if head.features:
             self.features = ConvNorm(channels, head.features, activation=head.activation)
             channels = head.features
-        else:
-            self.features = nn.Identity()
         self.classifier = nn.Linear(channels, architecture.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.features(self.body(self.stem(x)))
-        x = nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.classifier(x)
+        logits: torch.Tensor = self.classifier(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
 
 
 def build_network(architecture: Architecture) -> AttoNet:

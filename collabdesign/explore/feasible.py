@@ -11,8 +11,9 @@ import numpy as np
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.requirements import LIMITS, Requirements
+from collabdesign.design.requirements import LIMITS, Limits, Requirements
 from collabdesign.design.space import DesignSpace, Params
+from collabdesign.design.units import exact_bytes, exact_count
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.front import Scale, wilson_interval
 
@@ -168,8 +169,8 @@ def feasibility(
 def explain(found: Feasibility, requirements: Requirements) -> str:
     """In words: why nothing fits, and what would."""
     broken = [
-        f"{name} {getattr(found.closest, name):,} over the limit "
-        f"{getattr(requirements.limits, name):,}"
+        f"{name} {_written(found.closest, name)} over the limit "
+        f"{_written(requirements.limits, name)}"
         for name, value in found.violations.items()
         if value > 0
     ]
@@ -189,7 +190,10 @@ def _excess(architecture: Architecture, requirements: Requirements) -> float:
 
 def _reach(space: DesignSpace, requirements: Requirements) -> Params:
     """Two descents, since the walk to the fewest MACs leaves dips that the other cannot."""
-    score = lambda architecture: _excess(architecture, requirements)  # noqa: E731
+
+    def score(architecture: Architecture) -> float:
+        return _excess(architecture, requirements)
+
     starts = [space.own(), space.descend(space.own(), lambda a: cost_of(a).macs)]
     reached = [space.descend(start, score) for start in starts]
     return min(reached, key=lambda params: score(space.decode(params)))
@@ -233,22 +237,29 @@ def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[
                 for limit, value in requirements.violations(cost).items()
                 if limit != name
             )
-            return 1e6 * others + getattr(cost, name) / getattr(requirements.limits, name)
+            own: float = getattr(cost, name) / getattr(requirements.limits, name)
+            return 1e6 * others + own
 
         best = cost_of(space.decode(space.descend(_reach(space, requirements), score)), precision)
         violations = requirements.violations(best)
         if all(value <= 0 for limit, value in violations.items() if limit != name):
-            alone.append(f"raise limits.{name} to {getattr(best, name):,}: then something fits")
+            alone.append(f"raise limits.{name} to {_written(best, name)}: then something fits")
     if alone:
         yield from alone
         return
     best = cost_of(space.decode(_reach(space, requirements)), precision)
     needed = [
-        f"limits.{name} to {getattr(best, name):,}"
+        f"limits.{name} to {_written(best, name)}"
         for name, value in requirements.violations(best).items()
         if value > 0
     ]
     yield f"raise {' and '.join(needed)}: then something fits"
+
+
+def _written(of: Cost | Limits, name: str) -> str:
+    """A cost or a limit as a person writes it in the file."""
+    value = getattr(of, name)
+    return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
 
 
 def _prototype_changes(requirements: Requirements) -> Iterator[str]:
@@ -285,7 +296,7 @@ def _smaller(written: dict[str, Any]) -> Iterator[tuple[str, Edit]]:
         ("stem.channels", ("stem", "channels"), written["stem"]["channels"])
     ]
     for index, stage in enumerate(written["stages"]):
-        path = ("stages", index)
+        path: tuple[str | int, ...] = ("stages", index)
         places.append((f"stages[{index}].channels", (*path, "channels"), stage["channels"]))
         least = _least(stage["modules"])
         if least > 1:
@@ -293,13 +304,13 @@ def _smaller(written: dict[str, Any]) -> Iterator[tuple[str, Edit]]:
                 f"let stages[{index}].modules be 1 (at least {least} now)",
                 put([*_all(stage["modules"]), 1], *path, "modules"),
             )
-    for name, path, value in places:
+    for name, place, value in places:
         least = _least(value)
         if least > 4:
             smaller = max(4, least // 2)
             yield (
                 f"let {name} fall to {smaller} (at least {least} now)",
-                put([*_all(value), smaller], *path),
+                put([*_all(value), smaller], *place),
             )
     features = written["head"]["features"]
     if _least(features) > 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from collabdesign.design.cost import Cost
 
 Points = NDArray[np.float64]
+Direction = Literal["maximize", "minimize"]
 
 
 def values_of(objectives: Sequence[str], accuracy: float, cost: Cost) -> tuple[float, ...]:
@@ -25,7 +27,7 @@ def values_of(objectives: Sequence[str], accuracy: float, cost: Cost) -> tuple[f
     )
 
 
-def directions_of(objectives: Sequence[str]) -> list[str]:
+def directions_of(objectives: Sequence[str]) -> list[Direction]:
     """Optuna's direction of each objective: accuracy up, every cost down."""
     return ["maximize" if name == "accuracy" else "minimize" for name in objectives]
 

@@ -163,12 +163,12 @@ class Record:
     @property
     def rejected(self) -> int:
         """All proposals over a limit, those after the last candidate included."""
-        return sum(each.rejected for each in self.candidates) + self._tail.get("rejected", 0)
+        return sum(each.rejected for each in self.candidates) + int(self._tail.get("rejected", 0))
 
     @property
     def repeated(self) -> int:
         """All proposals that were answered from the store."""
-        return sum(each.repeated for each in self.candidates) + self._tail.get("repeated", 0)
+        return sum(each.repeated for each in self.candidates) + int(self._tail.get("repeated", 0))
 
     @property
     def rejected_by(self) -> dict[str, int]:
