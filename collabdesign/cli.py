@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,6 +79,23 @@ def search(
 
     The same command on an existing run folder continues it.
     """
+    command = "collabdesign " + " ".join(_quoted(word) for word in sys.argv[1:])
+    try:
+        return _search(file, run_dir, overrides, device, threads, accept_changes, command)
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. To continue: {command}", err=True)
+        return INTERRUPTED
+
+
+def _search(
+    file: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    device: str | None,
+    threads: int | None,
+    accept_changes: bool,
+    command: str,
+) -> int:
     requirements = _load(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
     _use_threads(requirements, threads)
@@ -85,40 +104,41 @@ def search(
     from collabdesign.deliver.gather import scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
     from collabdesign.explore.lock import held
-    from collabdesign.explore.record import read_record
+    from collabdesign.explore.record import DATABASE, read_record
     from collabdesign.explore.search import search as explore
 
-    command = "collabdesign " + " ".join(_quoted(word) for word in sys.argv[1:])
+    if (run_dir / DATABASE).is_file():
+        done = len(read_record(run_dir).finished)
+        terminal.err.print(
+            f"continuing {run_dir}: {done} of {requirements.search.trials} trials are done",
+            markup=False,
+        )
     display = terminal.Display()
     stopped: NothingFits | None = None
-    try:
-        with display.shown():
-            try:
-                with _logged(run_dir):
-                    explore(
-                        requirements,
-                        run_dir,
-                        device=device,
-                        accept_changes=accept_changes,
-                        notes={"command": command, "family_rule": RULE},
-                        on_progress=display.search,
-                        on_data=lambda done, total: display.count("reading pictures", done, total),
-                    )
-            except NothingFits as error:
-                stopped = error
-                if not (run_dir / "study.db").is_file() or not read_record(run_dir).trained:
-                    raise
-            with held(run_dir):
-                record = read_record(run_dir)
-                scale = scale_of_record(record, requirements)
-                certificates = build_family(
-                    requirements, run_dir, record, scale, device=device, on_progress=display.family
+    with display.shown():
+        try:
+            with _logged(run_dir):
+                explore(
+                    requirements,
+                    run_dir,
+                    device=device,
+                    accept_changes=accept_changes,
+                    notes={"command": command, "family_rule": RULE},
+                    on_progress=display.search,
+                    on_data=lambda done, total: display.count("reading pictures", done, total),
                 )
-                write_references(run_dir, requirements)
-                report = write_report(run_dir)
-    except KeyboardInterrupt:
-        terminal.err.print(f"\nInterrupted. To continue: {command}", markup=False)
-        return INTERRUPTED
+        except NothingFits as error:
+            stopped = error
+            if not (run_dir / DATABASE).is_file() or not read_record(run_dir).trained:
+                raise
+        with held(run_dir):
+            record = read_record(run_dir)
+            scale = scale_of_record(record, requirements)
+            certificates = build_family(
+                requirements, run_dir, record, scale, device=device, on_progress=display.family
+            )
+            write_references(run_dir, requirements)
+            report = write_report(run_dir)
     return _conclude(requirements, run_dir, record, certificates, report, stopped)
 
 
@@ -323,6 +343,8 @@ def main() -> None:
     # A thread that waits for work by spinning takes the core from the one that does it; on a
     # busy machine that makes small networks train ten times slower. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -338,6 +360,21 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not in the middle of an import.
+
+    A package that is half imported answers it with an error of its own, or swallows it; so it
+    is raised when the import is done, which takes a few seconds at most.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.signal(signal.SIGALRM, _interrupt)
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _load(file: Path, overrides: tuple[str, ...]) -> Requirements:

@@ -2,7 +2,8 @@
 
 For networks of 12 modules, each with its own design: architectures a second of ``cost_of``, of
 ``decode``, ``id`` and ``cost_of`` together, and of ptflops (its own call only; the network is
-built before). Every repetition decodes anew, so that no id is answered from a cache.
+built before). Every repetition decodes anew, so that no id is answered from a cache. One
+thread on one core, in seconds of processor time: what else runs on the machine does not count.
 
     python experiments/design_speed.py
 """
@@ -14,7 +15,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,10 +64,11 @@ PROTOTYPE = {
 }
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def timed(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[float, list[Any]]:
+    """Items a second, and what came out."""
+    start = time.process_time()
+    results = [work(item) for item in items]
+    return len(items) / (time.process_time() - start), results
 
 
 def counted_by_ptflops(network: nn.Module) -> tuple[int, int]:
@@ -96,18 +99,15 @@ def measure() -> dict[str, list[float]]:
         params = [space.sample(rng) for _ in range(ARCHITECTURES)]
         architectures = [space.decode(p) for p in params]
         assert {len(a.modules) for a in architectures} == {12}
-
-        spent = seconds(lambda: [cost_of(a) for a in architectures])
-        rates["cost_of"].append(ARCHITECTURES / spent)
-
-        spent = seconds(lambda: [all_three(space, p) for p in params])
-        rates["decode + id + cost_of"].append(ARCHITECTURES / spent)
-
         some = architectures[:PTFLOPS_CALLS]
         networks = [build_network(a).eval() for a in some]
-        counted: list[tuple[int, int]] = []
-        spent = seconds(lambda: counted.extend(map(counted_by_ptflops, networks)))
-        rates["ptflops"].append(PTFLOPS_CALLS / spent)
+
+        rate, _ = timed(cost_of, architectures)
+        rates["cost_of"].append(rate)
+        rate, _ = timed(partial(all_three, space), params)
+        rates["decode + id + cost_of"].append(rate)
+        rate, counted = timed(counted_by_ptflops, networks)
+        rates["ptflops"].append(rate)
         costs = [cost_of(a) for a in some]
         assert counted == [(c.macs, c.params) for c in costs], "ptflops counts differently"
     return rates

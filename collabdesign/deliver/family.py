@@ -32,7 +32,7 @@ from collabdesign.evaluate.training import (
 )
 from collabdesign.explore.environment import environment
 from collabdesign.explore.front import Scale, front, losses, netscore, values_of
-from collabdesign.explore.record import Candidate, CurvePoint, Record
+from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
 FAMILY = "family"
@@ -87,9 +87,9 @@ class _Trained:
         return statistics.fmean(result.accuracy for result in self.results)
 
 
-def choose_family(record: Record, scale: Scale, size: int) -> list[Candidate]:
-    """Up to ``size`` candidates by :data:`RULE`, the most accurate first."""
-    left = list(record.trained)
+def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list[Candidate]:
+    """Up to ``size`` of the trained candidates by :data:`RULE`, the most accurate first."""
+    left = list(trained)
     pool: list[Candidate] = []
     while left and len(pool) < size:
         layer = [
@@ -127,7 +127,7 @@ def build_family(
         The members' certificates, the most accurate on the held-out part first; empty where
         every full training failed.
     """
-    chosen = choose_family(record, scale, requirements.family.size)
+    chosen = choose_family(trained_within(record, requirements), scale, requirements.family.size)
     target = choose_device(device)
     data = load_data(requirements.data, target)
     folder = run_dir / FAMILY
@@ -249,7 +249,8 @@ def _deliver(
     fresh = family / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, name)
+    title = name.replace("attonet-", "AttoNet-")[:-1] + name[-1].upper()
+    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title)
     digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
     accuracy, readings = _judge_on_test(network, data, test, family / _READINGS)
     certificate = Certificate(

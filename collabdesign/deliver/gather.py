@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.explore.front import Scale, front, losses, values_of
-from collabdesign.explore.record import Candidate, Record, read_record
+from collabdesign.explore.record import Candidate, Record, read_record, trained_within
 from collabdesign.files import write_text
 
 REFERENCES = "references.json"
@@ -50,7 +51,8 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
     record = read_record(run_dir)
     requirements = requirements_of(record)
     scale = scale_of_record(record, requirements)
-    on_front = {each.number for each in front_of_record(record, scale)}
+    trained = trained_within(record, requirements)
+    on_front = {each.number for each in front_of(trained, scale)}
     family = _family(run_dir)
     complete = len(record.finished) >= requirements.search.trials or record.attributes.get("tail")
     state = "running" if running else "finished" if complete else "interrupted"
@@ -70,7 +72,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         family_rule=str(record.attributes.get("family_rule", "")),
         family_folder=str(run_dir / FAMILY),
         references=_references(run_dir),
-        hypervolume=_hypervolumes(record, scale),
+        hypervolume=_hypervolumes(trained, scale),
         continue_command=str(record.attributes.get("command", "")),
         versions=_json(run_dir / ENVIRONMENT) or {},
     )
@@ -92,19 +94,18 @@ def scale_of_record(record: Record, requirements: Requirements) -> Scale:
     )
 
 
-def front_of_record(record: Record, scale: Scale) -> list[Candidate]:
+def front_of(trained: Sequence[Candidate], scale: Scale) -> list[Candidate]:
     """The trained candidates that no other beats on every objective, in order."""
-    trained = record.trained
     values = [_values(each, scale) for each in trained]
     return [trained[index] for index in front(losses(scale.objectives, values))]
 
 
-def write_front(path: Path, record: Record, scale: Scale) -> None:
+def write_front(path: Path, trained: Sequence[Candidate], scale: Scale) -> None:
     """The front as a table: one row a candidate, the most accurate first."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["candidate", "architecture", "proposed_by", "proxy_accuracy", *LIMITS])
-    rows = sorted(front_of_record(record, scale), key=lambda each: -(each.accuracy or 0.0))
+    rows = sorted(front_of(trained, scale), key=lambda each: -(each.accuracy or 0.0))
     for each in rows:
         table.writerow(
             [
@@ -216,10 +217,10 @@ def _references(run_dir: Path) -> tuple[ReferenceView, ...]:
     return tuple(ReferenceView(**row) for row in _json(run_dir / REFERENCES) or ())
 
 
-def _hypervolumes(record: Record, scale: Scale) -> tuple[tuple[int, float], ...]:
+def _hypervolumes(trained: Sequence[Candidate], scale: Scale) -> tuple[tuple[int, float], ...]:
     values: list[tuple[float, ...]] = []
     points = []
-    for candidate in record.trained:
+    for candidate in trained:
         values.append(_values(candidate, scale))
         points.append((len(values), scale.hypervolume(values)))
     return tuple(points)

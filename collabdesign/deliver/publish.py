@@ -15,7 +15,7 @@ from collabdesign.deliver.gather import (
 )
 from collabdesign.deliver.report import render_report
 from collabdesign.design.requirements import Requirements
-from collabdesign.explore.record import read_record
+from collabdesign.explore.record import read_record, trained_within
 from collabdesign.files import write_json, write_text
 
 REPORT = "report.html"
@@ -42,6 +42,8 @@ def write_report(run_dir: Path, *, running: bool = False) -> Path:
         InputError: The folder holds no search.
     """
     record = read_record(run_dir)
-    write_front(run_dir / FRONT_CSV, record, scale_of_record(record, requirements_of(record)))
+    requirements = requirements_of(record)
+    trained = trained_within(record, requirements)
+    write_front(run_dir / FRONT_CSV, trained, scale_of_record(record, requirements))
     write_text(run_dir / REPORT, render_report(gather(run_dir, running=running)))
     return run_dir / REPORT

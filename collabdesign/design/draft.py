@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 
 from collabdesign.design.architecture import Branch, Layer, Module
 from collabdesign.design.prototype import LayerToken, hidden_channels
+
+# A space has few different layers, and a search decodes tens of thousands of networks.
+_shared_layer = lru_cache(maxsize=2**16)(Layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,11 @@ def build_branch(draft: BranchDraft, place: Place, channels: int) -> Branch:
             out_channels = in_channels
         stride = place.stride if position == striding else 1
         if token.kind == "pool":
-            layers.append(Layer("pool", token.kernel, stride, 1, out_channels))
+            layers.append(_shared_layer("pool", token.kernel, stride, 1, out_channels))
         else:
             wanted = in_channels if token.kind == "dw" else token.groups
             groups = largest_divisor(gcd(in_channels, out_channels), wanted)
-            layers.append(Layer("conv", token.kernel, stride, groups, out_channels))
+            layers.append(_shared_layer("conv", token.kernel, stride, groups, out_channels))
         in_channels = out_channels
     return Branch(tuple(layers))
 

@@ -227,6 +227,19 @@ class DesignSpace:
                     seen.add(identity)
                     yield neighbour
 
+    def vary(self, params: Mapping[str, Any], rng: np.random.Generator, rate: float) -> Params:
+        """A variation: each active parameter is drawn anew with probability ``rate``.
+
+        What becomes active by a change and is not among ``params`` is drawn too.
+        """
+
+        def pick(parameter: Parameter) -> Any:
+            if parameter.name in params and rng.random() >= rate:
+                return params[parameter.name]
+            return parameter.values[int(rng.random() * len(parameter.values))]
+
+        return self._collect(pick)
+
     def size(self) -> int:
         """How many parameter sets there are (several may spell one network)."""
         total = size_of(self._stem_kernel, self._stem_stride, self._stem_channels)

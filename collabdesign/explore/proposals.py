@@ -3,6 +3,9 @@
 A proposal is a function of the seed, its index and the outcomes before it: for each index a
 fresh sampler, seeded by (seed, index), sees an in-memory study made from the record. So a
 killed and resumed search does what an uninterrupted one would have done.
+
+``tpe`` begins with variations of the prototype's default network, from a few parameters changed
+to half of them; ``random`` draws uniformly from the first proposal on.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -21,12 +25,13 @@ from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import Candidate
 
-# More random proposals than Optuna's 10 before TPE begins: most of what it sees first are
-# rejections, which say what fits but nothing about accuracy.
-_RANDOM_BEFORE_TPE = 30
+# So many candidates are variations of the prototype's default network before TPE begins: what
+# the human drew is better than what is drawn at random, and TPE learns from around it.
+_VARIATIONS_BEFORE_TPE = 10
+_SMALLEST_RATE, _LARGEST_RATE = 0.03, 0.5
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=_RANDOM_BEFORE_TPE),
+    "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
 }
 
@@ -41,7 +46,7 @@ class Proposer:
         index: How many candidates were claimed before.
         objectives: In the study's order.
         history: All candidates before, in order; their rejections are told too.
-        violations: Cost to limits, for the candidates of the history.
+        limits: Names of those that are set.
     """
 
     def __init__(
@@ -55,6 +60,14 @@ class Proposer:
         limits: Sequence[str],
     ) -> None:
         self._space = space
+        first = history[0] if history else None
+        varies = sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE
+        self._varied = (
+            first.params
+            if varies and first is not None and first.proposed_by == "prototype"
+            else None
+        )
+        self._rng = np.random.default_rng([seed, index])
         self._study = optuna.create_study(
             directions=directions_of(objectives), sampler=SAMPLERS[sampler](_seed(seed, index))
         )
@@ -62,7 +75,10 @@ class Proposer:
         met = dict.fromkeys(limits, 0.0)
         for candidate in history:
             for rejection in candidate.rejections:
-                self._study.add_trial(self._pruned(rejection.params, rejection.violations))
+                if self._is_possible(rejection.params):
+                    self._study.add_trial(self._pruned(rejection.params, rejection.violations))
+            if not self._is_possible(candidate.params):
+                continue
             if candidate.accuracy is not None:
                 values = values_of(objectives, candidate.accuracy, candidate.cost)
                 self._study.add_trial(
@@ -73,23 +89,34 @@ class Proposer:
 
     def ask(self) -> Params:
         """The next proposal; tell what became of it before asking again."""
+        if self._varied is not None:
+            span = _LARGEST_RATE / _SMALLEST_RATE
+            rate = _SMALLEST_RATE * span ** self._rng.random()
+            return self._space.vary(self._varied, self._rng, rate)
         self._trial = self._study.ask()
         return self._space.suggest(self._trial)
 
     def tell_rejected(self, violations: Mapping[str, float]) -> None:
         """It breaks limits: each to ``cost / limit - 1``."""
-        assert self._trial is not None
+        if self._trial is None:
+            return
         for name, value in violations.items():
             self._trial.set_constraint(name, value)
         self._study.tell(self._trial, state=TrialState.PRUNED)
 
     def tell_repeated(self, values: Sequence[float] | None) -> None:
         """It is known already: with these values, or None where it failed."""
-        assert self._trial is not None
+        if self._trial is None:
+            return
         if values is None:
             self._study.tell(self._trial, state=TrialState.PRUNED)
         else:
             self._study.tell(self._trial, list(values))
+
+    def _is_possible(self, params: Mapping[str, Any]) -> bool:
+        """Whether the space has them: it may have changed, by consent, since they were tried."""
+        known = self._space.parameters
+        return all(name in known and value in known[name].values for name, value in params.items())
 
     def _pruned(self, params: Mapping[str, Any], violations: Mapping[str, float]) -> FrozenTrial:
         return self._frozen(params, violations, TrialState.PRUNED, None)

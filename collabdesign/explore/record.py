@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -186,6 +187,15 @@ class Record:
     def _tail(self) -> Mapping[str, Any]:
         tail: Mapping[str, Any] = self.attributes.get("tail") or {}
         return tail
+
+
+def trained_within(record: Record, requirements: Requirements) -> tuple[Candidate, ...]:
+    """The trained candidates that keep today's limits, which may be tighter than they were."""
+    return tuple(
+        each
+        for each in record.trained
+        if all(value <= 0 for value in requirements.violations(each.cost).values())
+    )
 
 
 def read_record(run_dir: Path) -> Record:

@@ -171,6 +171,11 @@ def _begin(
     before = store.read().attributes
     if "requirements" in before:
         began_with = Requirements.model_validate(before["requirements"])
+        if began_with.objectives != requirements.objectives:
+            raise InputError(
+                f"a run keeps its objectives {', '.join(began_with.objectives)}, got "
+                f"{', '.join(requirements.objectives)}; choose another --run-dir"
+            )
         changes = began_with.changes(requirements, FREE_KEYS)
         if changes and not accept_changes:
             raise InputError(
