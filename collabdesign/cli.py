@@ -98,34 +98,39 @@ def _search(
 ) -> int:
     requirements = _load(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
-    _use_threads(requirements, threads)
     from collabdesign import terminal
+    from collabdesign.explore.record import DATABASE, read_record
+
+    done = len(read_record(run_dir).finished) if (run_dir / DATABASE).is_file() else 0
+    trials = requirements.search.trials
+    text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
+    terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
+    _use_threads(requirements, threads)
     from collabdesign.deliver.family import RULE, build_family
     from collabdesign.deliver.gather import scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
     from collabdesign.explore.lock import held
-    from collabdesign.explore.record import DATABASE, read_record
+    from collabdesign.explore.search import prepare
     from collabdesign.explore.search import search as explore
 
-    if (run_dir / DATABASE).is_file():
-        done = len(read_record(run_dir).finished)
-        terminal.err.print(
-            f"continuing {run_dir}: {done} of {requirements.search.trials} trials are done",
-            markup=False,
-        )
     display = terminal.Display()
     stopped: NothingFits | None = None
     with display.shown():
+        prepared = prepare(
+            requirements,
+            run_dir,
+            device=device,
+            on_data=lambda done, total: display.count("reading pictures", done, total),
+        )
         try:
             with _logged(run_dir):
                 explore(
                     requirements,
                     run_dir,
-                    device=device,
                     accept_changes=accept_changes,
                     notes={"command": command, "family_rule": RULE},
+                    prepared=prepared,
                     on_progress=display.search,
-                    on_data=lambda done, total: display.count("reading pictures", done, total),
                 )
         except NothingFits as error:
             stopped = error
@@ -135,7 +140,13 @@ def _search(
             record = read_record(run_dir)
             scale = scale_of_record(record, requirements)
             certificates = build_family(
-                requirements, run_dir, record, scale, device=device, on_progress=display.family
+                requirements,
+                run_dir,
+                record,
+                scale,
+                prepared.data,
+                prepared.device,
+                on_progress=display.family,
             )
             write_references(run_dir, requirements)
             report = write_report(run_dir)

@@ -289,23 +289,23 @@ OUTSIDE: dict[str, tuple[Architecture, str]] = {
     ),
     "kernel": (
         tiny_network(first=module([conv(5, 16)], channels=16, shortcut="identity")),
-        "stage1.module1: no choice of layers gives branch 1: conv5 16",
+        "stage1.module1: no choice of layers gives branch 1: conv5(16)",
     ),
     "kernel of the second branch": (
         tiny_network(first=module([conv(1, 16)], [conv(1, 32), conv(7, 16, 1, 2)], channels=16)),
-        "stage1.module1: no choice of layers gives branch 2: pw 32 > conv7 16 g2",
+        "stage1.module1: no choice of layers gives branch 2: pw(32) - conv7/g2(16)",
     ),
     "groups": (
         tiny_network(first=module([conv(3, 16, groups=2)], channels=16, shortcut="identity")),
-        "stage1.module1: no choice of layers gives branch 1: conv3 16 g2",
+        "stage1.module1: no choice of layers gives branch 1: conv3/g2(16)",
     ),
     "hidden width": (
         tiny_network(first=module([conv(1, 24), conv(1, 16)], channels=16, shortcut="identity")),
-        "stage1.module1: no choice of layers gives branch 1: pw 24 > pw 16",
+        "stage1.module1: no choice of layers gives branch 1: pw(24) - pw(16)",
     ),
     "depth": (
         tiny_network(first=module([conv(1, 16)] * 4, channels=16, shortcut="identity")),
-        "stage1.module1: no choice of layers gives branch 1: pw 16 > pw 16 > pw 16 > pw 16",
+        "stage1.module1: no choice of layers gives branch 1: pw(16) - pw(16) - pw(16) - pw(16)",
     ),
     "branches": (
         tiny_network(first=module(*[[conv(1, 16)]] * 3, channels=16, shortcut="identity")),
@@ -339,7 +339,7 @@ OUTSIDE: dict[str, tuple[Architecture, str]] = {
     ),
     "a later module that strides": (
         tiny_network(rest=[WIDE, WIDE]),
-        "stage2.module2: no choice of layers gives branch 1: conv3/2 32",
+        "stage2.module2: no choice of layers gives branch 1: conv3(32)/2",
     ),
 }  # fmt: skip
 

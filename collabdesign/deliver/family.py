@@ -18,12 +18,11 @@ from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, TrainingFailed
-from collabdesign.evaluate.data import ImageData, TestData, load_data, load_test
+from collabdesign.evaluate.data import ImageData, TestData, load_test
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.training import (
     EpochRecord,
     TrainingResult,
-    choose_device,
     evaluate,
     initialise,
     plan_training,
@@ -106,8 +105,9 @@ def build_family(
     run_dir: Path,
     record: Record,
     scale: Scale,
+    data: ImageData,
+    device: torch.device,
     *,
-    device: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Certificate, ...]:
     """Choose, train fully, judge once on test and write ``family/attonet-a`` and so on.
@@ -120,7 +120,8 @@ def build_family(
         run_dir: Of the search.
         record: Its outcome.
         scale: Of its objectives.
-        device: As for :func:`collabdesign.explore.search.search`.
+        data: The train and select parts, on the device.
+        device: Where to train.
         on_progress: Called after each epoch.
 
     Returns:
@@ -128,19 +129,17 @@ def build_family(
         every full training failed.
     """
     chosen = choose_family(trained_within(record, requirements), scale, requirements.family.size)
-    target = choose_device(device)
-    data = load_data(requirements.data, target)
     folder = run_dir / FAMILY
     (folder / _WORK).mkdir(parents=True, exist_ok=True)
-    trained = _train_all(chosen, requirements, data, target, folder / _WORK, on_progress)
+    trained = _train_all(chosen, requirements, data, device, folder / _WORK, on_progress)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
-    test = load_test(requirements.data, target) if trained else None
+    test = load_test(requirements.data, device) if trained else None
     certificates = []
     for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
         assert test is not None
         name = f"attonet-{letter}"
-        certificates.append(_deliver(name, member, requirements, data, test, target, folder))
+        certificates.append(_deliver(name, member, requirements, data, test, device, folder))
     _clear(folder, keep={each.name for each in certificates}, trained=trained)
     return tuple(certificates)
 

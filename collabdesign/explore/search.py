@@ -88,6 +88,15 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a search works with, and the family after it: read once."""
+
+    space: DesignSpace
+    data: ImageData
+    device: torch.device
+
+
 def search(
     requirements: Requirements | Path | str,
     run_dir: Path | str,
@@ -95,6 +104,7 @@ def search(
     device: str | None = None,
     accept_changes: bool = False,
     notes: Mapping[str, str] | None = None,
+    prepared: Prepared | None = None,
     on_progress: OnProgress | None = None,
     on_data: Callable[[int, int], None] | None = None,
 ) -> Record:
@@ -107,6 +117,7 @@ def search(
         accept_changes: Continue although other keys than ``search.trials`` and ``family``
             changed since the run began.
         notes: Written into the study for the report: ``command``, ``family_rule``.
+        prepared: From :func:`prepare`, where the caller needs it too.
         on_progress: Called after each proposal, epoch and candidate.
         on_data: Called with (images read, all images) while the data is loaded.
 
@@ -122,11 +133,9 @@ def search(
     if not isinstance(requirements, Requirements):
         requirements = load_requirements(requirements)
     run_dir = Path(run_dir)
-    space = DesignSpace(requirements)
-    require_possible(space, requirements)
-    require_writable(run_dir)
-    chosen = choose_device(device)
-    data = load_data(requirements.data, chosen, on_progress=on_data)
+    if prepared is None:
+        prepared = prepare(requirements, run_dir, device=device, on_data=on_data)
+    space, data, chosen = prepared.space, prepared.data, prepared.device
     make_folder(run_dir)
     with held(run_dir), closing(Store(run_dir, space, requirements.objectives)) as store:
         scale = _begin(store, requirements, space, data, accept_changes)
@@ -135,6 +144,26 @@ def search(
         write_json(run_dir / "environment.json", environment(chosen))
         _Loop(store, requirements, space, data, chosen, scale, on_progress).run()
         return store.read()
+
+
+def prepare(
+    requirements: Requirements,
+    run_dir: Path,
+    *,
+    device: str | None = None,
+    on_data: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Refuse what cannot be searched, then read the images; writes nothing.
+
+    Raises:
+        InputError: What a person wrote cannot be used.
+        NothingFits: No network of the space fits the limits.
+    """
+    space = DesignSpace(requirements)
+    require_possible(space, requirements)
+    require_writable(run_dir)
+    chosen = choose_device(device)
+    return Prepared(space, load_data(requirements.data, chosen, on_progress=on_data), chosen)
 
 
 def require_writable(run_dir: Path) -> None:
