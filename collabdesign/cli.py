@@ -120,6 +120,7 @@ def _search(
             requirements,
             run_dir,
             device=device,
+            accept_changes=accept_changes,
             on_data=lambda done, total: display.count("reading pictures", done, total),
         )
         try:
@@ -184,9 +185,8 @@ def _conclude(
 def status(run_dir: Path, as_json: bool) -> int:
     """Tell where the search in DIR stands, running or not."""
     from collabdesign import terminal
-    from collabdesign.deliver.gather import requirements_of
     from collabdesign.explore.lock import is_running
-    from collabdesign.explore.record import read_record
+    from collabdesign.explore.record import read_record, requirements_of
 
     record = read_record(run_dir)
     requirements = requirements_of(record)
@@ -370,6 +370,9 @@ def main() -> None:
         # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        click.echo(f"collabdesign: the system refused: {error}", err=True)
+        code = BAD_INPUT
     sys.exit(code)
 
 

@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--images", type=int, default=5120)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--folder", type=Path, help="32x32 pictures; noise where not given")
     options = parser.parse_args()
 

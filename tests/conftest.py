@@ -6,7 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import call, search_command, write_tiny
+from runs import run, search_words, write_tiny
+
+# Two test processes share two cores, and threads that wait for each other are many times slower
+# than one. Read when torch loads, here and in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -14,8 +18,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with requirements and their finished run, ``run``; to look at, not to change."""
     folder = tmp_path_factory.mktemp("finished")
     write_tiny(folder)
-    done = call(search_command(folder), folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = run(search_words(folder), folder)
+    assert code == 0, said
     return folder
 
 

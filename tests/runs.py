@@ -1,22 +1,28 @@
-"""Searches on the embedded digits, small enough to be run whole, and what they leave behind."""
+"""Searches on the embedded digits, small enough to be run whole, and what they leave behind.
+
+A search as a new process spends most of its seconds on importing torch. Where many are run or
+killed, they are forked from a server process that has imported it already (:func:`begin`): the
+same entry point with the same words, about a second each.
+"""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
+
+from collabdesign.explore.record import Candidate, read_record
 
 REPOSITORY = Path(__file__).parent.parent
-
-TRIALS = 6
-FAMILY_SIZE = 3
-FAMILY_EPOCHS = 4
 
 PROTOTYPE = """\
 stem: {kernel: 3, stride: [2, 1], channels: {low: 4, high: 12, step: 4}}
@@ -33,94 +39,185 @@ modules:
     activation: [relu, hardswish]
 """
 
+TRIALS, FAMILY_SIZE, FAMILY_EPOCHS = 8, 3, 12
+
 REQUIREMENTS = f"""\
 name: tiny
 prototype: proto.yaml
-data: {{source: digits, train_images: 300}}
-limits: {{macs: 60k, params: 8k}}
-goals: {{accuracy: 0.3}}
-search: {{trials: {TRIALS}, seed: 0, proxy: {{epochs: 2, batch: 32, min_steps: 0}}}}
+data: {{source: digits, train_images: 500}}
+limits: {{macs: 30k, params: 4k}}
+goals: {{accuracy: 0.2}}
+search: {{trials: {TRIALS}, seed: 0, proxy: {{epochs: 3, batch: 32, min_steps: 0}}}}
 family: {{size: {FAMILY_SIZE}, training: {{epochs: {FAMILY_EPOCHS}, batch: 32, min_steps: 0}}}}
 """
 
 
-def write_tiny(folder: Path) -> Path:
-    """The requirements of a search of a few seconds, with their prototype."""
-    (folder / "proto.yaml").write_text(PROTOTYPE)
-    path = folder / "tiny.yaml"
-    path.write_text(REQUIREMENTS)
-    return path
+def write_tiny(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The requirements of a search of a second, with their prototype.
+
+    Args:
+        folder: To write into.
+        changes: What is written instead of what, in either file.
+    """
+    folder.mkdir(exist_ok=True)
+    for name, text in (("proto.yaml", PROTOTYPE), ("tiny.yaml", REQUIREMENTS)):
+        for old, new in changes:
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    written = (folder / "proto.yaml").read_text() + (folder / "tiny.yaml").read_text()
+    assert all(new in written for _, new in changes)
+    return folder / "tiny.yaml"
+
+
+def search_words(folder: Path, *more: str) -> list[str]:
+    """Search for what ``folder`` asks; the run lies in ``folder/run``."""
+    run = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1"]
+    return ["search", str(folder / "tiny.yaml"), *run, *more]
+
+
+# -- as a new process -------------------------------------------------------------------------
 
 
 def command(*words: str | Path) -> list[str]:
-    """The command line as a new process gets it."""
+    """``collabdesign`` with these words, in this checkout's package."""
     return [sys.executable, "-m", "collabdesign", *map(str, words)]
 
 
-def search_command(folder: Path, *words: str) -> list[str]:
-    """The search that ``folder`` holds the requirements of; the run lies in ``folder/run``."""
-    run = ("--run-dir", folder / "run", "--device", "cpu", "--threads", "1")
-    return command("search", folder / "tiny.yaml", *run, *words)
+def call(*words: str | Path, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a new process."""
+    return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
-def environment() -> dict[str, str]:
-    """Finds the package in this checkout, whatever is installed."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+# -- forked from a process that has torch -----------------------------------------------------
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        "torch._dynamo",  # which torch imports at the first optimizer
+        "torchvision",
+        "sklearn.datasets",
+        "ptflops",
+        "optuna.storages",
+        "collabdesign.deliver.family",
+        "collabdesign.deliver.publish",
+        "collabdesign.terminal",
+    ]
+)
+# What the server and all new processes find, and what the entry point sets before torch loads.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def call(words: Sequence[str], cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        words, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
-    )
+def _main(words: Sequence[str], cwd: Path) -> None:
+    os.setsid()
+    os.chdir(cwd)
+    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    from collabdesign.cli import main
+
+    sys.argv = ["collabdesign", *words]
+    main()
 
 
-def start(words: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
-    """Begin a command in a process group of its own, its words going to a file beside the run."""
-    with open(cwd / "words.txt", "a") as words_file:
-        return subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=environment(),
-            stdout=words_file,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+def begin(words: Sequence[str], cwd: Path) -> ForkServerProcess:
+    """Start a command; what it says goes to ``said.txt`` in ``cwd``."""
+    process = _SERVER.Process(target=_main, args=(list(words), cwd))
+    process.start()
+    return process
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def finish(process: ForkServerProcess, timeout: float = 120) -> int:
+    """Wait for the exit code; a process that takes longer is killed, and its code negative."""
+    process.join(timeout)
+    kill(process)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def run(words: Sequence[str], cwd: Path) -> tuple[int, str]:
+    """Run a command to its end: its exit code, and what it said."""
+    said = cwd / "said.txt"
+    said.unlink(missing_ok=True)
+    code = finish(begin(words, cwd))
+    return code, said.read_text()
+
+
+def kill(process: ForkServerProcess) -> None:
     """kill -9, and wait until it is gone; a finished process is left as it is."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.kill()
+    process.join()
 
 
-def wait_until(
-    happened: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 60
-) -> None:
-    """Look every millisecond until it happened or the process ended."""
-    end = time.monotonic() + timeout
-    while not happened() and process.poll() is None:
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.001)
+def wait_until(happened: Callable[[], bool], process: ForkServerProcess) -> bool:
+    """Look every half millisecond; False where the process ended before it happened."""
+    end = time.monotonic() + 60
+    while not happened():
+        if process.exitcode is not None:
+            return False
+        assert time.monotonic() < end, "it should have happened within a minute"
+        time.sleep(0.0005)
+    return True
 
 
-def rows_of(run_dir: Path, query: str) -> list[tuple[object, ...]]:
-    """What a run's database answers, read-only; nothing while there is none yet."""
-    path = run_dir / "study.db"
+# -- what a run folder holds ------------------------------------------------------------------
+
+
+def candidates(run_dir: Path) -> dict[str, Candidate]:
+    """The finished candidates of a run by architecture id; none where there is no study yet."""
+    if not (run_dir / "study.db").exists():
+        return {}
+    found = {each.architecture.id: each for each in read_record(run_dir).finished}
+    assert len(found) == len(read_record(run_dir).finished)
+    return found
+
+
+def outcomes(run_dir: Path) -> dict[str, tuple[Any, ...]]:
+    """What a search decided, without times and trial numbers."""
+    return {
+        name: (each.index, each.proposed_by, each.outcome, each.accuracy, each.curve, each.cost)
+        for name, each in candidates(run_dir).items()
+    }
+
+
+def trained_ids(run_dir: Path) -> list[str]:
+    """The ids of the candidates that ``search.log`` says were trained, in order."""
+    log = run_dir / "search.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line.split("(")[1].split(")")[0] for line in lines if " candidate " in line]
+
+
+def certificates(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The family's certificates by name."""
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in sorted(run_dir.glob("family/attonet-*/certificate.json"))
+    }
+
+
+def rows(run_dir: Path, query: str) -> list[tuple[Any, ...]]:
+    """What the study's database answers; nothing while there is none."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        uri = f"file:{run_dir / 'study.db'}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
             return connection.execute(query).fetchall()
     except sqlite3.OperationalError:
         return []
 
 
+@contextmanager
+def edited(run_dir: Path) -> Iterator[sqlite3.Connection]:
+    """The study's database, to change what stands in it."""
+    with closing(sqlite3.connect(run_dir / "study.db")) as connection, connection:
+        yield connection
+
+
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below a folder: when it was changed, and what it holds."""
+    """Everything below a folder: when it was changed, and what it holds."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
-        if path.is_file()
-        else (0, b"a folder")
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
         for path in sorted(folder.rglob("*"))
     }

@@ -163,7 +163,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_macs_and_params_equal_ptflops_and_the_network(name: str, data: st.DataObject) -> None:
     architecture = data.draw(architectures(name))
     cost = cost_of(architecture)
@@ -173,7 +173,7 @@ def test_macs_and_params_equal_ptflops_and_the_network(name: str, data: st.DataO
 
 @pytest.mark.parametrize("name", SHIPPED)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_peak_equals_the_lifetimes_of_a_forward_pass(name: str, data: st.DataObject) -> None:
     architecture = data.draw(architectures(name))
     peak = cost_of(architecture).peak_activation_bytes
@@ -185,7 +185,7 @@ def test_peak_equals_the_lifetimes_of_a_forward_pass(name: str, data: st.DataObj
 
 @pytest.mark.parametrize("name", SHIPPED)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_parts_sum_to_the_whole(name: str, data: st.DataObject) -> None:
     architecture = data.draw(architectures(name))
     cost, parts = cost_of(architecture), part_costs(architecture)

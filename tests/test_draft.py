@@ -12,7 +12,8 @@ from spaces import (
     space_of,
 )
 
-from collabdesign.design.architecture import Layer, Module
+from collabdesign.design.architecture import Branch, Layer, Module
+from collabdesign.design.draft import describe_branch
 
 
 def built(layers: Any, channels: Any = 8, stride: int = 1, **kind: Any) -> Module:
@@ -122,3 +123,9 @@ def test_concatenated_branches_share_the_channels(
 def test_hidden_widths_are_times_the_stages_channels() -> None:
     assert layers_of("pw", "conv3", channels=24, widths=0.25) == (conv(1, 6), conv(3, 24))
     assert layers_of("pw", "conv3", channels=10, widths=0.25) == (conv(1, 3), conv(3, 10))
+
+
+def test_a_branch_in_words() -> None:
+    layers = [conv(1, 16), conv(3, 16, 2, 16), conv(3, 12, 1, 4), pool(3, 12)]
+    described = describe_branch(Branch(tuple(layers)), 8)
+    assert described == "pw(16) - dw3/2 - conv3/g4(12) - pool3"

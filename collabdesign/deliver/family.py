@@ -7,9 +7,11 @@ import json
 import math
 import shutil
 import statistics
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -156,7 +158,7 @@ def load_variant(folder: Path | str) -> AttoNet:
         network.load_state_dict(
             torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, struct.error) as error:
         raise InputError(f"weights.pt must fit architecture.json in {folder}: {error}") from None
     return network.eval()
 
@@ -290,7 +292,13 @@ def _judge_on_test(
 
     The reading is entered before it is made, so that one cut off by a kill counts too.
     """
-    entries = json.loads(ledger.read_text()) if ledger.is_file() else {}
+    try:
+        entries = json.loads(ledger.read_text()) if ledger.is_file() else {}
+    except ValueError as error:
+        raise InputError(
+            f"{str(ledger)!r} must hold how often test was read, and it is no JSON: {error}; "
+            "remove it with the family's folder, and the family is trained anew"
+        ) from None
     weights = hashlib.sha256()
     for tensor in network.state_dict().values():
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -321,7 +329,9 @@ def _read_architecture(folder: Path) -> Architecture:
     path = folder / "architecture.json"
     try:
         return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
 
 

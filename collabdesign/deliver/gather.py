@@ -25,8 +25,15 @@ from collabdesign.deliver.view import (
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import LIMITS, Requirements
+from collabdesign.errors import InputError
 from collabdesign.explore.front import Scale, front, losses, values_of
-from collabdesign.explore.record import Candidate, Record, read_record, trained_within
+from collabdesign.explore.record import (
+    Candidate,
+    Record,
+    read_record,
+    requirements_of,
+    trained_within,
+)
 from collabdesign.files import write_text
 
 REFERENCES = "references.json"
@@ -76,11 +83,6 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         continue_command=str(record.attributes.get("command", "")),
         versions=_json(run_dir / ENVIRONMENT) or {},
     )
-
-
-def requirements_of(record: Record) -> Requirements:
-    """The requirements that a run was last started with."""
-    return Requirements.model_validate(record.attributes["requirements"])
 
 
 def scale_of_record(record: Record, requirements: Requirements) -> Scale:
@@ -227,4 +229,13 @@ def _hypervolumes(trained: Sequence[Candidate], scale: Scale) -> tuple[tuple[int
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """What a file holds, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{str(path)!r} must be JSON, and is not: {error}; remove it, and the search command "
+            "writes it anew"
+        ) from None

@@ -9,13 +9,12 @@ from collabdesign.deliver.gather import (
     FRONT_CSV,
     REFERENCES,
     gather,
-    requirements_of,
     scale_of_record,
     write_front,
 )
 from collabdesign.deliver.report import render_report
 from collabdesign.design.requirements import Requirements
-from collabdesign.explore.record import read_record, trained_within
+from collabdesign.explore.record import read_record, requirements_of, trained_within
 from collabdesign.files import write_json, write_text
 
 REPORT = "report.html"

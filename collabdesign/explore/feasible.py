@@ -82,16 +82,21 @@ class Feasibility:
 
 
 def default_params(space: DesignSpace, requirements: Requirements) -> Params | None:
-    """The prototype's default network: its own values, shrunk to the limits."""
-    return space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
+    """The prototype's default network: its own values, shrunk to the limits.
+
+    Where shrinking alone does not reach them, it goes on by descent to the nearest network that
+    fits; None where that finds nothing either.
+    """
+    shrunk = space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
+    if shrunk is not None:
+        return shrunk
+    closest = _reach(space, requirements)
+    return closest if _excess(space.decode(closest), requirements) == 0 else None
 
 
 def closest_params(space: DesignSpace, requirements: Requirements) -> Params:
-    """Descend from the default, or from the own values, to what breaks the limits least."""
-    start = default_params(space, requirements)
-    if start is not None:
-        return start
-    return _reach(space, requirements)
+    """The default network, or what breaks the limits least where nothing fits."""
+    return default_params(space, requirements) or _reach(space, requirements)
 
 
 def require_possible(space: DesignSpace, requirements: Requirements) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +26,26 @@ def held(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"the run folder must be writable: {error}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             raise InputError(
                 f"one process at a time may work in a run folder, and another is at work in "
                 f"{str(run_dir)!r}; wait for it, or choose another --run-dir"
-            ) from None
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock was got; :func:`is_running` holds it for a moment too."""
+    for _ in range(20):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return True
+    return False
 
 
 def is_running(run_dir: Path) -> bool:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import Requirements
@@ -189,6 +191,26 @@ class Record:
         return tail
 
 
+def requirements_of(record: Record) -> Requirements:
+    """The requirements that a run was last started with.
+
+    Raises:
+        InputError: The search has not come to them yet, or another version wrote them.
+    """
+    try:
+        return Requirements.model_validate(record.attributes["requirements"])
+    except KeyError:
+        raise InputError(
+            "a run can be told about once its search has begun, and this one was stopped or "
+            "looked at before; the search command begins it"
+        ) from None
+    except ValidationError:
+        raise InputError(
+            f"the requirements in a {DATABASE} must be of this version of collabdesign, and "
+            "these are not; search anew with another --run-dir"
+        ) from None
+
+
 def trained_within(record: Record, requirements: Requirements) -> tuple[Candidate, ...]:
     """The trained candidates that keep today's limits, which may be tighter than they were."""
     return tuple(
@@ -205,8 +227,11 @@ def read_record(run_dir: Path) -> Record:
         InputError: There is no study, or the file is none of ours.
     """
     path = run_dir / DATABASE
-    if not path.is_file():
-        raise InputError(f"a run folder holds a {DATABASE}, and {str(run_dir)!r} has none")
+    if not path.exists():
+        raise InputError(
+            f"a run folder holds a {DATABASE}, and {str(run_dir)!r} has none; name the folder "
+            "of a search, such as runs/NAME"
+        )
     with _database(path) as connection:
         attributes = {
             key: json.loads(value)
@@ -214,8 +239,14 @@ def read_record(run_dir: Path) -> Record:
                 "SELECT key, value_json FROM study_user_attributes"
             )
         }
-        if attributes.get("version") != SCHEMA_VERSION:
+        if "version" not in attributes:
             raise InputError(_foreign(path))
+        if attributes["version"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{str(path)!r} must be a study of version {SCHEMA_VERSION}, got version "
+                f"{attributes['version']}: another version of collabdesign wrote it; use that, or "
+                "choose another --run-dir"
+            )
         killed = connection.execute("SELECT count(*) FROM trials WHERE state = 'FAIL'").fetchone()
         rows = connection.execute(
             "SELECT trials.number, value_json FROM trials JOIN trial_user_attributes USING "
@@ -232,9 +263,13 @@ def _database(path: Path) -> Iterator[sqlite3.Connection]:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
             yield connection
+    except InputError:
+        raise
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error):  # table or column
+            raise InputError(_foreign(path)) from None
+        raise InputError(f"the study {str(path)!r} must be readable: {error}") from None
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{_foreign(path)} ({error})") from None
 
 

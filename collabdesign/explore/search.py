@@ -39,11 +39,14 @@ from collabdesign.explore.front import Scale, values_of
 from collabdesign.explore.lock import held
 from collabdesign.explore.proposals import Proposer
 from collabdesign.explore.record import (
+    DATABASE,
     REJECTIONS_KEPT,
     Candidate,
     CurvePoint,
     Record,
     Rejection,
+    read_record,
+    requirements_of,
 )
 from collabdesign.explore.store import Store
 from collabdesign.files import write_json, write_text
@@ -134,7 +137,9 @@ def search(
         requirements = load_requirements(requirements)
     run_dir = Path(run_dir)
     if prepared is None:
-        prepared = prepare(requirements, run_dir, device=device, on_data=on_data)
+        prepared = prepare(
+            requirements, run_dir, device=device, accept_changes=accept_changes, on_data=on_data
+        )
     space, data, chosen = prepared.space, prepared.data, prepared.device
     make_folder(run_dir)
     with held(run_dir), closing(Store(run_dir, space, requirements.objectives)) as store:
@@ -151,6 +156,7 @@ def prepare(
     run_dir: Path,
     *,
     device: str | None = None,
+    accept_changes: bool = False,
     on_data: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Refuse what cannot be searched, then read the images; writes nothing.
@@ -160,8 +166,10 @@ def prepare(
         NothingFits: No network of the space fits the limits.
     """
     space = DesignSpace(requirements)
-    require_possible(space, requirements)
     require_writable(run_dir)
+    if (run_dir / DATABASE).exists():
+        _require_same(read_record(run_dir), requirements, accept_changes)
+    require_possible(space, requirements)
     chosen = choose_device(device)
     return Prepared(space, load_data(requirements.data, chosen, on_progress=on_data), chosen)
 
@@ -189,6 +197,25 @@ def make_folder(run_dir: Path) -> None:
         raise InputError(f"the run folder must be writable: {error}") from None
 
 
+def _require_same(record: Record, requirements: Requirements, accept_changes: bool) -> None:
+    """Refuse to continue with other requirements than a run began with."""
+    if "requirements" not in record.attributes:
+        return
+    began_with = requirements_of(record)
+    if began_with.objectives != requirements.objectives:
+        raise InputError(
+            f"a run keeps its objectives {', '.join(began_with.objectives)}, got "
+            f"{', '.join(requirements.objectives)}; choose another --run-dir"
+        )
+    changes = began_with.changes(requirements, FREE_KEYS)
+    if changes and not accept_changes:
+        raise InputError(
+            "a run continues with the requirements it began with, but these changed:\n"
+            + "\n".join(f"    {change}" for change in changes)
+            + "\n    choose another --run-dir, or say --accept-changes"
+        )
+
+
 def _begin(
     store: Store,
     requirements: Requirements,
@@ -197,33 +224,20 @@ def _begin(
     accept_changes: bool,
 ) -> Scale:
     """Compare with what the run began with, or write that down."""
-    before = store.read().attributes
-    if "requirements" in before:
-        began_with = Requirements.model_validate(before["requirements"])
-        if began_with.objectives != requirements.objectives:
-            raise InputError(
-                f"a run keeps its objectives {', '.join(began_with.objectives)}, got "
-                f"{', '.join(requirements.objectives)}; choose another --run-dir"
-            )
-        changes = began_with.changes(requirements, FREE_KEYS)
-        if changes and not accept_changes:
-            raise InputError(
-                "a run continues with the requirements it began with, but these changed:\n"
-                + "\n".join(f"    {change}" for change in changes)
-                + "\n    choose another --run-dir, or say --accept-changes"
-            )
-        if before.get("data_fingerprint") != data.fingerprint and not accept_changes:
-            raise InputError(
-                "a run continues on the images it began with, but the data changed; "
-                "choose another --run-dir, or say --accept-changes"
-            )
+    before = store.read()
+    _require_same(before, requirements, accept_changes)
+    known = before.attributes.get("data_fingerprint", data.fingerprint)
+    if known != data.fingerprint and not accept_changes:
+        raise InputError(
+            "a run continues on the images it began with, but the data changed; "
+            "choose another --run-dir, or say --accept-changes"
+        )
     scale = scale_of(space, requirements)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
     images = len(data.train_labels)
     store.set(
         {
-            "requirements": requirements.to_dict(),
             "data_fingerprint": data.fingerprint,
             "data": {
                 "classes": list(data.class_names),
@@ -244,6 +258,8 @@ def _begin(
                 "fits": not any(v > 0 for v in requirements.violations(own_cost).values()),
             },
             "tail": None,
+            # Last: where it stands, the rest does too, wherever a kill fell.
+            "requirements": requirements.to_dict(),
         }
     )
     return scale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ class Store:
         self._take_up()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, a single file again that needs no place to write to be read."""
+        with suppress(SQLAlchemyError), self._storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")  # fails while another reads
         self._storage.engine.dispose()
 
     def read(self) -> Record:
