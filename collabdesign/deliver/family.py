@@ -329,9 +329,7 @@ def _read_architecture(folder: Path) -> Architecture:
     path = folder / "architecture.json"
     try:
         return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
 
 
