@@ -371,7 +371,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        click.echo(f"collabdesign: the system refused: {error}", err=True)
+        click.echo(
+            f"collabdesign: the system refused: {error}; once that is mended, the same command "
+            "goes on",
+            err=True,
+        )
         code = BAD_INPUT
     sys.exit(code)
 

@@ -117,7 +117,13 @@ def compare_families(run_dir: Path, uninterrupted: Path) -> None:
     assert list(ours) == list(theirs) != []
     for name, certificate in ours.items():
         assert certificate["test_readings"] == 1
-        for key in ("architecture", "select_accuracies", "weights_sha256", "test_accuracy", "curve"):
+        for key in (
+            "architecture",
+            "select_accuracies",
+            "weights_sha256",
+            "test_accuracy",
+            "curve",
+        ):
             assert certificate[key] == theirs[name][key], (name, key)
 
 

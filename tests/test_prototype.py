@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 from spaces import SHIPPED, small, written
 
-from collabdesign.design.prototype import Prototype, hidden_channels, parse_token
+from collabdesign.design.freedoms import hidden_channels, parse_token
+from collabdesign.design.prototype import Prototype
 
 MODULE: dict[str, Any] = {"depth": 1, "layers": "conv3"}
 

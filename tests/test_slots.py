@@ -15,7 +15,8 @@ from spaces import (
     written,
 )
 
-from collabdesign.design.prototype import Freedom, ModuleFreedoms, Prototype
+from collabdesign.design.freedoms import Freedom
+from collabdesign.design.prototype import ModuleFreedoms, Prototype
 
 
 @pytest.mark.parametrize("name", CORNERS)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import gcd
 
 from collabdesign.design.architecture import Branch, Layer, Module
-from collabdesign.design.prototype import LayerToken, hidden_channels
+from collabdesign.design.freedoms import LayerToken, hidden_channels
 
 # A space has few different layers, and a search decodes tens of thousands of networks.
 _shared_layer = lru_cache(maxsize=2**16)(Layer)

@@ -24,7 +24,7 @@ from collabdesign.design.draft import (
     positions_with_width,
     shares,
 )
-from collabdesign.design.prototype import LayerToken, hidden_channels, parse_token
+from collabdesign.design.freedoms import LayerToken, hidden_channels, parse_token
 from collabdesign.design.slots import BranchSlot, ModuleSlot, Parameter
 from collabdesign.errors import OutsideSpace
 

@@ -1,341 +1,37 @@
 """The human's network-level macro-architecture: stem, stages, head, and the freedoms.
 
-Every value of a prototype is a :class:`Freedom`: written as one value it is fixed, as a list
-it is choices with the human's own first, as ``{low, high, step}`` a range with its own value
-in the middle. What a module computes is said in :mod:`collabdesign.design.architecture`.
+What a module computes is said in :mod:`collabdesign.design.architecture`, how a value is
+written in :mod:`collabdesign.design.freedoms`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
-from collabdesign.design.architecture import (
-    ACTIVATIONS,
-    ATTENTIONS,
-    JOINS,
-    MAX_BRANCHES,
-    MAX_DEPTH,
-    OUTPUTS,
-    SHORTCUTS,
+from collabdesign.design.freedoms import (
+    Activation,
+    Attention,
+    Branches,
+    Channels,
+    Count,
+    Depth,
+    Features,
+    Freedom,
+    Join,
+    Kernel,
+    Layers,
+    Output,
+    Shortcut,
+    Stride,
+    Widths,
+    hidden_channels,
+    parse_token,
 )
 
 Location = tuple[str | int, ...]
-
-MAX_CHANNELS = 4096
-MAX_MODULES = 32
-MAX_RANGE = 512
-
-
-@dataclass(frozen=True)
-class Freedom:
-    """The values that one thing may take.
-
-    Attributes:
-        values: All of them, the smallest first for a range, as written for choices.
-        own: The human's own value: the only, the first, or the middle one (the lower of two).
-        is_range: Whether the values are steps of a range.
-    """
-
-    values: tuple[Any, ...]
-    own: Any
-    is_range: bool = False
-
-    def written(self) -> Any:
-        """As a person writes it."""
-        if self.is_range:
-            low, high = self.values[0], self.values[-1]
-            return {"low": low, "high": high, "step": self.values[1] - low}
-        return self.values[0] if len(self.values) == 1 else list(self.values)
-
-
-@dataclass(frozen=True)
-class LayerToken:
-    """One word for a layer: ``pw``, ``pw/g4``, ``dw3``, ``conv5``, ``conv3/g4``, ``pool3``.
-
-    Attributes:
-        kind: ``pw``, ``dw``, ``conv`` or ``pool``.
-        kernel: Side of the kernel; 1 for ``pw``.
-        groups: As asked for; 1 unless written.
-    """
-
-    kind: str
-    kernel: int
-    groups: int
-
-    @property
-    def chooses_channels(self) -> bool:
-        """Whether the layer is free in its output channels; ``dw`` and ``pool`` keep them."""
-        return self.kind in ("pw", "conv")
-
-
-_TOKEN = re.compile(r"(pw|dw|conv|pool)(\d*)(?:/g(\d+))?")
-
-
-@cache
-def parse_token(text: str) -> LayerToken:
-    """Read the word for a layer.
-
-    Raises:
-        ValueError: The word is none, or its kernel or groups break a rule.
-    """
-    match = _TOKEN.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            f"a layer must be pw, dw3, conv3, conv3/g4, pool3 or the like, got {text!r}"
-        )
-    kind, kernel_text, groups_text = match.groups()
-    if kind == "pw":
-        if kernel_text:
-            raise ValueError(f"pw has no kernel to choose, got {text!r}")
-        kernel = 1
-    else:
-        kernel = int(kernel_text or 0)
-        if not 3 <= kernel <= 11 or kernel % 2 == 0:
-            raise ValueError(
-                f"the kernel of {kind} must be 3, 5, 7, 9 or 11, got {text!r}"
-                + (" (a 1x1 convolution is pw)" if kernel == 1 else "")
-            )
-    groups = int(groups_text) if groups_text is not None else 1
-    if groups_text is not None and kind in ("dw", "pool"):
-        raise ValueError(f"{kind} has no groups to choose, got {text!r}")
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1, got {text!r}")
-    return LayerToken(kind, kernel, groups)
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}, got {value!r}")
-        return value
-
-    return check
-
-
-def _odd(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 11 or value % 2 == 0:
-        raise ValueError(f"must be 1, 3, 5, 7, 9 or 11, got {value!r}")
-    return value
-
-
-def _features(value: Any) -> int:
-    if type(value) is not int or not (value == 0 or 4 <= value <= MAX_CHANNELS):
-        raise ValueError(
-            f"must be 0 (no feature layer) or a whole number from 4 to {MAX_CHANNELS}, "
-            f"got {value!r}"
-        )
-    return value
-
-
-def _width(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 < value <= 16:
-        raise ValueError(f"must be a number above 0, at most 16, got {value!r}")
-    return float(value)
-
-
-def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}, got {value!r}")
-        return str(value)
-
-    return check
-
-
-def _token(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"a layer must be a word such as pw or dw3, got {value!r}")
-    parse_token(value)
-    return value
-
-
-def _choices(values: list[Any], check: Callable[[Any], Any]) -> Freedom:
-    if not values:
-        raise ValueError("a list of choices must name at least one, got an empty list")
-    checked = tuple(check(value) for value in values)
-    if len(set(checked)) != len(checked):
-        raise ValueError(f"choices must differ, got {values!r}")
-    return Freedom(checked, own=checked[0])
-
-
-def _range(data: dict[Any, Any], check: Callable[[Any], int]) -> Freedom:
-    if set(data) != {"low", "high", "step"}:
-        raise ValueError(f"a range has the keys low, high and step, got {sorted(map(str, data))}")
-    if type(data["step"]) is not int or data["step"] < 1:
-        raise ValueError(f"the step of a range must be at least 1, got {data['step']!r}")
-    low, high, step = check(data["low"]), check(data["high"]), data["step"]
-    if low > high:
-        raise ValueError(f"a range must have low at most high, got low {low} and high {high}")
-    if (high - low) % step:
-        raise ValueError(
-            f"the step of a range must lead from low to high, got {low} to {high} in steps of "
-            f"{step} (high {high - (high - low) % step} would do)"
-        )
-    values = tuple(range(low, high + 1, step))
-    if len(values) > MAX_RANGE:
-        raise ValueError(f"a range has at most {MAX_RANGE} values, got {len(values)}")
-    for value in values:  # 0 and 4 may both be allowed, and what lies between them not
-        check(value)
-    return Freedom(values, own=values[(len(values) - 1) // 2], is_range=len(values) > 1)
-
-
-def _freedom(check: Callable[[Any], Any], *, ranged: bool = False) -> Callable[[Any], Freedom]:
-    def read(value: Any) -> Freedom:
-        if isinstance(value, Freedom):
-            return value
-        if isinstance(value, list | tuple):
-            return _choices(list(value), check)
-        if isinstance(value, dict):
-            if ranged:
-                return _range(value, check)
-            raise ValueError(f"must be a value or a list of choices, got {value!r}")
-        return _choices([value], check)
-
-    return read
-
-
-def _read_layers(value: Any) -> tuple[Freedom, ...]:
-    """One freedom for every position, or position by position where lists stand inside."""
-    if isinstance(value, tuple) and value and all(isinstance(item, Freedom) for item in value):
-        return value
-    read = _freedom(_token)
-    if isinstance(value, list) and any(isinstance(item, list) for item in value):
-        if len(value) > MAX_DEPTH:
-            raise ValueError(f"a branch has at most {MAX_DEPTH} layers, got {len(value)} lists")
-        return tuple(read(item) for item in value)
-    return (read(value),)
-
-
-def _written(freedom: Freedom) -> Any:
-    return freedom.written()
-
-
-def _written_layers(positions: tuple[Freedom, ...]) -> Any:
-    if len(positions) == 1:
-        return positions[0].written()
-    return [list(position.values) for position in positions]
-
-
-def _schema(item: dict[str, Any], *, ranged: bool = False) -> WithJsonSchema:
-    forms: list[dict[str, Any]] = [item, {"type": "array", "items": item, "minItems": 1}]
-    if ranged:
-        forms.append(
-            {
-                "type": "object",
-                "properties": {key: {"type": "integer"} for key in ("low", "high", "step")},
-                "required": ["low", "high", "step"],
-                "additionalProperties": False,
-            }
-        )
-    return WithJsonSchema({"anyOf": forms})
-
-
-_INTEGER = {"type": "integer"}
-_TOKEN_SCHEMA = {"type": "string", "pattern": r"^(pw|dw\d+|conv\d+|pool\d+)(/g\d+)?$"}
-_LIST_OF_TOKENS = {"type": "array", "items": _TOKEN_SCHEMA, "minItems": 1}
-
-Kernel = Annotated[
-    Freedom, PlainValidator(_freedom(_odd)), PlainSerializer(_written), _schema(_INTEGER)
-]
-Stride = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_whole(1, 2))),
-    PlainSerializer(_written),
-    _schema({"enum": [1, 2]}),
-]
-# At least 4, so that three concatenated branches always have a channel each.
-Channels = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_whole(4, MAX_CHANNELS), ranged=True)),
-    PlainSerializer(_written),
-    _schema(_INTEGER, ranged=True),
-]
-Count = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_whole(1, MAX_MODULES), ranged=True)),
-    PlainSerializer(_written),
-    _schema(_INTEGER, ranged=True),
-]
-Features = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_features, ranged=True)),
-    PlainSerializer(_written),
-    _schema(_INTEGER, ranged=True),
-]
-Branches = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_whole(1, MAX_BRANCHES), ranged=True)),
-    PlainSerializer(_written),
-    _schema(_INTEGER, ranged=True),
-]
-Depth = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_whole(1, MAX_DEPTH), ranged=True)),
-    PlainSerializer(_written),
-    _schema(_INTEGER, ranged=True),
-]
-Widths = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_width)),
-    PlainSerializer(_written),
-    _schema({"type": "number", "exclusiveMinimum": 0}),
-]
-Layers = Annotated[
-    tuple[Freedom, ...],
-    PlainValidator(_read_layers),
-    PlainSerializer(_written_layers),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _TOKEN_SCHEMA,
-                {"type": "array", "items": {"anyOf": [_TOKEN_SCHEMA, _LIST_OF_TOKENS]}},
-            ]
-        }
-    ),
-]
-Shortcut = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_one_of(SHORTCUTS))),
-    PlainSerializer(_written),
-    _schema({"enum": list(SHORTCUTS)}),
-]
-Join = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_one_of(JOINS))),
-    PlainSerializer(_written),
-    _schema({"enum": list(JOINS)}),
-]
-Attention = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_one_of(ATTENTIONS))),
-    PlainSerializer(_written),
-    _schema({"enum": list(ATTENTIONS)}),
-]
-Activation = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_one_of(ACTIVATIONS))),
-    PlainSerializer(_written),
-    _schema({"enum": list(ACTIVATIONS)}),
-]
-Output = Annotated[
-    Freedom,
-    PlainValidator(_freedom(_one_of(OUTPUTS))),
-    PlainSerializer(_written),
-    _schema({"enum": list(OUTPUTS)}),
-]
 
 
 class _Written(BaseModel):
@@ -482,11 +178,6 @@ class Prototype(_Written):
                         f"have, but none of {_few(sorted(counts))} is a multiple of {groups}, "
                         f"got {token!r}",
                     )
-
-
-def hidden_channels(width: float, channels: int) -> int:
-    """``width`` times a stage's channels, rounded half up, at least 1."""
-    return max(1, int(width * channels + 0.5))
 
 
 def _few(values: list[int], most: int = 8) -> str:

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from collabdesign.design.prototype import Freedom, Prototype
+from collabdesign.design.freedoms import Freedom
+from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import (
     SOURCE_KEYS,
     Family,

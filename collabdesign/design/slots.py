@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from collabdesign.design.prototype import Freedom, ModuleFreedoms, StageFreedoms, parse_token
+from collabdesign.design.freedoms import Freedom, parse_token
+from collabdesign.design.prototype import ModuleFreedoms, StageFreedoms
 
 
 @dataclass(frozen=True, slots=True)

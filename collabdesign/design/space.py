@@ -22,7 +22,7 @@ from collabdesign.design.draft import (
     positions_with_width,
 )
 from collabdesign.design.encode import encode_design
-from collabdesign.design.prototype import parse_token
+from collabdesign.design.freedoms import parse_token
 from collabdesign.design.slots import (
     ModuleSlot,
     Parameter,

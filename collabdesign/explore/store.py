@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
@@ -62,30 +63,34 @@ class Store:
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Write attributes of the study."""
-        for key, value in attributes.items():
-            self._study.set_user_attr(key, value)
+        with self._writing():
+            for key, value in attributes.items():
+                self._study.set_user_attr(key, value)
 
     def claim(self, candidate: Candidate, violations: Mapping[str, float]) -> Candidate:
         """Enter a candidate as being trained, in one transaction; gives it its number."""
-        before = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=dict(candidate.params),
-                distributions=distributions_of(self._space, candidate.params),
-                constraints=dict(violations),
-                user_attrs={CANDIDATE_KEY: candidate.to_json()},
+        with self._writing():
+            before = len(self._study.get_trials(deepcopy=False))
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=dict(candidate.params),
+                    distributions=distributions_of(self._space, candidate.params),
+                    constraints=dict(violations),
+                    user_attrs={CANDIDATE_KEY: candidate.to_json()},
+                )
             )
-        )
         return replace(candidate, number=before)
 
     def finish(self, candidate: Candidate) -> None:
         """Enter what became of a claimed candidate: trained or failed."""
-        self._write_outcome(self._trial_id(candidate.number), candidate)
+        with self._writing():
+            self._write_outcome(self._trial_id(candidate.number), candidate)
 
     def release(self, candidate: Candidate) -> None:
         """Give a claimed candidate back: killed from outside, not counted, done again."""
-        self._storage.set_trial_state_values(self._trial_id(candidate.number), TrialState.FAIL)
+        with self._writing():
+            self._storage.set_trial_state_values(self._trial_id(candidate.number), TrialState.FAIL)
 
     def _write_outcome(self, trial_id: int, candidate: Candidate) -> None:
         # The attribute goes first: _take_up finishes what a kill between the two leaves.
@@ -135,9 +140,25 @@ class Store:
             self._storage.engine.dispose()  # the connection made before the listener was there
             return optuna.load_study(storage=self._storage, study_name=_STUDY_NAME)
         except (OSError, SQLAlchemyError, RuntimeError, KeyError) as error:
-            raise InputError(f"the study {str(path)!r} cannot be written: {error}") from None
+            raise InputError(_unwritable(path, error)) from None
         finally:
             temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise InputError(_unwritable(self._run_dir / DATABASE, error)) from None
+
+
+def _unwritable(path: Path, error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    reason = getattr(cause, "orig", None) or cause  # without the statement in SQL
+    return (
+        f"the study {str(path)!r} must be writable, got: {reason}; what was written stands: make "
+        "room or mend it, and the same command continues"
+    )
 
 
 def _tune(connection: Any, _: Any) -> None:
