@@ -51,7 +51,7 @@ def check(
     Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
     """
     requirements = _load(file, overrides)
-    _use_threads(requirements, threads)
+    _set_up(requirements, threads)
     from collabdesign import terminal
     from collabdesign.explore.check import check as look
 
@@ -105,7 +105,7 @@ def _search(
     trials = requirements.search.trials
     text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
     terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
-    _use_threads(requirements, threads)
+    _set_up(requirements, threads)
     from collabdesign.deliver.family import RULE, build_family
     from collabdesign.deliver.gather import scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
@@ -191,10 +191,12 @@ def status(run_dir: Path, as_json: bool) -> int:
     record = read_record(run_dir)
     requirements = requirements_of(record)
     running = is_running(run_dir)
-    done = len(record.finished) >= requirements.search.trials
+    done = len(record.finished) >= requirements.search.trials or record.ran_out
     family = sorted(each.name for each in (run_dir / "family").glob("attonet-*"))
     if running:
         state = "training the family" if done else "searching"
+    elif done and not record.trained:
+        state = "finished; every training failed"
     elif done:
         state = "finished" if family else "searched; the family is not trained yet"
     else:
@@ -413,12 +415,14 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def _use_threads(requirements: Requirements, threads: int | None) -> None:
-    """Set the CPU threads of torch before anything is trained."""
+def _set_up(requirements: Requirements, threads: int | None) -> None:
+    """Set what belongs to the whole process before anything is trained."""
     import torch
 
+    from collabdesign.evaluate.training import keep_freed_memory
     from collabdesign.explore.environment import threads_for
 
+    keep_freed_memory()
     torch.set_num_threads(threads or threads_for(requirements.limits.macs))
 
 

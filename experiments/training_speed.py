@@ -4,7 +4,8 @@ Both train the same network from the same weights on the same pictures, batch si
 augmentation (shift by up to 4 pixels with reflection, mirror), loss and optimiser. The plain
 loop is what a tutorial writes: pictures in memory, torchvision transforms, a DataLoader,
 contiguous layout. It runs without worker processes and with two, and the faster is what ours
-is compared with. One pass of each is warm-up; then passes alternate.
+is compared with. Each has a process of its own, since ours keeps freed memory as the command
+line does; one pass of each is warm-up, then passes alternate, one process at a time.
 
     python experiments/training_speed.py --repetitions 7
 """
@@ -12,9 +13,12 @@ is compared with. One pass of each is warm-up; then passes alternate.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +37,7 @@ from collabdesign.evaluate.augment import largest_shift
 from collabdesign.evaluate.data import ImageData, channel_statistics
 from collabdesign.evaluate.folder import list_folder, read_images
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import initialise, train
+from collabdesign.evaluate.training import initialise, keep_freed_memory, train
 
 SIDE = 32
 CLASSES = 10
@@ -102,11 +106,16 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
 
 
 def plain_passes(
-    network: nn.Module, pictures: Pictures, batch: int, workers: int
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    batch: int,
+    *,
+    workers: int,
 ) -> Iterator[float]:
     """Train pass after pass; the images a second of each."""
     loader = DataLoader(
-        pictures,
+        Pictures(pixels, labels),
         batch,
         shuffle=True,
         drop_last=True,
@@ -120,8 +129,8 @@ def plain_passes(
     while True:
         started = time.perf_counter()
         total = 0.0
-        for images, labels in loader:
-            loss = F.cross_entropy(network(images), labels, label_smoothing=0.1)
+        for images, truth in loader:
+            loss = F.cross_entropy(network(images), truth, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -129,11 +138,34 @@ def plain_passes(
         yield len(loader) * batch / (time.perf_counter() - started)
 
 
-def our_pass(network: nn.Module, data: ImageData, batch: int) -> float:
-    """Images a second of one pass of :func:`train`."""
+def our_passes(
+    network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.int64], batch: int
+) -> Iterator[float]:
+    """Likewise, each pass a call of :func:`train`."""
+    keep_freed_memory()
+    data = on_device(pixels, labels)
     recipe = Training(epochs=1, batch=batch, learning_rate=0.1, min_steps=1)
-    result = train(network, data, recipe, seed=0, device=torch.device("cpu"))
-    return result.images / result.seconds
+    while True:
+        result = train(network, data, recipe, seed=0, device=torch.device("cpu"))
+        yield result.images / result.seconds
+
+
+def contender(
+    connection: Connection,
+    passes: Callable[..., Iterator[float]],
+    architecture: Architecture,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    batch: int,
+    threads: int,
+) -> None:
+    """In its own process: one pass for each True that comes, until a False."""
+    torch.set_num_threads(threads)
+    network = build_network(architecture)
+    initialise(network, 0)
+    running = passes(network, pixels, labels, batch)
+    while connection.recv():
+        connection.send(next(running))
 
 
 def on_device(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> ImageData:
@@ -156,12 +188,43 @@ def on_device(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> ImageData
     )
 
 
+def compare(
+    architecture: Architecture,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    options: argparse.Namespace,
+) -> dict[str, list[float]]:
+    """Images a second of each contender, one value a repetition."""
+    contenders = {
+        "plain, no workers": partial(plain_passes, workers=0),
+        "plain, 2 workers": partial(plain_passes, workers=2),
+        "ours": our_passes,
+    }
+    context = multiprocessing.get_context("spawn")
+    connections = {}
+    for name, passes in contenders.items():
+        connections[name], theirs = context.Pipe()
+        arguments = (theirs, passes, architecture, pixels, labels, options.batch, options.threads)
+        context.Process(target=contender, args=arguments).start()
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for repetition in range(options.repetitions + 1):
+        for name, connection in connections.items():
+            connection.send(True)
+            speed = connection.recv()
+            if repetition:
+                speeds[name].append(speed)
+    for connection in connections.values():
+        connection.send(False)
+    return speeds
+
+
 def main() -> None:
-    """Print a table: network by network, images a second and the ratio of each repetition."""
+    """Print for each network the images a second and the ratio, with their spread."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--images", type=int, default=5120)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--folder", type=Path, help="32x32 pictures; noise where not given")
     options = parser.parse_args()
 
@@ -173,40 +236,20 @@ def main() -> None:
     else:
         pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)
         labels = rng.integers(0, CLASSES, options.images)
-    pictures, data = Pictures(pixels, labels), on_device(pixels, labels)
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, "
-        f"{len(pixels)} images a pass, {options.repetitions} repetitions"
+        f"torch {torch.__version__}, {options.threads} threads, batch {options.batch}, "
+        f"{len(pixels)} images a pass, {options.repetitions} repetitions: median (range)"
     )
     for draw in (inverted_residuals, residual_blocks):
         architecture = draw()
         cost = cost_of(architecture)
-
-        def network(architecture: Architecture = architecture) -> nn.Module:
-            built = build_network(architecture)
-            initialise(built, 0)
-            return built
-
-        plain = [plain_passes(network(), pictures, options.batch, workers) for workers in (0, 2)]
-        ours = network()
-        runs: dict[str, Callable[[], float]] = {
-            "plain, no workers": lambda loop=plain[0]: next(loop),  # type: ignore[misc]
-            "plain, 2 workers": lambda loop=plain[1]: next(loop),  # type: ignore[misc]
-            "ours": lambda ours=ours: our_pass(ours, data, options.batch),  # type: ignore[misc]
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in runs}
-        for repetition in range(options.repetitions + 1):
-            for name, run in runs.items():
-                speed = run()
-                if repetition:
-                    speeds[name].append(speed)
-        print(
-            f"\n{draw.__name__}: {cost.macs / 1e6:.2f}M MACs, {cost.params / 1e3:.0f}k parameters"
-        )
+        print(f"\n{draw.__name__}: {cost.macs / 1e6:.2f}M MACs, {cost.params / 1e3:.0f}k params")
+        speeds = compare(architecture, pixels, labels, options)
         for name, values in speeds.items():
-            print(f"  {name:18} {spread(values, '.0f')} images a second")
-        best = max(list(speeds)[:2], key=lambda name: statistics.median(speeds[name]))
-        ratios = [mine / other for mine, other in zip(speeds["ours"], speeds[best], strict=True)]
+            print(f"  {name:18}{spread(values, '.0f')} images a second")
+        ours = speeds.pop("ours")
+        best = max(speeds, key=lambda name: statistics.median(speeds[name]))
+        ratios = [mine / other for mine, other in zip(ours, speeds[best], strict=True)]
         print(f"  ours / {best}: {spread(ratios, '.2f')}")
 
 

@@ -213,11 +213,10 @@ def edited(run_dir: Path) -> Iterator[sqlite3.Connection]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Everything below a folder: when it was changed, and what it holds."""
+    """Everything below a folder: what it holds, and when a file was changed."""
     return {
-        str(path.relative_to(folder)): (
-            path.stat().st_mtime_ns,
-            path.read_bytes() if path.is_file() else b"",
-        )
+        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes())
+        if path.is_file()
+        else (0, b"")
         for path in sorted(folder.rglob("*"))
     }

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from collabdesign.design.requirements import TORCHVISION_SETS, Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate import data as data_module
+from collabdesign.evaluate import sources
 from collabdesign.evaluate.data import (
     ImageData,
     channel_statistics,
@@ -277,7 +277,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 
 
 def test_named_sets_are_those_of_the_requirements() -> None:
-    assert set(data_module._TORCHVISION_SETS) == set(TORCHVISION_SETS)
+    assert set(sources._CALLS) == set(TORCHVISION_SETS)
 
 
 def test_a_named_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:

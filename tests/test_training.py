@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +20,7 @@ from collabdesign.design.architecture import Architecture, Branch, Head, Layer, 
 from collabdesign.design.requirements import Data, Training
 from collabdesign.errors import InputError, TrainingFailed
 from collabdesign.evaluate.augment import largest_shift, normalise, take_cropped, take_shifted
+from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
 from collabdesign.evaluate.data import ImageData, load_data, load_test
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
@@ -274,17 +279,34 @@ def test_a_damaged_or_foreign_checkpoint_is_written_over(
     assert len(result.curve) == 3
 
 
-def test_a_checkpoint_that_would_run_code_does_not(digits: ImageData, tmp_path: Path) -> None:
-    ran = tmp_path / "ran"
+def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
+    path, ran = tmp_path / "checkpoint.pt", tmp_path / "ran"
 
     class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (ran,))  # type: ignore[return-value]
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return (Path.touch, (ran,))
 
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"identity": Trap()}, path)
-    trained(digits, Training(epochs=1, min_steps=1), checkpoint=path)
+    save_checkpoint(path, "this", {"trap": Trap()})
+    assert load_checkpoint(path, "this", CPU) is None
     assert not ran.exists()
+
+
+def test_a_checkpoint_with_any_bytes_changed_is_no_error(digits: ImageData, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, "this", {"numbers": torch.arange(200), "curve": [{"epoch": 1}]})
+    written = path.read_bytes()
+    whole = load_checkpoint(path, "this", CPU)
+    assert whole is not None and torch.equal(whole["numbers"], torch.arange(200))
+    assert load_checkpoint(path, "that", CPU) is None
+    assert load_checkpoint(tmp_path / "absent.pt", "this", CPU) is None
+    draw = random.Random(0)
+    for _ in range(300):
+        changed = bytearray(written)
+        for _ in range(draw.choice([1, 4, 50])):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        path.write_bytes(changed)
+        read = load_checkpoint(path, "this", CPU)
+        assert read is None or torch.equal(read["numbers"], torch.arange(200))
 
 
 # Failures
@@ -468,7 +490,7 @@ def test_the_augmentation_of_the_data_is_used(digits: ImageData) -> None:
     assert len({tuple(curve) for curve in curves}) == 3
 
 
-# Devices
+# Devices and memory
 
 
 def test_choose_device() -> None:
@@ -481,3 +503,32 @@ def test_choose_device() -> None:
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="the device must be"):
         choose_device(name)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or "glibc" not in platform.libc_ver(), reason="about glibc"
+)
+def test_kept_memory_is_not_faulted_in_again() -> None:
+    script = """
+import resource, torch
+from collabdesign.evaluate.training import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        tensors = [torch.zeros(4 << 20) for _ in range(4)]  # 16 MiB each
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+keep_freed_memory()
+faults()
+print(before, faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert before > 10_000
+    assert after < 1_000

@@ -140,4 +140,4 @@ def read_certificate(folder: Path) -> Certificate:
             f"a variant's folder holds a {CERTIFICATE}, {str(folder)!r} has none"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{str(path)!r} must be a certificate, and is not: {error!r}") from None
+        raise InputError(f"{str(path)!r} must be a certificate, and is not: {error}") from None

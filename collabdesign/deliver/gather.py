@@ -61,7 +61,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
     trained = trained_within(record, requirements)
     on_front = {each.number for each in front_of(trained, scale)}
     family = _family(run_dir)
-    complete = len(record.finished) >= requirements.search.trials or record.attributes.get("tail")
+    complete = len(record.finished) >= requirements.search.trials or record.ran_out
     state = "running" if running else "finished" if complete else "interrupted"
     return ReportView(
         name=requirements.name,

@@ -42,7 +42,8 @@ def write_report(run_dir: Path, *, running: bool = False) -> Path:
     """
     record = read_record(run_dir)
     requirements = requirements_of(record)
+    text = render_report(gather(run_dir, running=running))
     trained = trained_within(record, requirements)
     write_front(run_dir / FRONT_CSV, trained, scale_of_record(record, requirements))
-    write_text(run_dir / REPORT, render_report(gather(run_dir, running=running)))
+    write_text(run_dir / REPORT, text)
     return run_dir / REPORT

@@ -10,7 +10,7 @@ that chooses touches the test part by accident.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from collabdesign.design.requirements import DEFAULT_TEST, Data
-from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.folder import (
-    FolderListing,
-    Progress,
-    UnreadableImage,
-    decode,
-    list_folder,
-    raise_unreadable,
-    read_image,
-)
+from collabdesign.errors import InputError
+from collabdesign.evaluate.folder import Progress, decode, raise_unreadable
+from collabdesign.evaluate.sources import Source, has_own_test, test_source, train_source
 
 # The split's own seed: one data set is split the same way in every search.
 _SPLIT_SEED = 1903_07209
@@ -94,23 +86,6 @@ class TestData:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Source:
-    """Labelled pictures before any of them is needed.
-
-    Attributes:
-        class_names: A label is an index into them.
-        labels: int64 [N].
-        read: From an index to a picture; raises ``UnreadableImage``.
-        name: From an index to what a person calls the picture.
-    """
-
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    read: Callable[[int], Image.Image]
-    name: Callable[[int], str]
-
-
 def load_data(
     data: Data, device: torch.device | str = "cpu", *, on_progress: Progress | None = None
 ) -> ImageData:
@@ -125,11 +100,11 @@ def load_data(
         InputError: The data is missing, cannot be read, does not have the classes that the
             requirements say, or has a class with too few images to split.
     """
-    source = _train_source(data)
+    source = train_source(data)
     labels, names = source.labels, source.class_names
-    if data.source == "folder" and isinstance(data.test, Path):
+    if data.source == "folder" and has_own_test(data):
         # Opens no file: a wrong test folder is told now and not after the search.
-        _require_same_classes(names, list_folder(data.test))
+        test_source(data)
     _, chosen = _put_test_aside(source, data)
     if data.train_images is not None and data.train_images != len(chosen):
         if data.train_images > len(chosen):
@@ -190,16 +165,11 @@ def load_test(
     Raises:
         InputError: As for :func:`load_data`.
     """
-    if data.source == "folder" and isinstance(data.test, Path):
-        listing = list_folder(data.test)
-        _require_same_classes(_train_source(data).class_names, listing)
-        source = _folder_source(listing)
-        indices = np.arange(len(source.labels))
-    elif data.source == "torchvision":
-        source = _torchvision_source(data, "test")
+    if has_own_test(data):
+        source = test_source(data)
         indices = np.arange(len(source.labels))
     else:
-        source = _train_source(data)
+        source = train_source(data)
         indices, _ = _put_test_aside(source, data)
     pixels, broken = decode(
         source.read, indices.tolist(), data.resolution, data.channels, on_progress=on_progress
@@ -294,135 +264,12 @@ def channel_statistics(
 def _put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the test part and of the rest; no test part where the test is its own source."""
     everything = np.arange(len(source.labels))
-    if data.source == "torchvision" or isinstance(data.test, Path):
+    if has_own_test(data):
         return everything[:0], everything
+    assert not isinstance(data.test, Path)
     fraction = DEFAULT_TEST if data.test is None else data.test
     count = round(fraction * len(everything))
     return stratified_split(source.labels, everything, count, source.class_names, "data.test")
-
-
-def _train_source(data: Data) -> Source:
-    if data.source == "digits":
-        source = _digits_source()
-    elif data.source == "torchvision":
-        source = _torchvision_source(data, "train")
-    else:
-        if data.train is None:
-            raise InputError("data.train must name a folder where data.source is folder")
-        source = _folder_source(list_folder(data.train))
-    if len(source.class_names) != data.classes:
-        raise InputError(
-            f"data.classes must be the {len(source.class_names)} classes that the data has, "
-            f"got {data.classes}"
-        )
-    return source
-
-
-def _folder_source(listing: FolderListing) -> Source:
-    return Source(
-        class_names=listing.classes,
-        labels=np.array([label for _, label in listing.files], dtype=np.int64),
-        read=lambda index: read_image(listing.files[index][0]),
-        name=lambda index: str(listing.files[index][0]),
-    )
-
-
-def _digits_source() -> Source:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # The pixels are counts from 0 to 16.
-    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    return Source(
-        class_names=tuple(str(name) for name in bunch.target_names),
-        labels=bunch.target.astype(np.int64),
-        read=lambda index: Image.fromarray(pixels[index]),
-        name=lambda index: f"digit {index}",
-    )
-
-
-def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
-    return {"train": {"split": train}, "test": {"split": test}}
-
-
-_TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
-
-# Each name in torchvision.datasets, and what its class is called with for either part.
-_TORCHVISION_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "CIFAR10": _TRAIN_FLAG,
-    "CIFAR100": _TRAIN_FLAG,
-    "MNIST": _TRAIN_FLAG,
-    "FashionMNIST": _TRAIN_FLAG,
-    "KMNIST": _TRAIN_FLAG,
-    "EMNIST": {
-        "train": {"split": "balanced", "train": True},
-        "test": {"split": "balanced", "train": False},
-    },
-    "SVHN": _split_key("train", "test"),
-    "STL10": _split_key("train", "test"),
-    "Flowers102": _split_key("train", "test"),
-    "OxfordIIITPet": _split_key("trainval", "test"),
-    "Imagenette": _split_key("train", "val"),
-}
-
-
-def _torchvision_source(data: Data, part: str) -> Source:
-    from torchvision import datasets
-
-    name = data.dataset or ""
-    if name not in _TORCHVISION_SETS:
-        raise InputError(
-            f"data.dataset must be one of {', '.join(sorted(_TORCHVISION_SETS))}, got {name!r}"
-        )
-    root = data.root or Path("data")
-    arguments = _TORCHVISION_SETS[name][part]
-    try:
-        images = getattr(datasets, name)(root, download=data.download, **arguments)
-    except (RuntimeError, OSError, ValueError) as error:
-        if data.download:
-            raise InputError(f"{name} could not be downloaded to {root}: {error}") from None
-        raise InputError(
-            Problem(
-                f"{name} must stand in {root}, got no complete copy of it there",
-                "write `download: true` under data to fetch it, or name its folder as data.root",
-            )
-        ) from None
-
-    def read(index: int) -> Image.Image:
-        try:
-            image: Image.Image = images[index][0]
-        # As in read_image: decoders raise nearly anything, and the reason is reported.
-        except Exception as error:
-            raise UnreadableImage(f"{name} {part} {index}", str(error)) from None
-        return image
-
-    labels = getattr(images, "targets", getattr(images, "labels", None))
-    if labels is None:
-        labels = [images[index][1] for index in range(len(images))]
-    labels = np.asarray(labels, dtype=np.int64)
-    names = getattr(images, "classes", None) or range(int(labels.max()) + 1)
-    return Source(
-        class_names=tuple(
-            ", ".join(name) if isinstance(name, tuple) else str(name) for name in names
-        ),
-        labels=labels,
-        read=read,
-        name=lambda index: f"{name} {part} {index}",
-    )
-
-
-def _require_same_classes(train: Sequence[str], test: FolderListing) -> None:
-    missing = sorted(set(train) - set(test.classes))
-    extra = sorted(set(test.classes) - set(train))
-    if missing or extra:
-        raise InputError(
-            f"data.test must have the class folders of data.train, got {test.root} "
-            + " and ".join(
-                f"{word} {', '.join(names)}"
-                for word, names in (("without", missing), ("with", extra))
-                if names
-            )
-        )
 
 
 def _to_device(pixels: NDArray[np.uint8], device: torch.device | str) -> torch.Tensor:

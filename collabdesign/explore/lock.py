@@ -24,7 +24,9 @@ def held(run_dir: Path) -> Iterator[None]:
     try:
         descriptor = os.open(run_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise InputError(f"the run folder must be writable: {error}") from None
+        raise InputError(
+            f"the run folder must be writable: {error}; choose another --run-dir"
+        ) from None
     try:
         if not _locked(descriptor):
             raise InputError(

@@ -186,6 +186,11 @@ class Record:
         return total
 
     @property
+    def ran_out(self) -> bool:
+        """Whether the search ended because nothing new that fits was found."""
+        return bool(self._tail)
+
+    @property
     def _tail(self) -> Mapping[str, Any]:
         tail: Mapping[str, Any] = self.attributes.get("tail") or {}
         return tail

@@ -194,7 +194,9 @@ def make_folder(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the run folder must be writable: {error}") from None
+        raise InputError(
+            f"the run folder must be writable: {error}; choose another --run-dir"
+        ) from None
 
 
 def _require_same(record: Record, requirements: Requirements, accept_changes: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
@@ -71,16 +72,34 @@ class Store:
         """Enter a candidate as being trained, in one transaction; gives it its number."""
         with self._writing():
             before = len(self._study.get_trials(deepcopy=False))
+            distributions = self._compatible(distributions_of(self._space, candidate.params))
             self._study.add_trial(
                 create_trial(
                     state=TrialState.RUNNING,
-                    params=dict(candidate.params),
-                    distributions=distributions_of(self._space, candidate.params),
+                    params={name: candidate.params[name] for name in distributions},
+                    distributions=distributions,
                     constraints=dict(violations),
                     user_attrs={CANDIDATE_KEY: candidate.to_json()},
                 )
             )
         return replace(candidate, number=before)
+
+    def _compatible(
+        self, distributions: Mapping[str, BaseDistribution]
+    ) -> dict[str, BaseDistribution]:
+        """Those that Optuna takes: a study keeps the choices that a parameter began with.
+
+        Where the prototype changed since, by consent, the others are in the attribute alone.
+        """
+        known: dict[str, BaseDistribution] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            known = {**trial.distributions, **known}
+        kept = {}
+        for name, distribution in distributions.items():
+            with suppress(ValueError):
+                check_distribution_compatibility(known.get(name, distribution), distribution)
+                kept[name] = distribution
+        return kept
 
     def finish(self, candidate: Candidate) -> None:
         """Enter what became of a claimed candidate: trained or failed."""

@@ -1,0 +1,178 @@
+"""Where labelled pictures come from: a folder, scikit-learn's digits, torchvision's named sets.
+
+Each is one function that returns a :class:`Source`. scikit-learn and torchvision are imported
+only where their data is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from collabdesign.design.requirements import Data
+from collabdesign.errors import InputError, Problem
+from collabdesign.evaluate.folder import FolderListing, UnreadableImage, list_folder, read_image
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures before any of them is needed.
+
+    Attributes:
+        class_names: A label is an index into them.
+        labels: int64 [N].
+        read: From an index to a picture; raises ``UnreadableImage``.
+        name: From an index to what a person calls the picture.
+    """
+
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    read: Callable[[int], Image.Image]
+    name: Callable[[int], str]
+
+
+def train_source(data: Data) -> Source:
+    """Everything that is not the source's own test part.
+
+    Raises:
+        InputError: The data is missing, or does not have the classes that are asked for.
+    """
+    if data.source == "digits":
+        source = _digits_source()
+    elif data.source == "torchvision":
+        source = _torchvision_source(data, "train")
+    else:
+        if data.train is None:
+            raise InputError("data.train must name a folder where data.source is folder")
+        source = _folder_source(list_folder(data.train))
+    if len(source.class_names) != data.classes:
+        raise InputError(
+            f"data.classes must be the {len(source.class_names)} classes that the data has, "
+            f"got {data.classes}"
+        )
+    return source
+
+
+def has_own_test(data: Data) -> bool:
+    """Whether the source has a test part, so that none is put aside from train."""
+    return data.source == "torchvision" or isinstance(data.test, Path)
+
+
+def test_source(data: Data) -> Source:
+    """The source's own test part; of a folder no file is opened.
+
+    Raises:
+        InputError: The data is missing, or its classes are not those of train.
+    """
+    if data.source == "torchvision":
+        return _torchvision_source(data, "test")
+    assert isinstance(data.test, Path), "only asked where has_own_test"
+    classes, listing = set(train_source(data).class_names), list_folder(data.test)
+    missing, extra = sorted(classes - set(listing.classes)), sorted(set(listing.classes) - classes)
+    if missing or extra:
+        raise InputError(
+            f"data.test must have the class folders of data.train, got {data.test} "
+            + " and ".join(
+                f"{word} {', '.join(names)}"
+                for word, names in (("without", missing), ("with", extra))
+                if names
+            )
+        )
+    return _folder_source(listing)
+
+
+def _folder_source(listing: FolderListing) -> Source:
+    return Source(
+        class_names=listing.classes,
+        labels=np.array([label for _, label in listing.files], dtype=np.int64),
+        read=lambda index: read_image(listing.files[index][0]),
+        name=lambda index: str(listing.files[index][0]),
+    )
+
+
+def _digits_source() -> Source:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # The pixels are counts from 0 to 16.
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    return Source(
+        class_names=tuple(str(name) for name in bunch.target_names),
+        labels=bunch.target.astype(np.int64),
+        read=lambda index: Image.fromarray(pixels[index]),
+        name=lambda index: f"digit {index}",
+    )
+
+
+def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
+    return {"train": {"split": train}, "test": {"split": test}}
+
+
+_TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+
+# Each name in torchvision.datasets, and what its class is called with for either part.
+_CALLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "CIFAR10": _TRAIN_FLAG,
+    "CIFAR100": _TRAIN_FLAG,
+    "MNIST": _TRAIN_FLAG,
+    "FashionMNIST": _TRAIN_FLAG,
+    "KMNIST": _TRAIN_FLAG,
+    "EMNIST": {
+        "train": {"split": "balanced", "train": True},
+        "test": {"split": "balanced", "train": False},
+    },
+    "SVHN": _split_key("train", "test"),
+    "STL10": _split_key("train", "test"),
+    "Flowers102": _split_key("train", "test"),
+    "OxfordIIITPet": _split_key("trainval", "test"),
+    "Imagenette": _split_key("train", "val"),
+}
+
+
+def _torchvision_source(data: Data, part: str) -> Source:
+    from torchvision import datasets
+
+    name = data.dataset or ""
+    if name not in _CALLS:
+        raise InputError(f"data.dataset must be one of {', '.join(sorted(_CALLS))}, got {name!r}")
+    root = data.root or Path("data")
+    arguments = _CALLS[name][part]
+    try:
+        images = getattr(datasets, name)(root, download=data.download, **arguments)
+    except (RuntimeError, OSError, ValueError) as error:
+        if data.download:
+            raise InputError(f"{name} could not be downloaded to {root}: {error}") from None
+        raise InputError(
+            Problem(
+                f"{name} must stand in {root}, got no complete copy of it there",
+                "write `download: true` under data to fetch it, or name its folder as data.root",
+            )
+        ) from None
+
+    def read(index: int) -> Image.Image:
+        try:
+            image: Image.Image = images[index][0]
+        # As in read_image: decoders raise nearly anything, and the reason is reported.
+        except Exception as error:
+            raise UnreadableImage(f"{name} {part} {index}", str(error)) from None
+        return image
+
+    labels = getattr(images, "targets", getattr(images, "labels", None))
+    if labels is None:
+        labels = [images[index][1] for index in range(len(images))]
+    labels = np.asarray(labels, dtype=np.int64)
+    names = getattr(images, "classes", None) or range(int(labels.max()) + 1)
+    return Source(
+        class_names=tuple(
+            ", ".join(name) if isinstance(name, tuple) else str(name) for name in names
+        ),
+        labels=labels,
+        read=read,
+        name=lambda index: f"{name} {part} {index}",
+    )
