@@ -129,7 +129,7 @@ def test_a_default_shrunk_to_the_limits(tiny: Path) -> None:
 
 
 def test_almost_nothing_fits(tiny: Path) -> None:
-    found, requirements = looked_at(tiny, "limits.macs=1200")
+    found, _ = looked_at(tiny, "limits.macs=1200")
     assert found.possible
     assert found.fits["all"].value < 0.01
     (change,) = found.changes
@@ -149,30 +149,26 @@ IMPOSSIBLE = [
     ("tiny", "limits.macs=900", "limits.peak_activation_bytes=300"),
     ("tiny", "limits.weight_bytes=256", "deploy.precision=int8"),
     ("tiny", "limits.macs=1500", "prototype.head.features=64"),
-    ("tiny", "limits.macs=3k", "prototype.stages.0.modules=[3, 2]"),
+    ("tiny", "limits.macs=1200", "prototype.stages.0.modules=[3, 2]"),
     ("digits", "limits.macs=10k"),
     ("digits", "limits.macs=25k", "limits.params=300"),
     ("digits", "limits.peak_activation_bytes=1KiB"),
 ]
 
 
-def followed(change: str) -> list[list[str]]:
+def followed(change: str) -> list[str]:
     """What a person writes who follows an advice: overrides that are given together."""
     change = change.removesuffix(": then something fits")
     if change.startswith("raise "):
-        return [
-            [
-                f"{name}={value}"
-                for name, value in re.findall(r"(limits\.\w+) to (\w+\.?\w*)", change)
-            ]
-        ]
+        raised = re.findall(r"(limits\.\w+) to (\w+\.?\w*)", change)
+        return [f"{name}={value}" for name, value in raised]
     overrides = []
     for words in change.removeprefix("or in the prototype, ").removeprefix("all of: ").split("; "):
         found = re.fullmatch(r"let (\S+) (?:fall to|be) (\d+)(?: \(.*\))?", words)
         assert found, words
         key = re.sub(r"\[(\d+)\]", r".\1", found[1])
         overrides.append(f"prototype.{key}=[{found[2]}]")
-    return [overrides]
+    return overrides
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE, ids=" ".join)
@@ -191,17 +187,16 @@ def test_each_advice_makes_something_fit(tiny: Path, case: tuple[str, ...]) -> N
     budgets = [change for change in found.changes if change.startswith("raise ")]
     assert budgets, found.changes
     for change in found.changes:
-        for overrides in followed(change):
-            assert overrides
-            eased = load_requirements(file, [*asked, *overrides])
-            require_possible(DesignSpace(eased), eased)
+        eased = load_requirements(file, [*asked, *followed(change)])
+        assert eased != requirements
+        require_possible(DesignSpace(eased), eased)
 
 
 @pytest.mark.parametrize("name", ["macs", "params"])
 def test_the_advice_is_the_smallest_of_a_listed_space(tiny: Path, name: str) -> None:
     least = min(getattr(cost, name) for cost in all_costs(load_requirements(tiny, SIX)))
     found, _ = looked_at(tiny, *SIX, f"limits.{name}={least - 1}")
-    ((advice,),) = followed(found.changes[0])
+    (advice,) = followed(found.changes[0])
     eased = load_requirements(tiny, [*SIX, advice])
     assert getattr(eased.limits, name) == least
 

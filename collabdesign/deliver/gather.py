@@ -24,7 +24,7 @@ from collabdesign.deliver.view import (
 )
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
-from collabdesign.design.requirements import LIMITS, Requirements
+from collabdesign.design.requirements import LIMITS, Data, Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.front import Scale, front, losses, values_of
 from collabdesign.explore.record import (
@@ -143,7 +143,7 @@ def _asked(
         objectives=requirements.objectives,
         precision=requirements.deploy.precision,
         data=DataView(
-            source=requirements.data.dataset or str(requirements.data.train or "digits"),
+            source=_source(requirements.data),
             classes=tuple(data["classes"]),
             resolution=requirements.data.resolution,
             channels=requirements.data.channels,
@@ -157,6 +157,13 @@ def _asked(
         family_epochs=data["family_epochs"],
         family_seeds=requirements.family.training.seeds,
     )
+
+
+def _source(data: Data) -> str:
+    """What a person calls the images: a report that is passed on tells no paths."""
+    if data.dataset is not None:
+        return data.dataset
+    return "/".join(data.train.parts[-2:]) if data.train is not None else data.source
 
 
 def _candidate(candidate: Candidate, on_front: bool) -> CandidateView:

@@ -1,0 +1,295 @@
+"""Who is in the family, what each member comes with, and that test is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_words, snapshot
+from spaces import conv, module, network
+
+from collabdesign.deliver.certificate import Certificate, judge, read_certificate
+from collabdesign.deliver.family import choose_family, load_variant
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.reading import load_requirements
+from collabdesign.errors import InputError
+from collabdesign.evaluate.data import load_test
+from collabdesign.explore.front import Scale
+from collabdesign.explore.record import Candidate, read_record
+
+NAMES = ["attonet-a", "attonet-b", "attonet-c"]
+
+# -- who is chosen ----------------------------------------------------------------------------
+
+SCALE = Scale(("accuracy", "macs"), 0.0, {"macs": 1e2}, {"macs": 1e6})
+ANY_NETWORK = network(module([conv(3, 8)], channels=8))
+
+
+def candidates(*points: tuple[float, int], params: int = 1_000) -> list[Candidate]:
+    """Trained ones with these accuracies and MACs, numbered from 0."""
+    return [
+        Candidate(
+            number,
+            number,
+            {},
+            ANY_NETWORK,
+            Cost(macs, params, 4 * params, 1_024),
+            "machine",
+            "trained",
+            "",
+            accuracy,
+        )
+        for number, (accuracy, macs) in enumerate(points)
+    ]
+
+
+def chosen(some: list[Candidate], size: int, scale: Scale = SCALE) -> list[int]:
+    return [each.number for each in choose_family(some, scale, size)]
+
+
+# On a scale of MACs from 10^6 (loss 1) to 10^2 (loss 0), and of accuracy from 0 to 1.
+FRONT = ((0.9, 100_000), (0.8, 10_000), (0.6, 1_000), (0.55, 900), (0.2, 100))
+
+
+def test_ends_first_then_what_adds_most() -> None:
+    some = candidates(*FRONT)
+    assert chosen(some, 1) == [0]
+    assert chosen(some, 2) == [0, 4]
+    # Beside the ends, number 1 adds (0.8 - 0.2) x (1/2 - 1/4) = 0.15 of the box, number 2
+    # (0.6 - 0.2) x (3/4 - 1/4) = 0.2, and number 3 a little less.
+    assert chosen(some, 3) == [0, 2, 4]
+    # Now number 1 adds (0.8 - 0.6) x (1/2 - 1/4) = 0.05, number 3 about 0.35 x 0.01.
+    assert chosen(some, 4) == [0, 1, 2, 4]
+    assert chosen(some, 5) == [0, 1, 2, 3, 4]
+
+
+def test_those_beaten_on_every_objective_wait() -> None:
+    some = candidates((0.7, 100_000), *FRONT, (0.1, 200))
+    assert chosen(some, 5) == [1, 2, 3, 4, 5]
+    # With room left, the front without the first front follows: both of its ends.
+    assert chosen(some, 7) == [1, 2, 0, 3, 4, 5, 6]
+    assert chosen(some, 6) == [1, 2, 0, 3, 4, 5]
+
+
+def test_fewer_candidates_than_members() -> None:
+    assert chosen(candidates(*FRONT[:2]), 4) == [0, 1]
+    assert chosen([], 4) == []
+
+
+def test_of_equal_ones_the_first() -> None:
+    assert chosen(candidates((0.8, 500), (0.8, 500), (0.8, 500)), 1) == [0]
+    assert chosen(candidates((0.8, 500), (0.8, 500), (0.8, 500)), 3) == [0, 1, 2]
+
+
+def test_the_smallest_is_the_least_product_of_the_costs() -> None:
+    """10^3 MACs x 2,000 parameters beat 10^2.5 x 10,000, however the scales are spread."""
+    scale = Scale(
+        ("accuracy", "macs", "params"),
+        0.0,
+        {"macs": 1e2, "params": 1e3},
+        {"macs": 1e4, "params": 1e9},
+    )
+    some = candidates((0.9, 9_000), (0.5, 1_000), (0.4, 316))
+    sizes = (20_000, 2_000, 10_000)
+    some = [
+        replace(each, cost=replace(each.cost, params=size))
+        for each, size in zip(some, sizes, strict=True)
+    ]
+    assert chosen(some, 2, scale) == [0, 1]
+
+
+# -- what a search hands over -----------------------------------------------------------------
+
+
+def test_the_family_of_a_search(finished: Path) -> None:
+    run_dir = finished / "run"
+    record = read_record(run_dir)
+    requirements = load_requirements(finished / "tiny.yaml")
+    found = [read_certificate(run_dir / "family" / name) for name in NAMES]
+    assert sorted(certificates(run_dir)) == NAMES
+    assert len(NAMES) == FAMILY_SIZE
+    assert len({each.architecture for each in found}) == FAMILY_SIZE
+    # The most accurate first, by the held-out part and not by test.
+    accuracies = [each.select_accuracies[0] for each in found]
+    assert accuracies == sorted(accuracies, reverse=True)
+    by_number = {each.number: each for each in record.trained}
+    for certificate in found:
+        candidate = by_number[certificate.candidate]
+        assert candidate.architecture.id == certificate.architecture
+        assert candidate.cost == certificate.cost == cost_of(candidate.architecture)
+        assert certificate.epochs == FAMILY_EPOCHS == len(certificate.curve)
+        assert certificate.curve[-1].accuracy == certificate.select_accuracies[0]
+        assert certificate.seeds == (requirements.search.seed,)
+        assert certificate.delivered_seed == requirements.search.seed
+
+
+def test_every_requirement_is_judged(finished: Path) -> None:
+    for name in NAMES:
+        certificate = read_certificate(finished / "run" / "family" / name)
+        judged = {row.name: row for row in certificate.requirements}
+        assert list(judged) == ["macs", "params", "accuracy"]
+        for key, limit in (("macs", 30_000), ("params", 4_000)):
+            row = judged[key]
+            assert (row.required, row.at_least) == (limit, False)
+            assert row.value == getattr(certificate.cost, key)
+            assert row.met is (row.value <= limit) is True
+            assert row.measured.startswith("counted from the architecture")
+        goal = judged["accuracy"]
+        assert (goal.required, goal.at_least) == (0.2, True)
+        assert goal.value == certificate.test_accuracy
+        assert goal.met is (goal.value >= 0.2)
+        assert goal.measured.startswith("measured on the test images")
+        assert certificate.meets_all is all(row.met for row in certificate.requirements)
+
+
+def test_judged_at_the_border(finished: Path) -> None:
+    requirements = load_requirements(
+        finished / "tiny.yaml", ["limits={macs: 100, weight_bytes: 50B}", "goals.accuracy=0.75"]
+    )
+
+    def met(cost: Cost, accuracy: float) -> list[bool]:
+        return [row.met for row in judge(requirements, cost, accuracy)]
+
+    assert met(Cost(100, 9, 50, 9), 0.75) == [True, True, True]
+    assert met(Cost(101, 9, 51, 9), 0.7499) == [False, False, False]
+
+
+def test_weights_are_the_ones_certified(finished: Path) -> None:
+    requirements = load_requirements(finished / "tiny.yaml")
+    test = load_test(requirements.data)
+    for name in NAMES:
+        folder = finished / "run" / "family" / name
+        certificate = read_certificate(folder)
+        weights = (folder / "weights.pt").read_bytes()
+        assert hashlib.sha256(weights).hexdigest() == certificate.weights_sha256
+        assert (certificate.test_readings, certificate.test_images) == (1, len(test.labels))
+        assert certificate.data["test_sha256"] == test.fingerprint
+        # The accuracy on test, counted here from the network as anyone would load it.
+        variant = load_variant(folder)
+        stored = (folder / "model.py").read_text()
+        scope: dict[str, object] = {"__name__": "model", "__file__": str(folder / "model.py")}
+        exec(compile(stored, "model.py", "exec"), scope)
+        model = scope["load"](folder / "weights.pt")  # type: ignore[operator]
+        right = 0
+        for image, label in zip(test.images, test.labels.tolist(), strict=True):
+            pixels = image.float().div(255)
+            pixels = (pixels - scope["MEAN"][0]) / scope["STD"][0]  # type: ignore[index]
+            with torch.inference_mode():
+                logits = model(pixels[None])
+                assert torch.equal(logits, variant(pixels[None]))
+            right += int(logits.argmax()) == label
+        assert right / len(test.labels) == pytest.approx(certificate.test_accuracy, abs=2 / 359)
+
+
+def test_a_member_needs_torch_alone(finished: Path, tmp_path: Path) -> None:
+    """``python model.py`` in a folder of its own, without this library."""
+    folder = tmp_path / "taken"
+    shutil.copytree(finished / "run" / "family" / "attonet-a", folder)
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "model.py"], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    architecture = Architecture.from_dict(json.loads((folder / "architecture.json").read_text()))
+    params = cost_of(architecture).params
+    assert f"{params:,}" in done.stdout or str(params) in done.stdout
+
+
+def test_a_certificate_there_and_back(finished: Path) -> None:
+    folder = finished / "run" / "family" / "attonet-a"
+    certificate = read_certificate(folder)
+    assert isinstance(certificate, Certificate)
+    written = json.loads((folder / "certificate.json").read_text())
+    assert json.loads(json.dumps(certificate.to_dict())) == written
+
+
+@pytest.mark.parametrize("file", ["weights.pt", "architecture.json"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x80\x02}q\0.", None])
+def test_a_variant_that_is_none(finished_copy: Path, file: str, content: bytes | None) -> None:
+    folder = finished_copy / "run" / "family" / "attonet-a"
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.pt must fit|holds an architecture\.json"):
+        load_variant(folder)
+
+
+# -- again, smaller, larger, on -----------------------------------------------------------------
+
+
+def test_again_nothing_is_trained_or_read(finished: Path, finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    before = snapshot(run_dir / "family")
+    code, said = run(search_words(finished_copy), finished_copy)
+    assert code == 0, said
+    after = snapshot(run_dir / "family")
+    assert "epoch" not in said
+    for name, (changed, content) in before.items():
+        assert after[name][1] == content, name
+        if name.startswith("training/") or name == "readings.json":
+            assert after[name][0] == changed, name
+    assert after.keys() == before.keys()
+
+
+def test_a_smaller_family_leaves_no_stale_members(finished: Path, finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    code, said = run(search_words(finished_copy, "--set", "family.size=2"), finished_copy)
+    assert code == 0, said
+    family = run_dir / "family"
+    assert sorted(path.name for path in family.glob("attonet-*")) == NAMES[:2]
+    kept = {each["architecture"] for each in certificates(run_dir).values()}
+    assert {path.stem.split("-")[0] for path in (family / "training").glob("*.pt")} == kept
+    assert all(each["test_readings"] == 1 for each in certificates(run_dir).values())
+    assert kept < {each["architecture"] for each in certificates(finished / "run").values()}
+
+
+def test_more_trials_replace_members_cleanly(finished: Path, finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    before = {each["architecture"]: each for each in certificates(run_dir).values()}
+    words = search_words(finished_copy, "--set", "search.trials=16", "--set", "family.size=4")
+    code, said = run(words, finished_copy)
+    assert code == 0, said
+    after = {each["architecture"]: each for each in certificates(run_dir).values()}
+    assert len(after) == 4
+    assert set(after) != set(before)
+    # A member that stays keeps its weights and its one reading.
+    for name in set(after) & set(before):
+        for key in ("weights_sha256", "test_accuracy", "test_readings", "curve"):
+            assert after[name][key] == before[name][key]
+    ledger = json.loads((run_dir / "family" / "readings.json").read_text())
+    assert {entry["readings"] for entry in ledger.values()} == {1}
+    assert len(ledger) == len(set(after) | set(before))
+    for certificate in certificates(run_dir).values():
+        folder = run_dir / "family" / certificate["name"]
+        architecture = Architecture.from_dict(
+            json.loads((folder / "architecture.json").read_text())
+        )
+        assert architecture.id == certificate["architecture"]
+
+
+def test_several_seeds(finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    before = certificates(run_dir)
+    words = search_words(
+        finished_copy, "--set", "family.training.seeds=2", "--set", "family.size=1"
+    )
+    code, said = run(words, finished_copy)
+    assert code == 0, said
+    (certificate,) = certificates(run_dir).values()
+    assert certificate["seeds"] == [0, 1]
+    first, second = certificate["select_accuracies"]
+    # The first seed's training was there already.
+    assert first in [each["select_accuracies"][0] for each in before.values()]
+    best = 0 if first >= second else 1
+    assert certificate["delivered_seed"] == best
+    assert certificate["test_readings"] == 1
+    assert len(list((run_dir / "family" / "training").glob("*.pt"))) == 2
