@@ -24,6 +24,7 @@ from collabdesign.errors import CollabdesignError, NothingFits
 if TYPE_CHECKING:
     from collabdesign.design.requirements import Requirements
 
+BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 INTERRUPTED = 130
 GOALS_NOT_MET = 4
 NOTHING_FITS = 3
@@ -109,6 +110,7 @@ def _search(
     from collabdesign.deliver.family import RULE, build_family
     from collabdesign.deliver.gather import scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
+    from collabdesign.evaluate.data import load_test
     from collabdesign.explore.lock import held
     from collabdesign.explore.search import prepare
     from collabdesign.explore.search import search as explore
@@ -122,6 +124,13 @@ def _search(
             device=device,
             accept_changes=accept_changes,
             on_data=lambda done, total: display.count("reading pictures", done, total),
+        )
+        # Read now, so that a picture that cannot be read ends the search before it begins; the
+        # search itself is not given it.
+        test = load_test(
+            requirements.data,
+            prepared.device,
+            on_progress=lambda done, total: display.count("reading test pictures", done, total),
         )
         try:
             with _logged(run_dir):
@@ -146,6 +155,7 @@ def _search(
                 record,
                 scale,
                 prepared.data,
+                test,
                 prepared.device,
                 on_progress=display.family,
             )
@@ -368,10 +378,12 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except (BrokenPipeError, SystemExit):
+        # Who reads has seen enough, which click and rich answer with a SystemExit: nothing is
+        # left to say, also not by Python at its exit.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = BROKEN_PIPE
     except OSError as error:
         click.echo(
             f"collabdesign: the system refused: {error}; once that is mended, the same command "

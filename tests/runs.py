@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -108,9 +109,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYT
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _main(words: Sequence[str], cwd: Path) -> None:
+def _main(words: Sequence[str], cwd: Path, file_bytes: int) -> None:
     os.setsid()
     os.chdir(cwd)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
@@ -120,9 +122,17 @@ def _main(words: Sequence[str], cwd: Path) -> None:
     main()
 
 
-def begin(words: Sequence[str], cwd: Path) -> ForkServerProcess:
-    """Start a command; what it says goes to ``said.txt`` in ``cwd``."""
-    process = _SERVER.Process(target=_main, args=(list(words), cwd))
+def begin(
+    words: Sequence[str], cwd: Path, *, file_bytes: int = resource.RLIM_INFINITY
+) -> ForkServerProcess:
+    """Start a command.
+
+    Args:
+        words: After ``collabdesign``.
+        cwd: Where it runs; what it says goes to ``said.txt`` there.
+        file_bytes: The size at which the system refuses to let a file grow.
+    """
+    process = _SERVER.Process(target=_main, args=(list(words), cwd, file_bytes))
     process.start()
     return process
 
@@ -140,7 +150,7 @@ def run(words: Sequence[str], cwd: Path) -> tuple[int, str]:
     said = cwd / "said.txt"
     said.unlink(missing_ok=True)
     code = finish(begin(words, cwd))
-    return code, said.read_text()
+    return code, said.read_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def kill(process: ForkServerProcess) -> None:

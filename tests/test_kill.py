@@ -21,6 +21,7 @@ from runs import (
     certificates,
     command,
     edited,
+    finish,
     kill,
     outcomes,
     rows,
@@ -189,6 +190,30 @@ def test_a_killed_family_goes_on(finished: Path, finished_copy: Path, trainings_
     assert code == 0, said
     unchanged = [path for path, changed in begun.items() if path.stat().st_mtime_ns == changed]
     assert len(unchanged) == trainings_done
+    compare_families(run_dir, finished / "run")
+
+
+def test_a_disk_that_is_full(finished: Path, tmp_path: Path) -> None:
+    """It costs at most the candidate in training; more room, the same command, and it goes on."""
+    write_tiny(tmp_path)
+    words, run_dir = search_words(tmp_path), tmp_path / "run"
+    before = candidates(run_dir)
+    for kilobytes in (140, 170, 200):
+        code = finish(begin(words, tmp_path, file_bytes=kilobytes * 1024))
+        said = (tmp_path / "said.txt").read_text()
+        assert (code, "Traceback" in said) == (2, False), said
+        assert "the study " in said and "must be writable, got: " in said
+        after = candidates(run_dir)
+        assert {name: after[name] for name in before} == before
+        before = after
+    assert 0 < len(before) < TRIALS
+    # The study has room and the report has none.
+    assert finish(begin(words, tmp_path, file_bytes=1024 * 1024)) == 2
+    assert "the system refused: " in (tmp_path / "said.txt").read_text()
+    assert not (run_dir / "report.html").exists() and not list(run_dir.glob(".*.tmp"))
+    code, said = run(words, tmp_path)
+    assert code == 0, said
+    assert outcomes(run_dir) == outcomes(finished / "run")
     compare_families(run_dir, finished / "run")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import REPOSITORY, call, command
+from runs import call
 
 from collabdesign.deliver.certificate import read_certificate
 from collabdesign.design.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore.feasible import default_params, feasibility
 
+REPOSITORY = Path(__file__).parent.parent
 SHIPPED = sorted((REPOSITORY / "requirements").glob("*.yaml"))
 SHARED = REPOSITORY.parent / "shared" / "data"
 
@@ -72,7 +74,7 @@ def unpack(archive: str, into: Path, each: int) -> Path:
 @pytest.mark.timeout(240)
 def test_cifar10_from_folders_is_searched_and_its_networks_are_taken_away(tmp_path: Path) -> None:
     data = unpack("cifar10.tar.xz", tmp_path, each=60) / "cifar10"
-    words = command(
+    words = (
         "search",
         REPOSITORY / "requirements" / "cifar10.yaml",
         *("--run-dir", tmp_path / "run", "--threads", "1"),
@@ -91,7 +93,7 @@ def test_cifar10_from_folders_is_searched_and_its_networks_are_taken_away(tmp_pa
         *("--set", "family.training.epochs=6", "--set", "family.training.min_steps=0"),
     )
 
-    done = call(words, tmp_path, timeout=220)
+    done = call(*words, cwd=tmp_path, timeout=220)
 
     # The goal is just above chance: what is learned from 480 pictures is not much.
     assert done.returncode in (0, 4), done.stdout + done.stderr
@@ -103,7 +105,9 @@ def test_cifar10_from_folders_is_searched_and_its_networks_are_taken_away(tmp_pa
         assert each.test_images == 600
     member = tmp_path / "run" / "family" / "attonet-a"
     picture = next((data / "test" / "ship").iterdir())
-    shown = call([sys.executable, str(member / "model.py"), str(picture)], tmp_path)
+    shown = subprocess.run(
+        [sys.executable, member / "model.py", picture], capture_output=True, text=True, timeout=60
+    )
     assert shown.returncode == 0, shown.stderr
     assert any(name in shown.stdout for name in ("ship", "truck", "airplane", "automobile", "cat"))
 
@@ -111,10 +115,10 @@ def test_cifar10_from_folders_is_searched_and_its_networks_are_taken_away(tmp_pa
 @pytest.mark.timeout(240)
 def test_photographs_are_begun_and_checked(tmp_path: Path) -> None:
     data = unpack("imagenette112.tar.xz", tmp_path, each=30) / "imagenette"
-    begun = call(command("init", "--data", data), tmp_path)
+    begun = call("init", "--data", data, cwd=tmp_path)
     assert begun.returncode == 0, begun.stderr
 
-    checked = call(command("check", "requirements.yaml", "--threads", "1", "--json"), tmp_path)
+    checked = call("check", "requirements.yaml", "--threads", "1", "--json", cwd=tmp_path)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     found = json.loads(checked.stdout)

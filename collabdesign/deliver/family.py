@@ -20,7 +20,7 @@ from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, TrainingFailed
-from collabdesign.evaluate.data import ImageData, TestData, load_test
+from collabdesign.evaluate.data import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.training import (
     EpochRecord,
@@ -108,6 +108,7 @@ def build_family(
     record: Record,
     scale: Scale,
     data: ImageData,
+    test: TestData,
     device: torch.device,
     *,
     on_progress: OnProgress | None = None,
@@ -123,6 +124,7 @@ def build_family(
         record: Its outcome.
         scale: Of its objectives.
         data: The train and select parts, on the device.
+        test: The test part, likewise; judged on once all trainings are done.
         device: Where to train.
         on_progress: Called after each epoch.
 
@@ -136,10 +138,8 @@ def build_family(
     trained = _train_all(chosen, requirements, data, device, folder / _WORK, on_progress)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
-    test = load_test(requirements.data, device) if trained else None
     certificates = []
     for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
-        assert test is not None
         name = f"attonet-{letter}"
         certificates.append(_deliver(name, member, requirements, data, test, device, folder))
     _clear(folder, keep={each.name for each in certificates}, trained=trained)

@@ -105,17 +105,8 @@ def load_data(
     if data.source == "folder" and has_own_test(data):
         # Opens no file: a wrong test folder is told now and not after the search.
         test_source(data)
-    _, chosen = _put_test_aside(source, data)
-    if data.train_images is not None and data.train_images != len(chosen):
-        if data.train_images > len(chosen):
-            raise InputError(
-                f"data.train_images must be at most the {len(chosen)} images there are, "
-                f"got {data.train_images}"
-            )
-        chosen, _ = stratified_split(labels, chosen, data.train_images, names, "data.train_images")
-    select, train = stratified_split(
-        labels, chosen, round(data.select * len(chosen)), names, "data.select"
-    )
+    train, select = split(source, data)
+    images = len(train) + len(select)
     augment = data.augment
     if augment == "auto":
         augment = "shift" if data.resolution <= _LARGEST_SHIFTED else "crop"
@@ -126,14 +117,14 @@ def load_data(
         train.tolist(),
         stored,
         data.channels,
-        on_progress=lambda done, _: report(done, len(chosen)),
+        on_progress=lambda done, _: report(done, images),
     )
     select_pixels, also_broken = decode(
         source.read,
         select.tolist(),
         data.resolution,
         data.channels,
-        on_progress=lambda done, _: report(len(train) + done, len(chosen)),
+        on_progress=lambda done, _: report(len(train) + done, images),
     )
     raise_unreadable([(source.name(at), reason) for at, reason in sorted(broken + also_broken)])
     mean, std = channel_statistics(train_pixels)
@@ -181,6 +172,26 @@ def load_test(
         class_names=source.class_names,
         fingerprint=_fingerprint(source.labels[indices], pixels),
     )
+
+
+def split(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the train and of the select part; opens no picture.
+
+    Raises:
+        InputError: A class has too few images, or the source fewer than are asked for.
+    """
+    labels, names = source.labels, source.class_names
+    _, chosen = _put_test_aside(source, data)
+    if data.train_images is not None and data.train_images != len(chosen):
+        if data.train_images > len(chosen):
+            raise InputError(
+                f"data.train_images must be at most the {len(chosen)} images there are, "
+                f"got {data.train_images}"
+            )
+        chosen, _ = stratified_split(labels, chosen, data.train_images, names, "data.train_images")
+    count = round(data.select * len(chosen))
+    select, train = stratified_split(labels, chosen, count, names, "data.select")
+    return train, select
 
 
 def stratified_split(

@@ -14,9 +14,10 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Data, Requirements, Training
 from collabdesign.design.space import DesignSpace
-from collabdesign.evaluate.data import ImageData, load_data, load_test
+from collabdesign.evaluate.data import ImageData, load_data, load_test, split
 from collabdesign.evaluate.folder import FolderInspection, inspect_folder, list_folder
 from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.sources import train_source
 from collabdesign.evaluate.training import (
     choose_device,
     initialise,
@@ -178,10 +179,9 @@ def _embedded(
 
 def _trained_images(data: Data, parts: tuple[DataPart, ...]) -> int:
     """How many images a network is trained on: without the test and the select part."""
+    if data.source == "folder":
+        return len(split(train_source(data), data)[0])
     images = parts[0].images
-    if data.source == "folder" and isinstance(data.test, float):
-        images -= round(data.test * images)
-    images = min(images, data.train_images or images)
     return images - round(data.select * images)
 
 
