@@ -441,7 +441,7 @@ def test_words_that_are_none(digits: Path, refused: Refused) -> None:
 def test_runs_that_are_none(finished: Path, folder: Path, refused: Refused) -> None:
     for words in (["status", "gone"], ["report", folder], ["show", folder / "mine.yaml", "0"]):
         assert "a run folder holds a study.db" in refused(*words)
-    assert "one of 0, 1, 2, 3, 4, 5, 6, 7, got 8" in refused("show", finished / "run", "8")
+    assert "12, 13, got 14" in refused("show", finished / "run", "14")
     assert "'best' is not a valid integer" in refused("show", finished / "run", "best")
 
 

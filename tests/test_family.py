@@ -255,7 +255,7 @@ def test_a_smaller_family_leaves_no_stale_members(finished: Path, finished_copy:
 def test_more_trials_replace_members_cleanly(finished: Path, finished_copy: Path) -> None:
     run_dir = finished_copy / "run"
     before = {each["architecture"]: each for each in certificates(run_dir).values()}
-    words = search_words(finished_copy, "--set", "search.trials=16", "--set", "family.size=4")
+    words = search_words(finished_copy, "--set", "search.trials=20", "--set", "family.size=4")
     code, said = run(words, finished_copy)
     assert code == 0, said
     after = {each["architecture"]: each for each in certificates(run_dir).values()}

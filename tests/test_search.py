@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -377,10 +378,31 @@ def test_ctrl_c_ends_cleanly_and_the_search_goes_on(
     assert _trials(run_dir, "RUNNING") == 0
 
 
+# A package that takes its time, and is interrupted in the middle of its import.
+SLOW = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\ndone = 1\n"
+IMPORTS_IT = """\
+import signal, time
+from collabdesign import cli
+signal.signal(signal.SIGINT, cli._interrupt)
+try:
+    import slow
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted after the import", slow.done)
+"""
+
+
+def test_ctrl_c_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
+    """Packages that are half imported answer with errors of their own, or swallow it."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = [sys.executable, "-c", IMPORTS_IT]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert done.stdout == "interrupted after the import 1\n", done.stderr
+
+
 def test_ctrl_c_while_a_new_process_starts(tiny: Path) -> None:
-    """Packages that are half imported would answer with tracebacks of their own."""
     draw = random.Random(0)
-    for _ in range(4):
+    for _ in range(2):
         words = command(*search_words(tiny.parent))
         with subprocess.Popen(
             words, cwd=tiny.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
