@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import run, search_words, write_tiny
+from tiny_search import run, search_words, write_tiny
 
 # Two test processes share two cores, and threads that wait for each other are many times slower
 # than one. Read when torch loads, here and in the processes that tests start.

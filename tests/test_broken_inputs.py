@@ -29,7 +29,7 @@ from requirements_files import (
     Wrong,
     write_example,
 )
-from runs import call, edited, search_words, snapshot, write_tiny
+from tiny_search import call, edited, search_words, snapshot, write_tiny
 
 from collabdesign.cli import main
 

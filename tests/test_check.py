@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pictures import SHAPES, SIDE, draw_pictures
 from requirements_files import SHIPPED
-from runs import write_tiny
+from tiny_search import TRIALS, write_tiny
 
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.reading import load_requirements
@@ -247,7 +247,7 @@ def test_the_data_of_a_folder(shapes: Path) -> None:
     assert 0 < slow <= middle <= fast
     assert found.time.proxy_seconds == pytest.approx(plan.steps * plan.batch / middle)
     assert found.time.search_seconds == pytest.approx(
-        tuple(8 * plan.steps * plan.batch / speed for speed in (slow, middle, fast))
+        tuple(TRIALS * plan.steps * plan.batch / speed for speed in (slow, middle, fast))
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pictures import SHAPES, draw_pictures
 from requirements_files import SHIPPED
-from runs import (
+from tiny_search import (
     TRIALS,
     begin,
     call,

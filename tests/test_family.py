@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_words, snapshot
 from spaces import conv, module, network
+from tiny_search import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_words, snapshot
 
 from collabdesign.deliver.certificate import Certificate, judge, read_certificate
 from collabdesign.deliver.family import choose_family, load_variant

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from runs import (
+from tiny_search import (
     FAMILY_SIZE,
     TRIALS,
     begin,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from runs import edited, rows, snapshot, write_tiny
+from tiny_search import edited, rows, snapshot, write_tiny
 
 from collabdesign.design.cost import cost_of
 from collabdesign.design.reading import load_requirements

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import (
+from tiny_search import (
     TRIALS,
     begin,
     candidates,
@@ -340,7 +340,6 @@ def _trials(run_dir: Path, state: str) -> int:
 
 INTERRUPTED_AT: dict[str, Moment] = {
     "reading pictures": lambda run_dir: "reading pictures" in _said(run_dir),
-    "the study is made": lambda run_dir: (run_dir / "study.db").exists(),
     "training": lambda run_dir: _trials(run_dir, "RUNNING") > 0,
     "proposing": lambda run_dir: (
         _trials(run_dir, "COMPLETE") == 3 and _trials(run_dir, "RUNNING") == 0

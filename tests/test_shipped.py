@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import call
+from tiny_search import call
 
 from collabdesign.deliver.certificate import read_certificate
 from collabdesign.design.reading import load_requirements
