@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-# Below it one thread is as fast as two on an idle machine; see experiments/.
+# Chosen on a busy two-core machine, where two threads were slower at every size tried.
 _ONE_THREAD_MACS = 1_000_000
 
 _PACKAGES = ("collabdesign", "torch", "torchvision", "optuna", "numpy", "pillow")
