@@ -16,6 +16,7 @@ from pickle import UnpicklingError
 import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
+from collabdesign.deliver.gather import FAMILY
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
@@ -36,7 +37,6 @@ from collabdesign.explore.front import Scale, front, losses, netscore, values_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
-FAMILY = "family"
 RULE = (
     "The most accurate proxy and the smallest network (least product of the costs among the "
     "objectives) are in; each further member is the one that adds most hypervolume to those "

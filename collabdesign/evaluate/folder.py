@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from collabdesign.design.reading import STRAY_FOLDERS
 from collabdesign.errors import InputError, Problem
 
 # fmt: off
@@ -31,9 +32,6 @@ IMAGE_SUFFIXES = frozenset({
     ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-
-# Left behind by archive tools and network drives, never a class.
-_STRAY_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
 
 # Resizing the shorter side makes the longer one grow with it: a line of one pixel by many
 # thousands would fill the memory.
@@ -121,7 +119,7 @@ def list_folder(root: Path) -> FolderListing:
     stray: list[Path] = []
     problems: list[Problem] = []
     for entry in _entries(root, problems):
-        is_class = entry.is_dir() and not _is_hidden(entry) and entry.name not in _STRAY_FOLDERS
+        is_class = entry.is_dir() and not _is_hidden(entry) and entry.name not in STRAY_FOLDERS
         (class_folders if is_class else stray).append(entry)
     for label, folder in enumerate(class_folders):
         already = len(problems)
