@@ -73,9 +73,11 @@ def take_shifted(
     if flip:
         mirrored = torch.rand((batch, 1), device=device, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    by_pixel = images.permute(0, 2, 3, 1)
-    taken = by_pixel[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return taken.permute(0, 3, 1, 2)
+    # One index a pixel instead of three: a third of the time.
+    lines = (indices[:, None] * side + rows) * side
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
+    taken = pixels.index_select(0, (lines[:, :, None] + columns[:, None, :]).flatten())
+    return taken.view(batch, side, side, -1).permute(0, 3, 1, 2)
 
 
 def take_cropped(

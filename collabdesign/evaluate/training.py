@@ -4,11 +4,12 @@ The recipe: the whole train part lies on the device; each pass goes through it i
 in batches, shifted or cropped and mirrored at random; cross-entropy with label smoothing; SGD
 with Nesterov momentum 0.9, weight decay on convolutions and linear layers only; the learning
 rate rises linearly over the first fifth of all steps and falls linearly to zero. Layout is
-channels last. On CUDA the forward pass runs in bfloat16; on the CPU in float32.
+channels last. On CUDA the forward pass runs in bfloat16; on the CPU in float32, large batches
+in parts on several threads (:mod:`collabdesign.evaluate.replicas`).
 
-Same seed, data, recipe and thread count on the CPU: bit-identical weights, also when the
-training was interrupted and went on from its checkpoint. Each epoch draws from generators
-seeded by (seed, epoch), so a checkpoint needs no generator state.
+Same seed, data, recipe and thread count on the CPU: bit-identical weights (with dropout: on
+one thread), also when the training was interrupted and went on from its checkpoint. Each epoch
+draws from generators seeded by (seed, epoch), so a checkpoint needs no generator state.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from collabdesign.evaluate.augment import (
 )
 from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
 from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.replicas import Replicas
 
 _MOMENTUM = 0.9
 _WARM_UP = 0.2
@@ -277,27 +279,34 @@ def _train(
         optimizer.load_state_dict(state["optimizer"])
         curve = [EpochRecord(**record) for record in state["curve"]]
 
+    def loss_of(
+        replica: nn.Module, chosen: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        pictures = normalise(_augmented(data, images, chosen, generator), mean, std)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = replica(pictures)
+        return F.cross_entropy(
+            logits.float(),
+            labels[chosen],
+            label_smoothing=recipe.label_smoothing,
+            reduction="sum",
+        )
+
+    replicas = Replicas(network, plan.batch, device)
     for epoch in range(len(curve) + 1, plan.epochs + 1):
         started = time.perf_counter()
-        network.train()
         total_loss = torch.zeros((), device=device)
-        with _seeded(seed_of(f"epoch {epoch}", seed), device) as generator:
-            order = torch.randperm(len(labels), device=device, generator=generator)
+        seeds = [seed_of(f"epoch {epoch} part {part}", seed) for part in range(len(replicas))]
+        with _seeded(seeds, device) as generators, replicas.running():
+            order = torch.randperm(len(labels), device=device, generator=generators[0])
             for number in range(plan.steps_per_epoch):
                 chosen = order[number * plan.batch : (number + 1) * plan.batch]
-                batch = _augmented(data, images, chosen, generator)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = network(normalise(batch, mean, std))
-                loss = F.cross_entropy(
-                    logits.float(), labels[chosen], label_smoothing=recipe.label_smoothing
-                )
-                torch.autograd.backward(loss)
+                total_loss += replicas.backward(loss_of, chosen, generators)
                 step = (epoch - 1) * plan.steps_per_epoch + number
                 for group in optimizer.param_groups:
                     group["lr"] = plan.learning_rate * one_cycle((step + 0.5) / plan.steps)
                 optimizer.step()
                 optimizer.zero_grad()
-                total_loss += loss.detach()
         # Once not finite a sum stays so: one look a pass finds it, without waiting at each step.
         mean_loss = total_loss.item() / plan.steps_per_epoch
         if not math.isfinite(mean_loss) or not _all_finite(network):
@@ -379,13 +388,11 @@ def _augmented(
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """A generator of the device; the global ones, which dropout uses, are seeded for a while."""
+def _seeded(seeds: Sequence[int], device: torch.device) -> Iterator[list[torch.Generator]]:
+    """Generators of the device; the global ones, for dropout, have the first seed meanwhile."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        generator = torch.Generator(device)
-        generator.manual_seed(seed)
-        yield generator
+        torch.manual_seed(seeds[0])
+        yield [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
 def _all_finite(network: nn.Module) -> bool:
