@@ -75,6 +75,7 @@ class Lifetimes(TorchDispatchMode):
         aten._batch_norm_no_update,
         aten.cudnn_batch_norm,
         aten.relu,
+        aten.relu_,
         aten.hardswish,
         aten.silu,
         aten.gelu,
