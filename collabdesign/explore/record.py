@@ -63,8 +63,9 @@ class Candidate:
         number: Its trial's number in the study.
         index: Position in the search, counting no killed trial; seeds its proposal.
         proposed_by: ``prototype`` or ``machine``.
-        outcome: ``running``, ``trained`` or ``failed``.
-        reason: Why it failed, else empty.
+        predicted: Mean and deviation of the proxy_accuracy that the sampler expected, if it did.
+        outcome: ``running``, ``trained``, ``stopped`` early or ``failed``.
+        reason: Why it was stopped or failed, else empty.
         accuracy: ``proxy_accuracy`` if trained, else None.
         curve: Epoch by epoch.
         seconds: Wall time of its training.
@@ -80,6 +81,7 @@ class Candidate:
     architecture: Architecture
     cost: Cost
     proposed_by: str
+    predicted: tuple[float, float] | None = None
     outcome: str = "running"
     reason: str = ""
     accuracy: float | None = None
@@ -100,6 +102,7 @@ class Candidate:
             "architecture": self.architecture.to_dict(),
             "cost": _cost_to_json(self.cost),
             "proposed_by": self.proposed_by,
+            "predicted": list(self.predicted) if self.predicted else None,
             "outcome": self.outcome,
             "reason": self.reason,
             "accuracy": self.accuracy,
@@ -124,6 +127,7 @@ class Candidate:
             architecture=Architecture.from_dict(data["architecture"]),
             cost=Cost(*data["cost"]),
             proposed_by=data["proposed_by"],
+            predicted=tuple(data["predicted"]) if data.get("predicted") else None,
             outcome=data["outcome"],
             reason=data["reason"],
             accuracy=data["accuracy"],
