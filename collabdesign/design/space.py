@@ -319,14 +319,14 @@ class DesignSpace:
         return params
 
     def _walk(self, pick: Pick) -> Architecture:
-        parts = list(self._visit(pick))
-        stem, *modules, head = parts
+        stem, *drafts, head = self._visit(pick)
+        modules = tuple(build_module(draft, place) for draft, place in drafts)
         return Architecture(
-            self._input_channels, self._resolution, self._classes, stem, tuple(modules), head
+            self._input_channels, self._resolution, self._classes, stem, modules, head
         )
 
     def _visit(self, pick: Pick) -> Iterator[Any]:
-        """Stem, modules and head in order, asking ``pick`` for each active parameter once."""
+        """Stem, each module's draft and place, and head, asking for each active parameter once."""
         stem = Stem(
             pick(self._stem_kernel),
             pick(self._stem_stride),
@@ -344,7 +344,7 @@ class DesignSpace:
                 if draft is None or not stage.shared:
                     draft = _draft(stage.designs[number], pick)
                 place = Place(index, stride if number == 0 else 1, in_channels, channels)
-                yield build_module(draft, place)
+                yield draft, place
                 in_channels = channels
         features = pick(self._head_features)
         yield Head(features, pick(self._head_activation)) if features else Head(0)

@@ -1,0 +1,242 @@
+"""What training would show, predicted with its uncertainty from what it showed so far.
+
+A Gaussian process on parameters and known costs. Numbers are coordinates from 0 to 1, other
+categories one coordinate each; a parameter's coordinates share one relevance, found with the
+noise by maximum a posteriori. The kernel is a linear part, for smooth additive structure, and a
+Matern 5/2 part, for interactions, both on the coordinates so weighted. The prior on relevance
+falls with the number of parameters, so that one prior serves 5 of them and 400 (Hvarfner et
+al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a fence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from collabdesign.explore.proposal_space import share
+
+Floats = NDArray[np.float64]
+
+# Beyond so many observations relevance is found on a part of them, and predictions on another:
+# the cost of both grows with the third power.
+_MOST_TO_FIT = 200
+_MOST_TO_KNOW = 600
+
+_JITTER = 1e-5
+
+# Prior means and deviations of logarithms.
+_RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
+_LINEAR = (-1.0, 1.5)
+_MATERN = (0.0, 1.0)
+_NOISE = (-3.0, 1.5)
+
+
+class Encoding:
+    """Parameter sets as rows of numbers.
+
+    Args:
+        distributions: The parameters that have a column; others are passed over.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.names = sorted(distributions)
+        self._distributions = {name: distributions[name] for name in self.names}
+        self._places: dict[str, int] = {}
+        self._tables: dict[str, dict[Any, Floats]] = {}
+        #: Of each column, the number of its parameter.
+        self.group_of: list[int] = []
+        for number, name in enumerate(self.names):
+            self._places[name] = len(self.group_of)
+            table = _table(distributions[name])
+            if table is None:
+                self.group_of.append(number)
+            else:
+                self._tables[name] = table
+                self.group_of += [number] * len(next(iter(table.values())))
+
+    def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
+        """One row a parameter set; what is not active lies in the middle."""
+        out = np.full((len(many), len(self.group_of)), 0.5)
+        for row, params in zip(out, many, strict=True):
+            for name, value in params.items():
+                place = self._places.get(name)
+                if place is None:
+                    continue
+                table = self._tables.get(name)
+                if table is None:
+                    row[place] = share(self._distributions[name], value)
+                elif (code := table.get(value)) is not None:
+                    row[place : place + len(code)] = code
+        return out
+
+
+def _table(distribution: BaseDistribution) -> dict[Any, Floats] | None:
+    """Each category's columns: its rank where all are numbers, else one a category."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return None
+    choices = distribution.choices
+    numbers = [each for each in choices if isinstance(each, int | float)]
+    if len(set(numbers)) == len(choices):
+        last = max(1, len(choices) - 1)
+        return {value: np.array([rank / last]) for rank, value in enumerate(sorted(numbers))}
+    # Two different categories are as far apart as the two ends of a number.
+    rows = np.eye(len(choices)) / math.sqrt(2)
+    return dict(zip(choices, rows, strict=True))
+
+
+class Inquisitor:
+    """One objective's predictor.
+
+    Args:
+        rows: [n, d], encoded.
+        groups: [d], of each column the number of its parameter, whose relevance it shares.
+        targets: [n], less is better.
+        fit: From :meth:`fit` on the first of these rows, where it was found already.
+
+    Attributes:
+        fit: Logarithms of each parameter's relevance, and of three variances: linear part,
+            Matern part, noise.
+    """
+
+    def __init__(
+        self, rows: Floats, groups: Sequence[int], targets: Floats, fit: Floats | None = None
+    ) -> None:
+        self._groups = np.asarray(groups)
+        self._middle, self._centre, self._spread, scaled = _scaled(rows, targets)
+        if fit is None:
+            fit = self.find_fit(rows, groups, targets)
+        self.fit = fit
+        known = _spread_out(scaled, _MOST_TO_KNOW)
+        self._condition(rows[known], scaled[known])
+
+    @staticmethod
+    def find_fit(rows: Floats, groups: Sequence[int], targets: Floats) -> Floats:
+        """Relevances and variances that explain the targets; arguments as of the class."""
+        middle, _, _, scaled = _scaled(rows, targets)
+        some = _spread_out(scaled, _MOST_TO_FIT)
+        return _fit(rows[some] - middle, np.asarray(groups), scaled[some])
+
+    def predict(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the target without its noise, each [n]."""
+        cross = self._kernel(rows, self._rows)
+        mean = cross @ self._alpha
+        half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
+        variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
+        deviation = np.sqrt(np.maximum(variance, 1e-9))
+        return mean * self._spread + self._centre, deviation * self._spread
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one observation about the truth."""
+        return float(np.exp(self.fit[-1] / 2)) * self._spread
+
+    def _condition(self, rows: Floats, scaled: Floats) -> None:
+        self._rows = rows
+        kernel = self._kernel(rows, rows)
+        linear, matern, noise = np.exp(self.fit[-3:])
+        kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + matern)
+        self._cholesky, _ = cho_factor(kernel, lower=True, check_finite=False)
+        self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
+
+    def _weighted(self, rows: Floats) -> Floats:
+        return (rows - self._middle) * np.exp(self.fit[:-3] / 2)[self._groups]
+
+    def _kernel(self, one: Floats, other: Floats) -> Floats:
+        a, b = self._weighted(one), self._weighted(other)
+        linear, matern = np.exp(self.fit[-3:-1])
+        product = a @ b.T
+        squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product
+        out: Floats = linear * (1 + product) + matern * _matern(squares)[0]
+        return out
+
+    def _self_kernel(self, rows: Floats) -> Floats:
+        a = self._weighted(rows)
+        linear, matern = np.exp(self.fit[-3:-1])
+        out: Floats = linear * (1 + (a * a).sum(1)) + matern
+        return out
+
+
+def _scaled(rows: Floats, targets: Floats) -> tuple[Floats, float, float, Floats]:
+    """Middle of the rows; centre and spread of the targets; the targets so scaled."""
+    drawn_in = _draw_in(targets)
+    centre, spread = float(drawn_in.mean()), float(drawn_in.std()) or 1.0
+    return rows.mean(axis=0), centre, spread, (drawn_in - centre) / spread
+
+
+def _draw_in(targets: Floats) -> Floats:
+    """Bring far high targets (less is better) to the upper fence: they say "bad", not how bad."""
+    low, middle, high = np.quantile(targets, (0.25, 0.5, 0.75))
+    fence = middle + 3.0 * max(high - low, 1e-12)
+    out: Floats = np.minimum(targets, fence)
+    return out
+
+
+def _spread_out(targets: Floats, most: int) -> NDArray[np.int64]:
+    """Indices of at most so many: the best half, and the others evenly."""
+    if len(targets) <= most:
+        return np.arange(len(targets))
+    order = np.argsort(targets, kind="stable")
+    rest = np.sort(order[most // 2 :])
+    others = rest[np.linspace(0, len(rest) - 1, most - most // 2).astype(int)]
+    return np.sort(np.concatenate([order[: most // 2], others]))
+
+
+def _matern(squares: Floats) -> tuple[Floats, Floats]:
+    """Matern 5/2 of squared distances, and its derivative by them."""
+    root = np.sqrt(5.0 * np.maximum(squares, 0.0))
+    decay = np.exp(-root)
+    return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
+
+
+def _fit(rows: Floats, groups: NDArray[np.int64], targets: Floats) -> Floats:
+    """Logarithms of each group's relevance, of the linear, Matern and noise variances."""
+    number = int(groups.max()) + 1 if len(groups) else 0
+    centre = np.full(number + 3, _RELEVANCE[0] - math.log(max(1, number)))
+    width = np.full(number + 3, _RELEVANCE[1])
+    centre[-3:], width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
+    squared = rows * rows
+    identity = np.eye(len(rows))
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        weights = np.exp(theta[:-3])[groups]
+        linear, matern, noise = np.exp(theta[-3:])
+        weighted = rows * np.sqrt(weights)
+        product = weighted @ weighted.T
+        norms = np.diag(product)
+        value, slope = _matern(norms[:, None] + norms[None, :] - 2 * product)
+        kernel = linear * (1 + product) + matern * value
+        kernel += (noise + _JITTER * (1 + linear + matern)) * identity
+        factor = cho_factor(kernel, lower=True, check_finite=False)
+        alpha = cho_solve(factor, targets, check_finite=False)
+        inner = cho_solve(factor, identity, check_finite=False) - np.outer(alpha, alpha)
+        pull = (theta - centre) / width
+        total = 0.5 * targets @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * pull @ pull
+        bent = matern * (inner * slope)
+        by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
+            squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)
+        )
+        by_group = np.bincount(groups, weights * by_column, number) if number else np.zeros(0)
+        by_rest = [
+            linear * (inner * (1 + product)).sum(),
+            matern * (inner * value).sum(),
+            noise * np.trace(inner),
+        ]
+        return float(total), 0.5 * np.concatenate([by_group, by_rest]) + pull / width
+
+    found = minimize(
+        loss,
+        centre,
+        jac=True,
+        method="L-BFGS-B",
+        # Further out a step of the search meets numbers that no kernel holds.
+        bounds=list(zip(centre - 4 * width, centre + 4 * width, strict=True)),
+        options={"maxiter": 40},
+    )
+    return np.asarray(found.x, dtype=np.float64)

@@ -1,0 +1,323 @@
+"""Whole proposals from a space that Optuna asks for one parameter at a time.
+
+A space is a mapping of distributions, or the function that suggests its parameters, or what
+trials showed of it. Each gives complete parameter sets: drawn at random, or made complete from
+a part of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial, FrozenTrial
+
+Params = dict[str, Any]
+Key = frozenset[tuple[str, Any]]
+Suggest = Callable[[BaseTrial], Any]
+
+# A step of a number reaches this share of its range, a standard deviation.
+_STEP = 0.15
+
+
+def key_of(params: Mapping[str, Any]) -> Key:
+    """What two equal parameter sets share, whatever their order."""
+    return frozenset(params.items())
+
+
+class ProposalSpace(Protocol):
+    """Where proposals come from.
+
+    Attributes:
+        distributions: Of every parameter met so far.
+    """
+
+    distributions: dict[str, BaseDistribution]
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """A complete parameter set, each active parameter drawn uniformly."""
+        ...
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """Keep what is active and possible, draw what is active and missing, drop the rest."""
+        ...
+
+
+def every(space: ProposalSpace) -> Iterator[Params]:
+    """All parameter sets in turn; none where a number is continuous."""
+    positions: list[int] = []
+    while True:
+        counter = _Counter(positions)
+        try:
+            yield space.complete({}, cast(np.random.Generator, counter))
+        except _Continuous:
+            return
+        asked = counter.asked
+        while asked and asked[-1][0] == asked[-1][1] - 1:
+            asked.pop()
+        if not asked:
+            return
+        positions = [position for position, _ in asked]
+        positions[-1] += 1
+
+
+class MappedSpace:
+    """A mapping of distributions: every parameter is always active."""
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.distributions = dict(distributions)
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """See :class:`ProposalSpace`."""
+        return {name: draw(each, rng) for name, each in self.distributions.items()}
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """See :class:`ProposalSpace`."""
+        return {
+            name: params[name] if is_possible(each, params, name) else draw(each, rng)
+            for name, each in self.distributions.items()
+        }
+
+
+class SuggestedSpace:
+    """The function that suggests the parameters, run against a recorder instead of a trial."""
+
+    def __init__(self, suggest: Suggest) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+        self._suggest = suggest
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """See :class:`ProposalSpace`."""
+        return self.complete({}, rng)
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """See :class:`ProposalSpace`."""
+        recorder = _Recorder(params, rng)
+        self._suggest(recorder)
+        self.distributions.update(recorder.distributions)
+        return recorder.params
+
+
+class SeenSpace:
+    """What finished trials showed: their shapes, which are sets of parameters asked together.
+
+    Args:
+        trials: In order; where two disagree on a distribution, the later one counts.
+    """
+
+    def __init__(self, trials: Iterable[FrozenTrial] = ()) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+        self._shapes: dict[frozenset[str], tuple[str, ...]] = {}
+        self._counts: dict[frozenset[str], int] = {}
+        for trial in trials:
+            self.add(trial)
+
+    def __bool__(self) -> bool:
+        return bool(self._shapes)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Learn from one trial."""
+        if not trial.distributions:
+            return
+        shape = frozenset(trial.distributions)
+        self.distributions.update(trial.distributions)
+        self._shapes.setdefault(shape, tuple(trial.distributions))
+        self._counts[shape] = self._counts.get(shape, 0) + 1
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """A known shape, as often as it was seen, with every parameter drawn uniformly."""
+        shapes = list(self._shapes)
+        counts = np.array([self._counts[shape] for shape in shapes], dtype=float)
+        shape = shapes[int(rng.choice(len(shapes), p=counts / counts.sum()))]
+        return {name: draw(self.distributions[name], rng) for name in self._shapes[shape]}
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """The known shape that shares most names with the parameters, drawing what is missing."""
+        shape = max(self._shapes, key=lambda each: (len(each & params.keys()), -len(each)))
+        return {
+            name: params[name]
+            if is_possible(self.distributions[name], params, name)
+            else draw(self.distributions[name], rng)
+            for name in self._shapes[shape]
+        }
+
+
+def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name: str) -> bool:
+    """Whether the parameters have that name, with a value that the distribution holds."""
+    if name not in params:
+        return False
+    value = params[name]
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value is each or value == each for each in distribution.choices)
+    return isinstance(value, int | float) and distribution._contains(float(value))
+
+
+def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
+    """A value, uniform on the scale of the distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(rng.integers(len(distribution.choices)))]
+    size = count(distribution)
+    if size is None or distribution.log:  # type: ignore[attr-defined]
+        return from_share(distribution, rng.random())
+    return from_share(distribution, (int(rng.integers(size)) + 0.5) / size)
+
+
+def step(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
+    """Another value: of categories any, of numbers a near one."""
+    if isinstance(distribution, CategoricalDistribution):
+        others = [each for each in distribution.choices if each != value]
+        return others[int(rng.random() * len(others))] if others else value
+    here = share(distribution, value)
+    size = count(distribution)
+    if size is None:
+        there = here + _STEP * rng.standard_normal()
+        return from_share(distribution, float(np.clip(there, 0.0, 1.0)))
+    if size == 1:
+        return value
+    place = round(here * (size - 1))
+    moves = max(1, round(abs(_STEP * (size - 1) * rng.standard_normal())))
+    there = place + (moves if rng.random() < 0.5 else -moves)
+    if not 0 <= there < size:
+        there = int(np.clip(2 * place - there, 0, size - 1))
+    return from_share(distribution, (there + 0.5) / size)
+
+
+def count(distribution: BaseDistribution) -> int | None:
+    """How many values there are, None where they are continuous."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if distribution.step is None:
+        return None if distribution.high > distribution.low else 1
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def share(distribution: BaseDistribution, value: float) -> float:
+    """Where a number lies from the lowest (0) to the highest (1), logarithmic where it is."""
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high = distribution.low, distribution.high
+    if high <= low:
+        return 0.0
+    if distribution.log:
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+    return (value - low) / (high - low)
+
+
+def from_share(distribution: BaseDistribution, position: float) -> float | int:
+    """The number there; equal parts of 0 to 1 belong to each of a finite number of values."""
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+        first, last = math.log(low - half), math.log(high + half)
+        value = math.exp(first + position * (last - first))
+    elif (size := count(distribution)) is not None:
+        value = low + min(int(position * size), size - 1) * (distribution.step or 0)
+    else:
+        value = low + position * (high - low)
+    value = min(max(value, low), high)
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)
+
+
+class _Continuous(Exception):
+    """A number has no finite number of values."""
+
+
+class _Counter:
+    """In place of a random generator: the choices at given positions, then the first ones."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        self._positions = positions
+        self.asked: list[tuple[int, int]] = []
+
+    def integers(self, size: int) -> int:
+        place = len(self.asked)
+        position = self._positions[place] if place < len(self._positions) else 0
+        self.asked.append((position, size))
+        return position
+
+    def random(self) -> float:
+        raise _Continuous
+
+
+class _Recorder(BaseTrial):
+    """Answers a suggesting function from given parameters, and at random where they end."""
+
+    def __init__(self, given: Mapping[str, Any], rng: np.random.Generator) -> None:
+        self._given = given
+        self._rng = rng
+        self._params: Params = {}
+        self._distributions: dict[str, BaseDistribution] = {}
+
+    def _ask(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._params:
+            known = is_possible(distribution, self._given, name)
+            self._params[name] = self._given[name] if known else draw(distribution, self._rng)
+            self._distributions[name] = distribution
+        return self._params[name]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._ask(name, FloatDistribution(low, high, log=log, step=step)))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return int(self._ask(name, IntDistribution(low, high, log=log, step=step)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._ask(name, CategoricalDistribution(choices))
+
+    def suggest_uniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high)
+
+    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
+        return self.suggest_float(name, low, high, log=True)
+
+    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
+        return self.suggest_float(name, low, high, step=q)
+
+    def report(self, value: float, step: int) -> None:
+        pass
+
+    def should_prune(self) -> bool:
+        return False
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        pass
+
+    def set_constraint(self, key: str, value: float) -> None:
+        pass
+
+    @property
+    def params(self) -> Params:
+        return self._params
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def system_attrs(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def datetime_start(self) -> None:
+        return None
+
+    @property
+    def number(self) -> int:
+        return 0

@@ -1,0 +1,253 @@
+"""GenerativeSampler: the generator-inquisitor pair of generative synthesis, for any Optuna study.
+
+The generator proposes parameter sets that keep the static limits; the inquisitor says what
+training would show, and how sure it is; chosen is what is expected to add most to the
+hypervolume of the trained front, costs that are known without training counted exactly. The
+method is that of Wong et al., FermiNets (arXiv 1809.05989), who find the generator that
+maximises U(G(s)) subject to 1_r(G(s)) = 1; here U is the expected gain.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
+
+from collabdesign.explore.belief import Axes, Belief, History, signs_of
+from collabdesign.explore.generator import Generator, StaticViolations
+from collabdesign.explore.proposal_space import (
+    Key,
+    MappedSpace,
+    Params,
+    ProposalSpace,
+    SeenSpace,
+    Suggest,
+    SuggestedSpace,
+    draw,
+    key_of,
+)
+
+Floats = NDArray[np.float64]
+StaticObjectives = Callable[[Params], Sequence[float]]
+
+# Before so many observations proposals are spread out; the inquisitor takes over after.
+_SPREAD_FIRST = 8
+
+# Proposals weighed for each trial: from all over, from the front's offspring, and from the
+# offspring of the best of these, so many times.
+_FRESH, _OFFSPRING = 48, 80
+_ROUNDS, _BEST, _CLOSER = 2, 6, 40
+
+
+class GenerativeSampler(BaseSampler):
+    """Proposes what is expected to gain most hypervolume among what keeps the limits.
+
+    For one objective or several, categorical, integer and float parameters, conditional spaces
+    included. A proposal is a function of the seed, the trials finished and running, and how
+    many began before it: a search that is killed and resumed goes on as it would have.
+
+    Args:
+        space: The whole space, or the function that suggests it, called with a recorder in
+            place of a trial. With it no proposal breaks a static limit from the first trial on.
+            Without it the space is learned from the trials: then proposals are complete
+            parameter sets of a shape that was seen.
+        static_violations: Parameters to relative amounts over each hard limit, at most 0 is
+            met; known without training, and never broken by a proposal.
+        static_objectives: Parameters to the study's objective values in the study's order, NaN
+            where training has to tell.
+        seed: Drawn where None.
+
+    Both functions are called with complete active parameters, and must be functions of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Mapping[str, BaseDistribution] | Suggest | None = None,
+        static_violations: StaticViolations | None = None,
+        static_objectives: StaticObjectives | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
+        self._space: ProposalSpace | None = None
+        if isinstance(space, Mapping):
+            self._space = MappedSpace(space)
+        elif space is not None:
+            self._space = SuggestedSpace(space)
+        self._static_violations = static_violations
+        self._static_objectives = static_objectives
+        self._lock = threading.Lock()
+        self._blas = ThreadpoolController()
+        self._generator: Generator | None = None
+        self._statics: dict[Key, Floats] = {}
+        self._fits: dict[tuple[Any, ...], Floats] = {}
+        self._chosen: dict[int, Params] = {}
+        self._expected: dict[int, dict[int, tuple[float, float]]] = {}
+
+    # -- what Optuna asks for ---------------------------------------------------------------
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The distributions of the whole proposal, which is made here."""
+        # Other threads only make these small matrices slower, the more so on a busy machine.
+        with self._lock, self._blas.limit(limits=1, user_api="blas"):
+            params = self._propose(study, trial)
+            if params is None:
+                return {}
+            self._chosen[trial.number] = params
+            distributions = self._require_space().distributions
+            return {name: distributions[name] for name in params}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The proposal."""
+        return self._chosen.pop(trial.number, {})
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A parameter that no proposal had: uniform."""
+        spread = sum(param_name.encode())
+        rng = np.random.default_rng([self._seed, 1, _index(study, trial), spread])
+        return draw(param_distribution, rng)
+
+    # -- for whoever wants to know ----------------------------------------------------------
+
+    def expectation(self, number: int) -> dict[int, tuple[float, float]]:
+        """What was expected of trial ``number``: of each objective that only training tells, by
+        its place in the study, mean and standard deviation; empty before anything was learnt.
+        """
+        return self._expected.get(number, {})
+
+    # -- the proposal -----------------------------------------------------------------------
+
+    def _propose(self, study: Study, trial: FrozenTrial) -> Params | None:
+        trials = [
+            each
+            for each in study._get_trials(deepcopy=False, use_cache=True)
+            if each.number != trial.number and each.state != TrialState.FAIL
+        ]
+        index = sum(each.number < trial.number for each in trials)
+        rng = np.random.default_rng([self._seed, 2, index])
+        if self._space is None or isinstance(self._space, SeenSpace):
+            seen = SeenSpace(each for each in trials if each.state.is_finished())
+            if not seen:
+                return None
+            self._space, self._generator = seen, None
+        if self._generator is None:
+            explore = np.random.default_rng([self._seed, 3])
+            self._generator = Generator(self._require_space(), self._static_violations, explore)
+        history = History.of(trials, study.directions)
+        pool = _Pool(history.taken)
+        pool.add(self._generator.fresh(_FRESH, rng))
+        if np.isfinite(history.losses).all(axis=1).sum() < _SPREAD_FIRST:
+            pool.add(self._generator.archive)
+            params = self._furthest(pool.params, history, study)
+        else:
+            params = self._most_promising(trial.number, pool, history, rng, study)
+        if params is None:
+            params = next(self._generator.left_over(history.taken), None)
+        return params if params is not None else self._generator.fresh(1, rng)[0]
+
+    def _axes(self, study: Study) -> Axes:
+        generator = self._require_generator()
+        return Axes(
+            generator.space.distributions,
+            lambda params: self._static_losses(params, study.directions),
+            generator.archive,
+        )
+
+    def _furthest(self, pool: Sequence[Params], history: History, study: Study) -> Params | None:
+        """Of a pool the one that is least like anything tried, costs counted."""
+        if not pool:
+            return None
+        axes = self._axes(study)
+        tried = [*history.params, *history.pending]
+        if not tried:
+            return pool[int(np.argmin(axes.distances(pool, pool).sum(1)))]
+        return pool[int(np.argmax(axes.distances(pool, tried).min(1)))]
+
+    def _most_promising(
+        self, number: int, pool: _Pool, history: History, rng: np.random.Generator, study: Study
+    ) -> Params | None:
+        generator = self._require_generator()
+        axes = self._axes(study)
+        belief = Belief(axes, history, self._fits)
+        parents = [history.params[place] for place in belief.front_places]
+        pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
+        if not pool.params:
+            return None
+        gains = belief.gains(pool.params)
+        for _ in range(_ROUNDS):
+            best = [pool.params[int(place)] for place in np.argsort(-gains)[:_BEST]]
+            more = pool.add(generator.offspring(best, _CLOSER, rng))
+            if more:
+                gains = np.concatenate([gains, belief.gains(more)])
+        params = pool.params[int(np.argmax(gains))]
+        mean, deviation = belief.expectation(params)
+        signs = signs_of(study.directions)
+        self._expected[number] = {
+            int(axis): (float(mean[axis] * signs[axis]), float(deviation[axis]))
+            for axis in axes.unknown
+        }
+        return params
+
+    def _require_space(self) -> ProposalSpace:
+        assert self._space is not None
+        return self._space
+
+    def _require_generator(self) -> Generator:
+        assert self._generator is not None
+        return self._generator
+
+    def _static_losses(self, params: Params, directions: Sequence[StudyDirection]) -> Floats:
+        """The objectives that are known, less is better; NaN for the others."""
+        if self._static_objectives is None:
+            return np.full(len(directions), np.nan)
+        key = key_of(params)
+        known = self._statics.get(key)
+        if known is None:
+            values = np.asarray(self._static_objectives(params), dtype=float)
+            known = self._statics[key] = values * signs_of(directions)
+        return known
+
+
+class _Pool:
+    """Proposals to choose from, each once and none that is taken."""
+
+    def __init__(self, taken: Iterable[Key]) -> None:
+        self._met = set(taken)
+        self.params: list[Params] = []
+
+    def add(self, many: Iterable[Params]) -> list[Params]:
+        """Add what is new, and return it."""
+        new = []
+        for params in many:
+            key = key_of(params)
+            if key not in self._met:
+                self._met.add(key)
+                new.append(params)
+        self.params += new
+        return new
+
+
+def _index(study: Study, trial: FrozenTrial) -> int:
+    """How many trials that were not killed began before."""
+    return sum(
+        each.number < trial.number and each.state != TrialState.FAIL
+        for each in study._get_trials(deepcopy=False, use_cache=True)
+    )
