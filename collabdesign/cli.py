@@ -143,12 +143,13 @@ def _search(
             prepared.device,
             on_progress=lambda done, total: display.count("reading test pictures", done, total),
         )
+        count = workers or workers_for(prepared.device, threads or 1)
         try:
             with _logged(run_dir):
                 explore(
                     requirements,
                     run_dir,
-                    workers=workers or workers_for(prepared.device, threads or 1, trials - done),
+                    workers=max(1, min(trials - done, count)),
                     worker_threads=threads or 1,
                     accept_changes=accept_changes,
                     notes={"command": command, "family_rule": RULE},

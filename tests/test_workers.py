@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_search import (
     TRIALS,
     begin,
@@ -29,13 +30,26 @@ from tiny_search import (
 
 from collabdesign.design.reading import load_requirements
 from collabdesign.errors import InputError, NothingFits
+from collabdesign.explore import environment
+from collabdesign.explore.environment import workers_for
 from collabdesign.explore.lock import at_work, is_running
 from collabdesign.explore.record import Record, read_record
 from collabdesign.explore.search import search
+from collabdesign.explore.workers import devices_for
 
 TWO = ("--workers", "2")
-# Trainings of a second or so, to be killed in.
-SLOW = ("--set", "search.proxy.epochs=30", "--set", "family.training.epochs=1")
+FEW = 8
+# Trainings of half a second or so, to be killed in.
+SLOW = tuple(
+    word
+    for change in (
+        "search.proxy.epochs=15",
+        f"search.trials={FEW}",
+        "family.size=1",
+        "family.training.epochs=1",
+    )
+    for word in ("--set", change)
+)
 
 
 def until(happened: Callable[[], bool], process: ForkServerProcess, seconds: float = 90) -> None:
@@ -86,8 +100,7 @@ def check_whole(run_dir: Path, trials: int = TRIALS) -> Record:
 
 def test_two_workers_meet_the_budget(tmp_path: Path) -> None:
     write_tiny(tmp_path)
-    words = search_words(tmp_path, *TWO)
-    process = begin(words, tmp_path)
+    process = begin(search_words(tmp_path, *TWO), tmp_path)
     until(lambda: len(pids(tmp_path / "run")) == 2, process)
     code, said = run(["status", "run"], tmp_path)
     assert (code, "2 workers at work" in said) == (0, True), said
@@ -107,20 +120,20 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     run_dir, draw = tmp_path / "run", random.Random(0)
     process = begin(search_words(tmp_path, *TWO, *SLOW), tmp_path)
     before, kills = candidates(run_dir), 0
-    while kills < 6 and len(before) < TRIALS - 2:
+    while kills < 5 and len(before) < FEW - 2:
         until(lambda: len(pids(run_dir)) == 2, process)
-        time.sleep(draw.uniform(0, 0.7))
+        time.sleep(draw.uniform(0, 0.4))
         if found := pids(run_dir):
             os.kill(draw.choice(found), signal.SIGKILL)
             kills += 1
         after = candidates(run_dir)
         assert {name: after.get(name) for name in before} == before
-        assert len(read_record(run_dir).candidates) <= TRIALS
+        assert len(read_record(run_dir).candidates) <= FEW
         before = after
     assert kills >= 3
     assert finish(process) == 0, (tmp_path / "said.txt").read_text()
     assert nothing_is_left(process)
-    record = check_whole(run_dir)
+    record = check_whole(run_dir, FEW)
     assert 0 < record.killed <= kills
     assert {name: candidates(run_dir)[name] for name in before} == before
     assert "Traceback" not in (tmp_path / "said.txt").read_text()
@@ -143,9 +156,9 @@ def test_a_killed_command_leaves_no_worker(tmp_path: Path) -> None:
     assert nothing_is_left(process)
     assert not is_running(run_dir)
     before = candidates(run_dir)
-    assert 2 <= len(before) < TRIALS
+    assert 2 <= len(before) < FEW
     assert run(search_words(tmp_path, *SLOW), tmp_path)[0] == 0
-    check_whole(run_dir)
+    check_whole(run_dir, FEW)
     assert {name: candidates(run_dir)[name] for name in before} == before
 
 
@@ -157,17 +170,16 @@ def test_the_same_command_joins_in(tmp_path: Path) -> None:
     until(lambda: len(pids(run_dir)) == 1, process)
     code, said = run(search_words(tmp_path, *SLOW, "--set", "search.trials=20"), tmp_path)
     assert code == 2
-    assert "only the same command joins in" in said and "search.trials: 14 -> 20" in said
+    assert "only the same command joins in" in said and "search.trials: 8 -> 20" in said
     other = begin(words, tmp_path)
     until(lambda: len(pids(run_dir)) == 2, other)
     assert "joining 1 at work after" in (tmp_path / "said.txt").read_text()
     assert (finish(process), finish(other)) == (0, 0), (tmp_path / "said.txt").read_text()
-    record = check_whole(run_dir)
+    record = check_whole(run_dir, FEW)
     by = {each.worker.split("-")[1] for each in record.candidates}
     assert by == {str(process.pid), str(other.pid)}
-    assert len(certificates(run_dir)) == 3
     # Trained once, by whoever came first.
-    assert {each["test_readings"] for each in certificates(run_dir).values()} == {1}
+    assert [each["test_readings"] for each in certificates(run_dir).values()] == [1]
 
 
 def test_a_joiner_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
@@ -228,8 +240,7 @@ def test_what_a_worker_meets_is_told_by_the_command(tmp_path: Path) -> None:
     said = (tmp_path / "said.txt").read_text()
     assert "must be writable, got: " in said and "Traceback" not in said, said
     assert nothing_is_left(process)
-    assert run(search_words(tmp_path, *TWO), tmp_path)[0] == 0
-    check_whole(tmp_path / "run")
+    assert 0 < len(candidates(tmp_path / "run")) < TRIALS
 
 
 def test_a_small_space_is_searched_through(tmp_path: Path) -> None:
@@ -249,9 +260,7 @@ def test_a_small_space_is_searched_through(tmp_path: Path) -> None:
     assert len(read_record(tmp_path / "run").trained) == 3
 
 
-def test_workers_that_keep_dying_end_the_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_keep_dying_end_the_search(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     run_dir = tmp_path / "run"
     endless = ("--set", "search.proxy.epochs=100000")
@@ -266,7 +275,7 @@ def test_workers_that_keep_dying_end_the_search(
         time.sleep(0.02)
     assert finish(process) == 2
     said = (tmp_path / "said.txt").read_text()
-    assert "5 died in a row" in said and "fewer --workers" in said and "Traceback" not in said
+    assert "10 died in a row" in said and "fewer --workers" in said and "Traceback" not in said
     assert nothing_is_left(process)
 
 
@@ -293,3 +302,36 @@ def test_several_workers_refuse_what_one_does(finished_copy: Path) -> None:
     requirements = load_requirements(finished_copy / "tiny.yaml", ("limits.macs=40k",))
     with pytest.raises(InputError, match=r"limits\.macs: 30k -> 40k"):
         search(requirements, finished_copy / "run", device="cpu", workers=2)
+
+
+def test_a_worker_that_is_asked_to_end_is_replaced(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    run_dir = tmp_path / "run"
+    process = begin(search_words(tmp_path, *TWO, *SLOW), tmp_path)
+    until(lambda: len(pids(run_dir)) == 2 and len(candidates(run_dir)) > 0, process)
+    for pid in pids(run_dir):
+        os.kill(pid, signal.SIGTERM)
+    assert finish(process) == 0
+    check_whole(run_dir, FEW)
+    assert "Traceback" not in (tmp_path / "said.txt").read_text()
+
+
+def test_what_the_machine_supports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(environment, "_free_bytes", lambda: None)
+    assert (workers_for(cpu, 1), workers_for(cpu, 3), workers_for(cpu, 9)) == (8, 2, 1)
+    (tmp_path / "cpu.max").write_text("250000 100000\n")  # microseconds of each 100 ms
+    assert workers_for(cpu, 1) == 2
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert workers_for(cpu, 1) == 8
+    monkeypatch.setattr(environment, "_free_bytes", lambda: 3 << 30)
+    assert workers_for(cpu, 1) == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(environment, "_free_bytes", lambda: None)
+    assert workers_for(torch.device("cuda"), 1) == 4
+    assert devices_for(torch.device("cuda"), 5) == [f"cuda:{at}" for at in (0, 1, 2, 3, 0)]
+    assert devices_for(torch.device("cuda:2"), 2) == ["cuda:2", "cuda:2"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert workers_for(torch.device("cuda"), 1) == 2

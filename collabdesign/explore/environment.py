@@ -54,16 +54,15 @@ def threads_for(macs: int | None) -> int:
     return 1 if macs is not None and macs <= _ONE_THREAD_MACS else torch.get_num_threads()
 
 
-def workers_for(device: torch.device, threads: int, trials: int) -> int:
+def workers_for(device: torch.device, threads: int) -> int:
     """How many workers this machine supports.
 
     One for so many CPU threads as each takes, as far as memory reaches; one a GPU, or two on a
-    single one. Never more than there are trials left.
+    single one.
 
     Args:
         device: Where they train.
         threads: CPU threads of each.
-        trials: That are left.
     """
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if device.index is None else 1
@@ -74,7 +73,7 @@ def workers_for(device: torch.device, threads: int, trials: int) -> int:
     memory = _free_bytes()
     if memory is not None:
         count = min(count, memory // _WORKER_BYTES)
-    return max(1, min(count, trials))
+    return max(1, count)
 
 
 def usable_cores() -> int:

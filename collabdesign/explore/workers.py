@@ -45,7 +45,7 @@ from collabdesign.explore.store import Store
 
 # The deaths of one worker and its replacements, while no candidate is finished, after which
 # something is wrong that another replacement does not mend.
-_DEATHS = 5
+_DEATHS = 10
 
 _SHOW_SECONDS = 0.5
 _STEP_SECONDS = 0.2
@@ -297,7 +297,8 @@ def _work(job: Job, connection: Connection) -> None:
     try:
         _search(job, connection)
     except KeyboardInterrupt:
-        pass
+        # The command has told it to end, or a person has, and then it is replaced.
+        sys.exit(128 + signal.SIGTERM)
     except (CollabdesignError, OSError) as error:
         outcome = error
     except BaseException:
