@@ -40,7 +40,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 _DEVICE = click.option("--device", metavar="NAME", help="cpu or cuda (default: the best there is).")
 _THREADS = click.option(
     "--threads", type=click.IntRange(1), metavar="N",
-    help="CPU threads of a training (default: 1 for small networks, else all cores).",
+    help="CPU threads of a training (default: 1 for small networks and where several workers "
+    "train, else all cores).",
 )  # fmt: skip
 
 
@@ -73,16 +74,22 @@ def search(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     device: str | None,
+    workers: int | None,
     threads: int | None,
     accept_changes: bool,
 ) -> int:
     """Search, train the family and write the report, as FILE asks.
 
-    The same command on an existing run folder continues it.
+    The same command on an existing run folder continues it. While another searches there, it
+    joins in: its workers take their share. Whichever of the commands comes first to the family
+    trains it, and the others end.
+
+    With --workers 1 the same seed gives the same search; several workers are faster, and which
+    candidates they find depends on who is done first.
     """
     command = "collabdesign " + " ".join(_quoted(word) for word in sys.argv[1:])
     try:
-        return _search(file, run_dir, overrides, device, threads, accept_changes, command)
+        return _search(file, run_dir, overrides, device, workers, threads, accept_changes, command)
     except KeyboardInterrupt:
         click.echo(f"\nInterrupted. To continue: {command}", err=True)
         return INTERRUPTED
@@ -93,6 +100,7 @@ def _search(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     device: str | None,
+    workers: int | None,
     threads: int | None,
     accept_changes: bool,
     command: str,
@@ -100,19 +108,22 @@ def _search(
     requirements = _load(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
     from collabdesign import terminal
+    from collabdesign.explore.lock import InUse, at_work, held
     from collabdesign.explore.record import DATABASE, read_record
 
     done = len(read_record(run_dir).finished) if (run_dir / DATABASE).is_file() else 0
     trials = requirements.search.trials
     text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
+    if others := len(at_work(run_dir, "worker")):
+        text = f"joining {others} at work after {done} of {trials} trials"
     terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
     _set_up(requirements, threads)
     from collabdesign.deliver.family import RULE, build_family
     from collabdesign.deliver.gather import scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
     from collabdesign.evaluate.data import load_test
-    from collabdesign.explore.lock import held
-    from collabdesign.explore.search import prepare
+    from collabdesign.explore.begin import prepare
+    from collabdesign.explore.environment import workers_for
     from collabdesign.explore.search import search as explore
 
     display = terminal.Display()
@@ -132,11 +143,14 @@ def _search(
             prepared.device,
             on_progress=lambda done, total: display.count("reading test pictures", done, total),
         )
+        count = workers or workers_for(prepared.device, threads or 1)
         try:
             with _logged(run_dir):
                 explore(
                     requirements,
                     run_dir,
+                    workers=max(1, min(trials - done, count)),
+                    worker_threads=threads or 1,
                     accept_changes=accept_changes,
                     notes={"command": command, "family_rule": RULE},
                     prepared=prepared,
@@ -146,21 +160,29 @@ def _search(
             stopped = error
             if not (run_dir / DATABASE).is_file() or not read_record(run_dir).trained:
                 raise
-        with held(run_dir):
-            record = read_record(run_dir)
-            scale = scale_of_record(record, requirements)
-            certificates = build_family(
-                requirements,
-                run_dir,
-                record,
-                scale,
-                prepared.data,
-                test,
-                prepared.device,
-                on_progress=display.family,
+        try:
+            with held(run_dir):
+                record = read_record(run_dir)
+                scale = scale_of_record(record, requirements)
+                certificates = build_family(
+                    requirements,
+                    run_dir,
+                    record,
+                    scale,
+                    prepared.data,
+                    test,
+                    prepared.device,
+                    on_progress=display.family,
+                )
+                write_references(run_dir, requirements)
+                report = write_report(run_dir)
+        except InUse:
+            terminal.out.print(
+                f"The search is done, and another command trains the family; `collabdesign status "
+                f"{run_dir}` tells when it is there",
+                markup=False,
             )
-            write_references(run_dir, requirements)
-            report = write_report(run_dir)
+            return 0
     return _conclude(requirements, run_dir, record, certificates, report, stopped)
 
 
@@ -195,16 +217,17 @@ def _conclude(
 def status(run_dir: Path, as_json: bool) -> int:
     """Tell where the search in DIR stands, running or not."""
     from collabdesign import terminal
-    from collabdesign.explore.lock import is_running
+    from collabdesign.explore.lock import at_work, is_running
     from collabdesign.explore.record import read_record, requirements_of
 
     record = read_record(run_dir)
     requirements = requirements_of(record)
     running = is_running(run_dir)
+    workers = len(at_work(run_dir, "worker"))
     done = len(record.finished) >= requirements.search.trials or record.ran_out
     family = sorted(each.name for each in (run_dir / "family").glob("attonet-*"))
     if running:
-        state = "training the family" if done else "searching"
+        state = "training the family" if done and not workers else "searching"
     elif done and not record.trained:
         state = "finished; every training failed"
     elif done:
@@ -219,6 +242,7 @@ def status(run_dir: Path, as_json: bool) -> int:
                 "name": requirements.name,
                 "state": state,
                 "running": running,
+                "workers": workers,
                 "trials": requirements.search.trials,
                 "trained": len(record.trained),
                 "failed": len(record.finished) - len(record.trained),
@@ -229,7 +253,7 @@ def status(run_dir: Path, as_json: bool) -> int:
             }
         )
     else:
-        terminal.show_status(record, requirements, best, state)
+        terminal.show_status(record, requirements, best, state, workers)
     return 0
 
 
@@ -323,6 +347,8 @@ COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
                          help="Where the run lives (default: runs/NAME)."),
             _SET,
             _DEVICE,
+            click.option("--workers", type=click.IntRange(1), metavar="N",
+                         help="Processes that train (default: what the machine supports)."),
             _THREADS,
             click.option("--accept-changes", is_flag=True,
                          help="Continue a run although its requirements or data changed."),

@@ -16,6 +16,7 @@ __all__ = [
     "OutsideSpace",
     "Problem",
     "TrainingFailed",
+    "WorkersDied",
 ]
 
 
@@ -91,3 +92,7 @@ class TrainingFailed(CollabdesignError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class WorkersDied(CollabdesignError):
+    """Raised when the processes of a search are killed from outside, one after the other."""

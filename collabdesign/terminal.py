@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collabdesign.deliver.init import InitResult
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
-    from collabdesign.explore import search
     from collabdesign.explore.check import Check, DataPart, TimeEstimate
     from collabdesign.explore.feasible import Feasibility
+    from collabdesign.explore.progress import Progress as SearchProgress
     from collabdesign.explore.record import Record
 
 # Without a terminal a line now and then is enough for a log.
@@ -66,7 +66,7 @@ class Display:
         """So many of so many."""
         self._update(what, done, total, f"{done:,} of {total:,}", final=done == total)
 
-    def search(self, at: search.Progress) -> None:
+    def search(self, at: SearchProgress) -> None:
         """Where a search stands."""
         done = at.trained + at.failed
         best = "none yet" if at.best is None else percent(at.best)
@@ -79,7 +79,9 @@ class Display:
         ]
         if at.failed:
             parts.insert(1, f"{at.failed} failed")
-        if at.epoch:
+        if at.workers > 1:
+            parts.append(f"{at.workers} workers")
+        elif at.epoch:
             parts.append(f"epoch {at.epoch}/{at.epochs}")
         if at.seconds_left is not None:
             parts.append(f"about {short_time(max(0.0, at.seconds_left))} left")
@@ -159,7 +161,9 @@ def show_misses(certificates: Sequence[Certificate]) -> None:
             )
 
 
-def show_status(record: Record, requirements: Requirements, best: float | None, state: str) -> None:
+def show_status(
+    record: Record, requirements: Requirements, best: float | None, state: str, workers: int
+) -> None:
     """Where a run stands, in a few lines."""
     finished = record.finished
     failed = len(finished) - len(record.trained)
@@ -169,6 +173,8 @@ def show_status(record: Record, requirements: Requirements, best: float | None, 
         f"({len(record.trained)} trained, {failed} failed), {record.rejected} rejected, "
         f"{record.repeated} repeated"
     )
+    if workers:
+        out.print(f"  {workers} {'worker' if workers == 1 else 'workers'} at work")
     if best is not None:
         out.print(f"  best proxy_accuracy {percent(best)}")
     if finished:

@@ -113,7 +113,8 @@ def test_what_a_dead_process_left_running_is_given_back(
             (json.dumps(result.to_json()),),
         )
     store.close()
-    with closing(Store(tmp_path, DesignSpace(requirements), requirements.objectives)):
+    with closing(Store(tmp_path, DesignSpace(requirements), requirements.objectives)) as store:
+        store.take_from_the_dead()
         assert rows(tmp_path, "SELECT state FROM trials") == [("FAIL",), ("COMPLETE",)]
         assert [each.accuracy for each in read_record(tmp_path).trained] == [0.5]
 

@@ -35,8 +35,10 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.lock import held, is_running
+from collabdesign.explore.loop import PATIENCE
+from collabdesign.explore.progress import Progress
 from collabdesign.explore.record import REJECTIONS_KEPT, Record, read_record
-from collabdesign.explore.search import PATIENCE, Progress, search
+from collabdesign.explore.search import search
 
 SHORT = ("search.proxy.epochs=1", "data.train_images=200")
 
@@ -293,19 +295,22 @@ def test_a_library_call_takes_a_path(tiny: Path) -> None:
     assert isinstance(load_requirements(tiny.parent / "run" / "requirements.yaml"), Requirements)
 
 
-# -- one at a time ----------------------------------------------------------------------------
+# -- who is at work ----------------------------------------------------------------------------
 
 
-def test_a_second_process_is_refused(tiny: Path) -> None:
+def test_a_second_process_joins_in_with_the_same_requirements_alone(tiny: Path) -> None:
     run_dir = tiny.parent / "run"
     process = begin(search_words(tiny.parent), tiny.parent)
     assert wait_until(lambda: bool(rows(run_dir, "SELECT * FROM trials")), process)
     assert is_running(run_dir)
-    with pytest.raises(InputError, match="another is at work"):
-        searched(tiny)
+    with pytest.raises(InputError, match=r"another is at work .*\n +search\.trials: 14 -> 15"):
+        searched(tiny, f"search.trials={TRIALS + 1}")
+    with pytest.raises(InputError, match=r"limits\.macs: 30k -> 40k"):
+        searched(tiny, "limits.macs=40k", accept_changes=True)
+    record = searched(tiny)
+    assert len(record.finished) == len(candidates(run_dir)) == TRIALS
     assert finish(process) == 0
     assert not is_running(run_dir)
-    assert len(trained_ids(run_dir)) == TRIALS
 
 
 def test_looking_does_not_stop_a_search_from_starting(tmp_path: Path) -> None:

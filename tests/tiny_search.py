@@ -72,8 +72,8 @@ def write_tiny(folder: Path, *changes: tuple[str, str]) -> Path:
 
 
 def search_words(folder: Path, *more: str) -> list[str]:
-    """Search for what ``folder`` asks; the run lies in ``folder/run``."""
-    run = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1"]
+    """Search for what ``folder`` asks, reproducibly; the run lies in ``folder/run``."""
+    run = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1", "--workers", "1"]
     return ["search", str(folder / "tiny.yaml"), *run, *more]
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 # Chosen on a busy two-core machine, where two threads were slower at every size tried.
 _ONE_THREAD_MACS = 1_000_000
+
+# What a worker may need beside the shared images: the libraries' own memory, and a network of
+# some million MACs with its batch.
+_WORKER_BYTES = 1 << 30
+
+# A small network leaves a GPU idle while Python prepares the next layers; a second process
+# fills the gaps, and a third finds few.
+_WORKERS_ON_ONE_GPU = 2
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 _PACKAGES = ("collabdesign", "torch", "torchvision", "optuna", "numpy", "pillow")
 
@@ -40,3 +52,55 @@ def threads_for(macs: int | None) -> int:
         macs: The limit, None where there is none.
     """
     return 1 if macs is not None and macs <= _ONE_THREAD_MACS else torch.get_num_threads()
+
+
+def workers_for(device: torch.device, threads: int) -> int:
+    """How many workers this machine supports.
+
+    One for so many CPU threads as each takes, as far as memory reaches; one a GPU, or two on a
+    single one.
+
+    Args:
+        device: Where they train.
+        threads: CPU threads of each.
+    """
+    if device.type == "cuda":
+        gpus = torch.cuda.device_count() if device.index is None else 1
+        count = gpus if gpus > 1 else _WORKERS_ON_ONE_GPU
+        count = min(count, usable_cores())
+    else:
+        count = usable_cores() // threads
+    memory = _free_bytes()
+    if memory is not None:
+        count = min(count, memory // _WORKER_BYTES)
+    return max(1, count)
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use, which in a container may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
+    if quota.isdigit() and period.strip().isdigit():
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+def _free_bytes() -> int | None:
+    """Memory that can be had, None where the system does not tell."""
+    found = []
+    for line in _read(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(1024 * int(line.split()[1]))
+    limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
+    if limit.strip().isdigit() and used.strip().isdigit():
+        found.append(int(limit) - int(used))
+    return min(found, default=None)
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""

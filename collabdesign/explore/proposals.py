@@ -47,6 +47,7 @@ class Proposer:
         objectives: In the study's order.
         history: All candidates before, in order; their rejections are told too.
         limits: Names of those that are set.
+        pending: Candidates that others train at this moment; the sampler sees that they run.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Proposer:
         objectives: Sequence[str],
         history: Sequence[Candidate],
         limits: Sequence[str],
+        pending: Sequence[Candidate] = (),
     ) -> None:
         self._space = space
-        first = history[0] if history else None
+        first = min([*history, *pending], key=lambda each: each.index, default=None)
         varies = sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE
         self._varied = (
             first.params
@@ -86,6 +88,9 @@ class Proposer:
                 )
             elif candidate.outcome != "running":
                 self._study.add_trial(self._pruned(candidate.params, met))
+        for candidate in pending:
+            if self._is_possible(candidate.params):
+                self._study.add_trial(self._frozen(candidate.params, met, TrialState.RUNNING, None))
 
     def ask(self) -> Params:
         """The next proposal; tell what became of it before asking again."""

@@ -73,6 +73,7 @@ class Candidate:
         rejected_by: Limit to how many of these broke it.
         repeated: Proposals answered from the store since the candidate before.
         rejections: The first few of the rejected.
+        worker: The sign of the process that claimed it; see :mod:`collabdesign.explore.lock`.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Candidate:
     rejected_by: Mapping[str, int] | None = None
     repeated: int = 0
     rejections: tuple[Rejection, ...] = ()
+    worker: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The trial's attribute; :meth:`from_json` is its inverse."""
@@ -115,6 +117,7 @@ class Candidate:
                 [dict(each.params), _cost_to_json(each.cost), dict(each.violations)]
                 for each in self.rejections
             ],
+            "worker": self.worker,
         }
 
     @classmethod
@@ -140,6 +143,7 @@ class Candidate:
                 Rejection(params, Cost(*cost), violations)
                 for params, cost, violations in data["rejections"]
             ),
+            worker=data.get("worker", ""),
         )
 
 
@@ -161,6 +165,11 @@ class Record:
     def finished(self) -> tuple[Candidate, ...]:
         """The candidates that count as trials: trained, stopped or failed."""
         return tuple(each for each in self.candidates if each.outcome != "running")
+
+    @property
+    def running(self) -> tuple[Candidate, ...]:
+        """The candidates that are claimed and not finished."""
+        return tuple(each for each in self.candidates if each.outcome == "running")
 
     @property
     def trained(self) -> tuple[Candidate, ...]:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.explore.front import directions_of, values_of
+from collabdesign.explore.lock import is_at_work
 from collabdesign.explore.proposals import distributions_of
 from collabdesign.explore.record import (
     CANDIDATE_KEY,
@@ -34,7 +35,9 @@ _STUDY_NAME = "collabdesign"
 
 
 class Store:
-    """A run's study, open for writing; the caller holds the run folder's lock.
+    """A run's study, open for writing, also in several processes at once.
+
+    To be made and closed while :func:`collabdesign.explore.lock.claiming`.
 
     Args:
         run_dir: An existing folder; an existing study in it is continued.
@@ -50,12 +53,14 @@ class Store:
         self._space = space
         self._objectives = tuple(objectives)
         self._study = self._open()
-        self._take_up()
 
     def close(self) -> None:
-        """Let go of the database, a single file again that needs no place to write to be read."""
+        """Let go of the database.
+
+        After the last process it is a single file again that needs no place to write to be read.
+        """
         with suppress(SQLAlchemyError), self._storage.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")  # fails while another reads
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")  # fails while others have it
         self._storage.engine.dispose()
 
     def read(self) -> Record:
@@ -69,7 +74,10 @@ class Store:
                 self._study.set_user_attr(key, value)
 
     def claim(self, candidate: Candidate, violations: Mapping[str, float]) -> Candidate:
-        """Enter a candidate as being trained, in one transaction; gives it its number."""
+        """Enter a candidate as being trained, in one transaction; gives it its number.
+
+        The caller is claiming, and has the sign that the candidate names as its worker's.
+        """
         with self._writing():
             before = len(self._study.get_trials(deepcopy=False))
             distributions = self._compatible(distributions_of(self._space, candidate.params))
@@ -111,23 +119,36 @@ class Store:
         with self._writing():
             self._storage.set_trial_state_values(self._trial_id(candidate.number), TrialState.FAIL)
 
+    def take_from_the_dead(self) -> None:
+        """What dead processes left running: finished is finished, the rest is given back.
+
+        The caller is claiming.
+        """
+        with self._writing():
+            for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                candidate = Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
+                if is_at_work(self._run_dir, candidate.worker):
+                    continue
+                if candidate.outcome == "running":
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                else:
+                    self._write_outcome(trial._trial_id, candidate)
+
+    def given_back(self, index: int) -> Candidate | None:
+        """What was last claimed for an index and given back, if anything was."""
+        for trial in reversed(self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])):
+            if trial.user_attrs[CANDIDATE_KEY]["index"] == index:
+                return Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
+        return None
+
     def _write_outcome(self, trial_id: int, candidate: Candidate) -> None:
-        # The attribute goes first: _take_up finishes what a kill between the two leaves.
+        # The attribute goes first: take_from_the_dead finishes what a kill between the two leaves.
         self._storage.set_trial_user_attr(trial_id, CANDIDATE_KEY, candidate.to_json())
         if candidate.accuracy is None:
             self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
         else:
             values = values_of(self._objectives, candidate.accuracy, candidate.cost)
             self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
-
-    def _take_up(self) -> None:
-        """What an earlier process left running: finished is finished, the rest is given back."""
-        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            candidate = Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
-            if candidate.outcome == "running":
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            else:
-                self._write_outcome(trial._trial_id, candidate)
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

@@ -1,0 +1,77 @@
+"""Images in one place of memory for several processes."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import fields
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from collabdesign.evaluate.data import ImageData
+
+_MEMORY = Path("/dev/shm")
+_IMAGES = ("train_images", "select_images")
+_LABELS = ("train_labels", "select_labels")
+
+
+class SharedImages:
+    """What networks are trained on and chosen by, in a file that has no name.
+
+    The system frees it when the last process that has it ends, however that ends. It can be
+    handed to a process that :mod:`multiprocessing` is starting, and is mapped there, not copied.
+
+    Args:
+        data: The images.
+        folder: Where the file is made if there is too little shared memory, as in many
+            containers.
+    """
+
+    def __init__(self, data: ImageData, folder: Path) -> None:
+        pixels = {
+            name: getattr(data, name).cpu().permute(0, 2, 3, 1).contiguous().numpy()
+            for name in _IMAGES
+        }
+        self._shapes = {name: array.shape for name, array in pixels.items()}
+        self._others: dict[str, Any] = {
+            each.name: getattr(data, each.name) for each in fields(data) if each.name not in pixels
+        }
+        self._others |= {name: self._others[name].cpu().numpy() for name in _LABELS}
+        size = sum(array.nbytes for array in pixels.values())
+        in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size
+        with tempfile.TemporaryFile(dir=_MEMORY if in_memory else folder) as file:
+            for array in pixels.values():
+                file.write(array.data)
+            file.flush()
+            self._descriptor = os.dup(file.fileno())
+
+    def close(self) -> None:
+        """This process needs it no more."""
+        os.close(self._descriptor)
+
+    def on(self, device: torch.device) -> ImageData:
+        """The images on a device; on the CPU they are those of all the processes."""
+        offset = 0
+        tensors = {}
+        with os.fdopen(os.dup(self._descriptor), "r+b") as file:
+            for name, shape in self._shapes.items():
+                array: NDArray[np.uint8] = np.memmap(
+                    file, np.uint8, mode="r+", offset=offset, shape=shape
+                )
+                offset += math.prod(shape)
+                tensors[name] = torch.from_numpy(array).to(device).permute(0, 3, 1, 2)
+        labels = {name: torch.from_numpy(self._others[name]).to(device) for name in _LABELS}
+        return ImageData(**{**self._others, **labels, **tensors})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": DupFd(self._descriptor)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _descriptor=state["_descriptor"].detach())

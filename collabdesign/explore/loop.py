@@ -1,0 +1,261 @@
+"""One worker's part of a search: claim a candidate, train it, enter what became of it.
+
+Any number of processes do this on one study. A claim is one locked step: what dead workers left
+is given back, the record read, the budget counted, and a candidate taken up again or proposed.
+With one worker a candidate is a function of the seed, its index and the outcomes before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.cost import cost_of
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace, Params
+from collabdesign.errors import NothingFits, OutsideSpace, TrainingFailed
+from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.training import EpochRecord, initialise, seed_of, train
+from collabdesign.explore.feasible import default_params, explain, feasibility
+from collabdesign.explore.front import values_of
+from collabdesign.explore.lock import claiming
+from collabdesign.explore.progress import Step
+from collabdesign.explore.proposals import Proposer
+from collabdesign.explore.record import Candidate, CurvePoint, Record, Rejection
+from collabdesign.explore.store import Store
+from collabdesign.explore.tail import Tail
+
+log = logging.getLogger(__name__)
+
+# A search ends when so many proposals in a row brought nothing new that fits.
+PATIENCE = 500
+
+# Between two looks at whether another worker died, where nothing else is left to claim.
+_POLL_SECONDS = 1.0
+
+OnStep = Callable[[Record, Step], None]
+
+
+class Loop:
+    """One worker, and what it keeps between two candidates.
+
+    Args:
+        run_dir: The run folder.
+        store: Its study.
+        requirements: Of the search.
+        space: What to propose from.
+        data: What to train on.
+        device: Where to train.
+        worker: The name of this process's sign, which it holds as long as the loop runs.
+        on_step: Called with the record as this worker knows it and what it does.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        store: Store,
+        requirements: Requirements,
+        space: DesignSpace,
+        data: ImageData,
+        device: torch.device,
+        worker: str,
+        on_step: OnStep,
+    ) -> None:
+        self._run_dir = run_dir
+        self._store = store
+        self._requirements = requirements
+        self._space = space
+        self._data = data
+        self._device = device
+        self._worker = worker
+        self._on_step = on_step
+        self._record = store.read()
+
+    def run(self) -> None:
+        """Until the budget is met and nobody is training any more.
+
+        Raises:
+            NothingFits: 500 proposals in a row brought nothing new, and nobody is training.
+        """
+        self._show()
+        while (candidate := self._claim()) is not None:
+            self._show()
+            try:
+                finished = self._train(candidate)
+            except BaseException:
+                self._store.release(candidate)
+                raise
+            self._store.finish(finished)
+            others = (each for each in self._record.candidates if each.number != finished.number)
+            self._record = replace(self._record, candidates=(*others, finished))
+            self._log(finished)
+            self._show()
+
+    def _claim(self) -> Candidate | None:
+        """The next candidate, waited for while others train that may die; None at the end."""
+        while True:
+            with claiming(self._run_dir):
+                self._store.take_from_the_dead()
+                self._record = self._store.read()
+                chosen = self._choose()
+                if chosen is not None:
+                    violations = self._requirements.violations(chosen.cost)
+                    claimed = self._store.claim(replace(chosen, worker=self._worker), violations)
+                    self._record = replace(
+                        self._record, candidates=(*self._record.candidates, claimed)
+                    )
+                    return claimed
+            if not self._record.running:
+                break
+            self._show()
+            time.sleep(_POLL_SECONDS)
+        if len(self._record.finished) < self._requirements.search.trials:
+            raise NothingFits(self._why_nothing_new())
+        return None
+
+    def _choose(self) -> Candidate | None:
+        """What was given back comes before what is new; None where there is neither."""
+        candidates = self._record.candidates
+        if len(candidates) >= self._requirements.search.trials:
+            return None
+        taken = {each.index for each in candidates}
+        index = next(index for index in count() if index not in taken)
+        again = self._store.given_back(index)
+        if again is not None and self._is_open(again):
+            cost = cost_of(again.architecture, self._requirements.deploy.precision)
+            return replace(again, number=-1, cost=cost)
+        return None if self._record.ran_out else self._propose(index)
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether it may be trained, also where the requirements changed by consent."""
+        try:
+            architecture = self._space.decode(candidate.params)
+        except OutsideSpace:
+            return False
+        cost = cost_of(architecture, self._requirements.deploy.precision)
+        return (
+            architecture == candidate.architecture
+            and all(value <= 0 for value in self._requirements.violations(cost).values())
+            and architecture.id not in {each.architecture.id for each in self._record.candidates}
+        )
+
+    def _propose(self, index: int) -> Candidate | None:
+        """A new candidate: the prototype's default first, then what the sampler proposes."""
+        if index == 0:
+            own = default_params(self._space, self._requirements)
+            if own is not None:
+                return self._candidate(own, self._space.decode(own), "prototype", index)
+        known = {each.architecture.id: each for each in self._record.candidates}
+        search = self._requirements.search
+        proposer = Proposer(
+            self._space,
+            search.sampler,
+            search.seed,
+            index,
+            self._requirements.objectives,
+            sorted(self._record.finished, key=lambda each: each.index),
+            list(self._requirements.violations(cost_of(self._space.decode(self._space.own())))),
+            self._record.running,
+        )
+        tail = Tail()
+        for _ in range(PATIENCE):
+            params = proposer.ask()
+            architecture = self._space.decode(params)
+            candidate = self._candidate(params, architecture, "machine", index)
+            violations = self._requirements.violations(candidate.cost)
+            if any(value > 0 for value in violations.values()):
+                proposer.tell_rejected(violations)
+                tail.reject(Rejection(params, candidate.cost, violations))
+            elif (repeat := known.get(architecture.id)) is not None:
+                proposer.tell_repeated(self._values(repeat))
+                tail.repeated += 1
+            else:
+                return tail.onto(candidate)
+            self._show(Step(rejected=tail.rejected, repeated=tail.repeated))
+        self._store.set({"tail": tail.to_json()})
+        self._record = self._store.read()
+        return None
+
+    def _why_nothing_new(self) -> str:
+        tail = self._record.attributes["tail"]
+        lines = [
+            f"a search ends when {PATIENCE} proposals in a row bring nothing new that fits; "
+            f"of the last, {tail['rejected']} broke a limit and {tail['repeated']} were known, "
+            f"after {len(self._record.finished)} of {self._requirements.search.trials} trials"
+        ]
+        if tail["rejected"] > tail["repeated"]:
+            lines.append(explain(feasibility(self._space, self._requirements), self._requirements))
+        else:
+            lines.append("    the space holds little more that fits: lower search.trials")
+        return "\n".join(lines)
+
+    def _candidate(
+        self, params: Params, architecture: Architecture, proposed_by: str, index: int
+    ) -> Candidate:
+        cost = cost_of(architecture, self._requirements.deploy.precision)
+        return Candidate(-1, index, params, architecture, cost, proposed_by)
+
+    def _train(self, candidate: Candidate) -> Candidate:
+        """Train the proxy; a network that cannot be trained is a result too."""
+        curve: list[CurvePoint] = []
+
+        def on_epoch(record: EpochRecord) -> None:
+            curve.append(CurvePoint(record.epoch, record.loss, record.accuracy))
+            self._show(Step(epoch=record.epoch))
+
+        seed = seed_of(candidate.architecture.id, self._requirements.search.seed)
+        started = time.monotonic()
+        try:
+            network = build_network(candidate.architecture)
+            initialise(network, seed)
+            result = train(
+                network,
+                self._data,
+                self._requirements.search.proxy,
+                seed=seed,
+                device=self._device,
+                on_epoch=on_epoch,
+            )
+            outcome, reason, accuracy = "trained", "", result.accuracy
+        except TrainingFailed as error:
+            outcome, reason, accuracy = "failed", f"{error.reason}: {error}", None
+        return replace(
+            candidate,
+            outcome=outcome,
+            reason=reason,
+            accuracy=accuracy,
+            curve=tuple(curve),
+            seconds=time.monotonic() - started,
+        )
+
+    def _values(self, candidate: Candidate) -> tuple[float, ...] | None:
+        if candidate.accuracy is None:
+            return None
+        return values_of(self._requirements.objectives, candidate.accuracy, candidate.cost)
+
+    def _log(self, candidate: Candidate) -> None:
+        result = (
+            candidate.reason if candidate.accuracy is None else f"{100 * candidate.accuracy:.2f} %"
+        )
+        log.info(
+            "candidate %d (%s): %s, %s MACs, %s params, %.1f s, %d rejected and %d repeated before",
+            candidate.number,
+            candidate.architecture.id,
+            result,
+            f"{candidate.cost.macs:,}",
+            f"{candidate.cost.params:,}",
+            candidate.seconds,
+            candidate.rejected,
+            candidate.repeated,
+        )
+
+    def _show(self, step: Step = Step()) -> None:  # noqa: B008
+        self._on_step(self._record, step)
