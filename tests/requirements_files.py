@@ -116,7 +116,12 @@ WRONG = [
     Wrong(END, END + "search: {trials: ^1.5}\n", "search.trials must be a whole number from 1"),
     Wrong(END, END + "search: {trials: ^true}\n", "to 1000000, got true"),
     Wrong(END, END + "search: {trials: ^yes}\n", "to 1000000, got 'yes'"),
-    Wrong(END, END + "search: {sampler: ^tpee}\n", "must be one of tpe, random", "tpe?"),
+    Wrong(
+        END,
+        END + "search: {sampler: ^tpee}\n",
+        "must be one of generative, nsga2, tpe, random",
+        "tpe?",
+    ),
     Wrong(END, END + "search: {proxy: ^6}\n", "search.proxy must be a mapping of keys to values"),
     Wrong(END, END + "search: {proxy: {epochs: ^-1}}\n", "search.proxy.epochs must be a whole"),
     Wrong(END, END + "search: {proxy: {^seeds: 1}}\n", "search.proxy has no key 'seeds'"),

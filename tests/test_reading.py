@@ -51,7 +51,7 @@ def test_a_file_of_ones_own(folder: Path) -> None:
     assert read.goals.accuracy == 0.8
     assert read.objectives == ("accuracy", "macs", "params")
     assert read.deploy.precision == "float32"
-    assert (read.search.trials, read.search.seed, read.search.sampler) == (60, 0, "tpe")
+    assert (read.search.trials, read.search.seed, read.search.sampler) == (60, 0, "generative")
     assert (read.search.proxy.epochs, read.search.proxy.batch) == (6, None)
     assert (read.family.size, read.family.training.epochs) == (4, 60)
     assert (read.family.training.seeds, read.family.training.min_steps) == (1, 150)

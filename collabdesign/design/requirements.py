@@ -246,7 +246,9 @@ class Search(_Written):
     seed: Annotated[int, values.whole(0, 2**32 - 1)] = Field(
         default=0, description="The same seed gives the same search on the same machine."
     )
-    sampler: Literal["tpe", "random"] = Field(default="tpe", description="How proposals are made.")
+    sampler: Literal["generative", "nsga2", "tpe", "random"] = Field(
+        default="generative", description="How proposals are made."
+    )
     proxy: Annotated[Training, _IfWritten] = Field(
         default=Training(), description="The short training that ranks candidates."
     )

@@ -31,6 +31,21 @@ _GIVE_UP = 20_000
 _MOST_ENUMERATED = 100_000
 
 
+class NothingFound(ValueError):
+    """The static limits seem to leave nothing of the space.
+
+    Attributes:
+        tried: Parameter sets that were judged.
+    """
+
+    def __init__(self, tried: int) -> None:
+        super().__init__(
+            "static_violations must leave something of the space, and in "
+            f"{tried:,} parameter sets nothing was found that it leaves"
+        )
+        self.tried = tried
+
+
 class Generator:
     """Proposes parameter sets of a space that keep the static limits.
 
@@ -44,7 +59,7 @@ class Generator:
         rng: For exploring the space, once.
 
     Raises:
-        ValueError: Nothing that keeps the limits was found.
+        NothingFound: Nothing that keeps the limits was found.
     """
 
     def __init__(
@@ -60,6 +75,8 @@ class Generator:
         #: Proposals that keep the limits, spread over those that do.
         self.archive: list[Params] = []
         self._explore(rng)
+        #: What exploring met, the same in every process; more is met later.
+        self.explored = dict(space.distributions)
 
     def fits(self, params: Params) -> bool:
         """Whether the parameter set keeps the static limits."""
@@ -143,10 +160,7 @@ class Generator:
         if self._common < _COMMON:
             inside += self._walk_inside(drawn, len(inside), rng)
         if not inside:
-            raise ValueError(
-                "static_violations must leave something of the space, and in "
-                f"{len(self._known_excess):,} parameter sets nothing was found that it leaves"
-            )
+            raise NothingFound(len(self._known_excess))
         self.archive = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
 
     def _walk_inside(
@@ -163,14 +177,14 @@ class Generator:
             walked = self._walk(start, rng)
             if walked is not None:
                 inside.append(walked)
+        # From there to everywhere inside: each change is kept that stays within the limits.
         spread = list(inside)
-        while spread and len(self._known_excess) < _EXPLORE and len(spread) < 4 * _ARCHIVE:
-            before = len(self._known_excess)
+        for _ in range(2 * _EXPLORE):
+            if not spread or len(self._known_excess) >= _EXPLORE:
+                break
             other = self.vary(spread[int(rng.integers(len(spread)))], rng)
             if self.fits(other):
                 spread.append(other)
-            elif len(self._known_excess) == before:
-                break
         return [spread[int(place)] for place in rng.permutation(len(spread))]
 
     def _walk(self, params: Params, rng: np.random.Generator) -> Params | None:

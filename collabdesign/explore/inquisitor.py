@@ -130,7 +130,7 @@ class Inquisitor:
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
         variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
         deviation = np.sqrt(np.maximum(variance, 1e-9))
-        return mean * self._spread + self._centre, deviation * self._spread
+        return self._centre + mean * self._spread, self._spread * deviation
 
     @property
     def noise(self) -> float:
@@ -146,7 +146,8 @@ class Inquisitor:
         self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
 
     def _weighted(self, rows: Floats) -> Floats:
-        return (rows - self._middle) * np.exp(self.fit[:-3] / 2)[self._groups]
+        weighted: Floats = (rows - self._middle) * np.exp(self.fit[:-3] / 2)[self._groups]
+        return weighted
 
     def _kernel(self, one: Floats, other: Floats) -> Floats:
         a, b = self._weighted(one), self._weighted(other)

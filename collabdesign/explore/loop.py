@@ -26,9 +26,10 @@ from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import EpochRecord, initialise, seed_of, train
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.front import values_of
+from collabdesign.explore.generator import NothingFound
 from collabdesign.explore.lock import claiming
 from collabdesign.explore.progress import Step
-from collabdesign.explore.proposals import Proposer
+from collabdesign.explore.proposals import Proposals
 from collabdesign.explore.record import Candidate, CurvePoint, Record, Rejection
 from collabdesign.explore.store import Store
 from collabdesign.explore.tail import Tail
@@ -77,6 +78,7 @@ class Loop:
         self._device = device
         self._worker = worker
         self._on_step = on_step
+        self._proposals = Proposals(space, requirements)
         self._record = store.read()
 
     def run(self) -> None:
@@ -154,20 +156,15 @@ class Loop:
             if own is not None:
                 return self._candidate(own, self._space.decode(own), "prototype", index)
         known = {each.architecture.id: each for each in self._record.candidates}
-        search = self._requirements.search
-        proposer = Proposer(
-            self._space,
-            search.sampler,
-            search.seed,
-            index,
-            self._requirements.objectives,
-            sorted(self._record.finished, key=lambda each: each.index),
-            list(self._requirements.violations(cost_of(self._space.decode(self._space.own())))),
-            self._record.running,
-        )
+        history = sorted(self._record.finished, key=lambda each: each.index)
+        proposer = self._proposals.at(index, history, self._record.running)
         tail = Tail()
         for _ in range(PATIENCE):
-            params = proposer.ask()
+            try:
+                params = proposer.ask()
+            except NothingFound as error:
+                tail.rejected += error.tried
+                break
             architecture = self._space.decode(params)
             candidate = self._candidate(params, architecture, "machine", index)
             violations = self._requirements.violations(candidate.cost)
@@ -178,7 +175,7 @@ class Loop:
                 proposer.tell_repeated(self._values(repeat))
                 tail.repeated += 1
             else:
-                return tail.onto(candidate)
+                return replace(tail.onto(candidate), predicted=proposer.expected_accuracy())
             self._show(Step(rejected=tail.rejected, repeated=tail.repeated))
         self._store.set({"tail": tail.to_json()})
         self._record = self._store.read()

@@ -1,39 +1,103 @@
 """The seam between the search and its sampler: whole proposals, asked one after the other.
 
-A proposal is a function of the seed, its index and the outcomes before it: for each index a
-fresh sampler, seeded by (seed, index), sees an in-memory study made from the record. So a
-killed and resumed search does what an uninterrupted one would have done.
+A proposal is a function of the seed, its index and the outcomes before it: for each index the
+sampler sees an in-memory study made from the record, and draws from a generator seeded by
+(seed, index). So a killed and resumed search does what an uninterrupted one would have done.
 
-``tpe`` begins with variations of the prototype's default network, from a few parameters changed
-to half of them; ``random`` draws uniformly from the first proposal on.
+``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
+with variations of the prototype's default network, from a few parameters changed to half of
+them; ``nsga2`` and ``random`` draw uniformly at first.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from collabdesign.design.cost import cost_of
+from collabdesign.design.requirements import Requirements
 from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import Candidate
+from collabdesign.explore.sampler import GenerativeSampler
 
 # So many candidates are variations of the prototype's default network before TPE begins: what
 # the human drew is better than what is drawn at random, and TPE learns from around it.
 _VARIATIONS_BEFORE_TPE = 10
 _SMALLEST_RATE, _LARGEST_RATE = 0.03, 0.5
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
+# Of NSGA-II: searches are of some ten to some hundred networks.
+_POPULATION = 20
+
+SAMPLERS: dict[str, Callable[[DesignSpace, Requirements, int], BaseSampler]] = {
+    "generative": lambda space, requirements, seed: generative(space, requirements, seed),
+    "nsga2": lambda space, requirements, seed: NSGAIISampler(
+        population_size=_POPULATION, seed=seed
+    ),
+    "tpe": lambda space, requirements, seed: TPESampler(seed=seed),
+    "random": lambda space, requirements, seed: RandomSampler(seed=seed),
 }
+
+
+def generative(space: DesignSpace, requirements: Requirements, seed: int) -> GenerativeSampler:
+    """The generative sampler for a design space: limits and costs are known without training."""
+    precision, objectives = requirements.deploy.precision, requirements.objectives
+
+    def violations(params: Params) -> list[float]:
+        cost = cost_of(space.decode(params), precision)
+        return list(requirements.violations(cost).values())
+
+    def objective_values(params: Params) -> tuple[float, ...]:
+        return values_of(objectives, math.nan, cost_of(space.decode(params), precision))
+
+    return GenerativeSampler(
+        space=space.suggest,
+        static_violations=violations,
+        static_objectives=objective_values,
+        seed=seed,
+    )
+
+
+class Proposals:
+    """What one process keeps from one proposal to the next.
+
+    Args:
+        space: What to propose from.
+        requirements: Of the search.
+    """
+
+    def __init__(self, space: DesignSpace, requirements: Requirements) -> None:
+        self._space = space
+        self._requirements = requirements
+        # It draws by index itself; what it keeps was found from trials alone.
+        self._lasting: BaseSampler | None = None
+        if requirements.search.sampler == "generative":
+            self._lasting = generative(space, requirements, requirements.search.seed)
+
+    def at(
+        self, index: int, history: Sequence[Candidate], pending: Sequence[Candidate]
+    ) -> Proposer:
+        """The proposer of one index.
+
+        Args:
+            index: How many candidates were claimed before.
+            history: All finished candidates, in order; their rejections are told too.
+            pending: Candidates that others train at this moment; the sampler sees that they run.
+        """
+        search = self._requirements.search
+        sampler = self._lasting or SAMPLERS[search.sampler](
+            self._space, self._requirements, _seed(search.seed, index)
+        )
+        return Proposer(self._space, self._requirements, sampler, index, history, pending)
 
 
 class Proposer:
@@ -41,40 +105,37 @@ class Proposer:
 
     Args:
         space: What to propose from.
-        sampler: A name from ``SAMPLERS``.
-        seed: The search's.
-        index: How many candidates were claimed before.
-        objectives: In the study's order.
-        history: All candidates before, in order; their rejections are told too.
-        limits: Names of those that are set.
-        pending: Candidates that others train at this moment; the sampler sees that they run.
+        requirements: Of the search.
+        sampler: To ask.
+        index: As of :meth:`Proposals.at`, like the following.
+        history: Finished candidates.
+        pending: Running candidates.
     """
 
     def __init__(
         self,
         space: DesignSpace,
-        sampler: str,
-        seed: int,
+        requirements: Requirements,
+        sampler: BaseSampler,
         index: int,
-        objectives: Sequence[str],
         history: Sequence[Candidate],
-        limits: Sequence[str],
         pending: Sequence[Candidate] = (),
     ) -> None:
         self._space = space
+        self._sampler = sampler
+        self._objectives = objectives = requirements.objectives
+        search = requirements.search
         first = min([*history, *pending], key=lambda each: each.index, default=None)
-        varies = sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE
+        varies = search.sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE
         self._varied = (
             first.params
             if varies and first is not None and first.proposed_by == "prototype"
             else None
         )
-        self._rng = np.random.default_rng([seed, index])
-        self._study = optuna.create_study(
-            directions=directions_of(objectives), sampler=SAMPLERS[sampler](_seed(seed, index))
-        )
+        self._rng = np.random.default_rng([search.seed, index])
+        self._study = optuna.create_study(directions=directions_of(objectives), sampler=sampler)
         self._trial: optuna.Trial | None = None
-        met = dict.fromkeys(limits, 0.0)
+        met = dict.fromkeys(requirements.violations(cost_of(space.decode(space.own()))), 0.0)
         for candidate in history:
             for rejection in candidate.rejections:
                 if self._is_possible(rejection.params):
@@ -100,6 +161,14 @@ class Proposer:
             return self._space.vary(self._varied, self._rng, rate)
         self._trial = self._study.ask()
         return self._space.suggest(self._trial)
+
+    def expected_accuracy(self) -> tuple[float, float] | None:
+        """Mean and deviation that the sampler expects of its last proposal, if it does."""
+        if not isinstance(self._sampler, GenerativeSampler) or self._trial is None:
+            return None
+        return self._sampler.expectation(self._trial.number).get(
+            list(self._objectives).index("accuracy")
+        )
 
     def tell_rejected(self, violations: Mapping[str, float]) -> None:
         """It breaks limits: each to ``cost / limit - 1``."""
@@ -139,7 +208,13 @@ class Proposer:
             params=dict(params),
             distributions=distributions_of(self._space, params),
             constraints=dict(violations),
+            system_attrs=self._generation() if state == TrialState.COMPLETE else None,
         )
+
+    def _generation(self) -> dict[str, int]:
+        """NSGA-II reads a trial's generation from where it writes it; others pass it over."""
+        done = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return {NSGAIISampler._get_generation_key(): len(done) // _POPULATION}
 
 
 def distributions_of(space: DesignSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:

@@ -161,12 +161,15 @@ class GenerativeSampler(BaseSampler):
             params = self._most_promising(trial.number, pool, history, rng, study)
         if params is None:
             params = next(self._generator.left_over(history.taken), None)
-        return params if params is not None else self._generator.fresh(1, rng)[0]
+        archive = self._generator.archive
+        return params if params is not None else archive[int(rng.integers(len(archive)))]
 
-    def _axes(self, study: Study) -> Axes:
+    def _axes(self, study: Study, history: History) -> Axes:
         generator = self._require_generator()
+        met = {name for params in history.params for name in params}
+        distributions = generator.space.distributions
         return Axes(
-            generator.space.distributions,
+            generator.explored | {name: distributions[name] for name in met & distributions.keys()},
             lambda params: self._static_losses(params, study.directions),
             generator.archive,
         )
@@ -175,7 +178,7 @@ class GenerativeSampler(BaseSampler):
         """Of a pool the one that is least like anything tried, costs counted."""
         if not pool:
             return None
-        axes = self._axes(study)
+        axes = self._axes(study, history)
         tried = [*history.params, *history.pending]
         if not tried:
             return pool[int(np.argmin(axes.distances(pool, pool).sum(1)))]
@@ -185,7 +188,7 @@ class GenerativeSampler(BaseSampler):
         self, number: int, pool: _Pool, history: History, rng: np.random.Generator, study: Study
     ) -> Params | None:
         generator = self._require_generator()
-        axes = self._axes(study)
+        axes = self._axes(study, history)
         belief = Belief(axes, history, self._fits)
         parents = [history.params[place] for place in belief.front_places]
         pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))

@@ -1,0 +1,294 @@
+"""GenerativeSampler on any study: limits, repeats, seeds, rare spaces, and whether it learns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from spaces import space_of, written
+
+from collabdesign.design.cost import cost_of
+from collabdesign.explore.front import hypervolume
+from collabdesign.explore.gain import expected_gain
+from collabdesign.explore.generator import Generator, NothingFound
+from collabdesign.explore.inquisitor import Inquisitor
+from collabdesign.explore.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
+from collabdesign.explore.sampler import GenerativeSampler
+
+FLAT = {
+    "width": IntDistribution(1, 8),
+    "depth": IntDistribution(1, 4),
+    "kind": CategoricalDistribution(["a", "b", "c"]),
+    "rate": FloatDistribution(1e-3, 1.0, log=True),
+}
+
+
+def conditional(trial: optuna.trial.BaseTrial) -> None:
+    """Each layer has parameters of its own, and so has one kind of it."""
+    for layer in range(trial.suggest_int("layers", 1, 4)):
+        if trial.suggest_categorical(f"kind{layer}", ["conv", "pool"]) == "conv":
+            trial.suggest_int(f"width{layer}", 8, 64, step=8)
+
+
+def cost(params: dict[str, Any]) -> float:
+    return float(sum(value for name, value in params.items() if name.startswith("width")))
+
+
+def run(
+    sampler: GenerativeSampler,
+    suggest: Callable[[optuna.Trial], Any],
+    values: Callable[[dict[str, Any]], list[float]],
+    trials: int,
+    directions: tuple[str, ...] = ("maximize", "minimize"),
+    study: optuna.Study | None = None,
+) -> optuna.Study:
+    study = study or optuna.create_study(directions=list(directions), sampler=sampler)
+    study.sampler = sampler
+    for _ in range(trials):
+        trial = study.ask()
+        suggest(trial)
+        study.tell(trial, values(trial.params))
+    return study
+
+
+def suggest_flat(trial: optuna.Trial) -> None:
+    for name, each in FLAT.items():
+        trial._suggest(name, each)
+
+
+def good(params: dict[str, Any]) -> float:
+    return params["width"] + 2 * (params["kind"] == "b") - abs(math.log10(params["rate"]) + 1)
+
+
+# Limits
+
+
+def test_a_static_limit_is_never_broken_from_the_first_trial_on() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        asked.append(params)
+        return [cost(params) / 40 - 1, 16 / max(1, cost(params)) - 1]
+
+    sampler = GenerativeSampler(space=conditional, static_violations=violations, seed=0)
+    study = run(sampler, conditional, lambda params: [cost(params), len(params)], 30)
+    assert all(16 <= cost(trial.params) <= 40 for trial in study.trials)
+    # Complete and active: what the function itself would have asked for.
+    for params in asked:
+        fixed = optuna.trial.FixedTrial(params)
+        conditional(fixed)
+        assert fixed.params == params
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_fits_one_time_in_a_hundred_thousand_is_found(seed: int) -> None:
+    space = space_of(written("residual"))
+    lowest = cost_of(space.decode(space.descend(space.own(), lambda a: cost_of(a).macs))).macs
+    rng = np.random.default_rng(seed)
+    drawn = sorted(cost_of(space.decode(space.sample(rng))).macs for _ in range(1000))
+    limit = math.sqrt(lowest * drawn[0])  # Below all of a thousand, nearer to the least.
+    calls = itertools.count()
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        next(calls)
+        return [cost_of(space.decode(params)).macs / limit - 1]
+
+    sampler = GenerativeSampler(space=space.suggest, static_violations=violations, seed=seed)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    params = space.suggest(study.ask())
+    assert next(calls) <= 2000
+    assert cost_of(space.decode(params)).macs <= limit
+
+
+def test_what_is_found_covers_the_inside_of_the_limits() -> None:
+    # 12 dice, together at most 20: 0.005 % of all throws, of which many are spread out.
+    space = MappedSpace({f"die{number}": IntDistribution(1, 6) for number in range(12)})
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        return [sum(params.values()) / 20 - 1]
+
+    archives = []
+    for seed in range(8):
+        generator = Generator(space, violations, np.random.default_rng(seed))
+        archives += generator.archive
+    assert all(sum(params.values()) <= 20 for params in archives)
+    for number in range(12):
+        values = [params[f"die{number}"] for params in archives]
+        # Uniform over what fits, a die shows 1 in about 60 %, and above 3 in about 5 %.
+        assert 0.4 < np.mean(np.array(values) == 1) < 0.75
+        assert max(values) >= 4
+
+
+def test_nothing_that_fits_is_an_error_that_says_so() -> None:
+    sampler = GenerativeSampler(space=FLAT, static_violations=lambda _: [1.0], seed=0)
+    with pytest.raises(NothingFound, match="must leave something of the space"):
+        run(sampler, suggest_flat, lambda params: [0, 0], 1)
+
+
+# Repeats
+
+
+def test_every_network_of_a_small_space_once_then_repeats() -> None:
+    space = {"a": IntDistribution(1, 4), "b": CategoricalDistribution(["x", "y", "z"])}
+
+    def suggest(trial: optuna.Trial) -> None:
+        for name, each in space.items():
+            trial._suggest(name, each)
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        return [1.0 if params["a"] == 4 else -1.0]
+
+    sampler = GenerativeSampler(space=space, static_violations=violations, seed=0)
+    study = run(sampler, suggest, lambda params: [params["a"], -params["a"]], 12)
+    met = [tuple(trial.params.items()) for trial in study.trials]
+    assert len(set(met[:9])) == 9
+    assert len(set(met)) == 9
+
+
+def test_every_parameter_set_can_be_counted() -> None:
+    assert len(list(every(SuggestedSpace(conditional)))) == sum(9**layers for layers in range(1, 5))
+    assert not list(every(MappedSpace(FLAT)))  # A number among them is continuous.
+
+
+def test_what_runs_elsewhere_is_not_proposed_again() -> None:
+    sampler = GenerativeSampler(space=FLAT, seed=0)
+    study = run(sampler, suggest_flat, lambda params: [good(params), params["width"]], 12)
+    waiting = [study.ask() for _ in range(6)]
+    for trial in waiting:
+        suggest_flat(trial)
+    assert len({tuple(trial.params.items()) for trial in waiting}) == 6
+
+
+# Without the space
+
+
+def test_without_the_space_shapes_are_learnt() -> None:
+    sampler = GenerativeSampler(seed=0)
+    study = run(sampler, conditional, lambda params: [cost(params), len(params)], 25)
+    for trial in study.trials:
+        fixed = optuna.trial.FixedTrial(trial.params)
+        conditional(fixed)
+        assert fixed.params == trial.params
+    space = SeenSpace(study.trials)
+    rng = np.random.default_rng(0)
+    shapes = {frozenset(trial.params) for trial in study.trials}
+    assert {frozenset(space.sample(rng)) for _ in range(50)} <= shapes
+
+
+# Seeds
+
+
+def expectation(params: dict[str, Any]) -> list[float]:
+    return [good(params), float(params["width"])]
+
+
+def test_one_seed_one_search_also_when_it_was_killed() -> None:
+    whole = run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 24)
+    again = run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 13)
+    killed = again.ask()
+    suggest_flat(killed)
+    again.tell(killed, state=TrialState.FAIL)
+    run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 11, study=again)
+    wanted = [trial.params for trial in whole.trials]
+    got = [trial.params for trial in again.trials if trial.state == TrialState.COMPLETE]
+    assert got == wanted
+    other = run(GenerativeSampler(space=FLAT, seed=4), suggest_flat, expectation, 3)
+    assert [trial.params for trial in other.trials] != wanted[:3]
+
+
+# Whether it learns
+
+
+def objectives_known(params: dict[str, Any]) -> list[float]:
+    return [math.nan, float(params["width"])]
+
+
+def best_of(sampler: optuna.samplers.BaseSampler, trials: int) -> float:
+    study = optuna.create_study(directions=["maximize"], sampler=sampler)
+    rng = np.random.default_rng(0)
+    for _ in range(trials):
+        trial = study.ask()
+        suggest_flat(trial)
+        study.tell(trial, good(trial.params) + 0.1 * rng.standard_normal())
+    return max(good(trial.params) for trial in study.trials)
+
+
+def test_one_objective_is_optimised() -> None:
+    found = [best_of(GenerativeSampler(space=FLAT, seed=seed), 30) for seed in range(4)]
+    luck = [best_of(optuna.samplers.RandomSampler(seed=seed), 30) for seed in range(4)]
+    assert min(found) > 9.7  # The best there is: 10.
+    assert np.median(found) > np.median(luck)
+
+
+def test_constraints_that_training_tells_are_learnt() -> None:
+    sampler = GenerativeSampler(space=FLAT, seed=0)
+    study = optuna.create_study(directions=["maximize"], sampler=sampler)
+    for _ in range(40):
+        trial = study.ask()
+        suggest_flat(trial)
+        trial.set_constraint("slow", trial.params["width"] - 5.5)
+        study.tell(trial, good(trial.params))
+    late = [trial.params["width"] <= 5 for trial in study.trials[20:]]
+    assert np.mean(late) > 0.7
+    assert max(good(t.params) for t in study.trials if t.params["width"] <= 5) > 6.5  # of 7
+
+
+def test_dead_networks_and_pruned_trials_do_no_harm() -> None:
+    sampler = GenerativeSampler(space=FLAT, static_objectives=objectives_known, seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    rng = np.random.default_rng(1)
+    for number in range(40):
+        trial = study.ask()
+        suggest_flat(trial)
+        if number % 10 == 3:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            dead = rng.random() < 0.05
+            study.tell(trial, [-50.0 if dead else good(trial.params), trial.params["width"]])
+    by_width = {trial.params["width"]: 0.0 for trial in study.trials}
+    for trial in study.trials:
+        if trial.values:
+            width = trial.params["width"]
+            by_width[width] = max(by_width[width], trial.values[0] - width)
+    assert len(by_width) >= 6
+    assert np.mean(list(by_width.values())) > 1.4  # of 2
+
+
+def test_the_inquisitor_knows_smooth_structure_and_how_sure_it_is() -> None:
+    rng = np.random.default_rng(0)
+
+    def truth(x: np.ndarray) -> np.ndarray:
+        return 2 * x[:, 0] + np.sin(4 * x[:, 1]) + 2 * x[:, 2] * x[:, 3]
+
+    seen, fresh = rng.random((80, 20)), rng.random((300, 20))
+    targets = truth(seen) + 0.1 * rng.standard_normal(80)
+    targets[:3] += 30  # Dead networks.
+    mean, deviation = Inquisitor(seen, list(range(20)), targets).predict(fresh)
+    rest = mean - truth(fresh)
+    assert 1 - (rest**2).mean() / truth(fresh).var() > 0.5
+    assert (np.abs(rest) < 2 * deviation).mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    "size, uncertain", [(1, [0]), (2, [0]), (2, [1]), (3, [0]), (3, []), (2, [0, 1]), (3, [0, 2])]
+)
+def test_the_expected_gain_is_that_of_many_draws(size: int, uncertain: list[int]) -> None:
+    rng = np.random.default_rng(size)
+    front, points = rng.random((9, size)), rng.random((4, size)) * 0.7
+    deviation, bound = np.zeros_like(points), np.full(size, 0.95)
+    deviation[:, uncertain] = 0.15
+    before = hypervolume(front, bound)
+    got = expected_gain(points, deviation, front, bound)
+    for point, spread, gain in zip(points, deviation, got, strict=True):
+        draws = point + spread * rng.standard_normal((1500, size))
+        gains = [hypervolume(np.vstack([front, draw]), bound) - before for draw in draws]
+        assert gain == pytest.approx(
+            np.mean(gains), abs=4 * np.std(gains) / 38 + 0.06 * gain + 1e-4
+        )
