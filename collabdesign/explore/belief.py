@@ -27,6 +27,10 @@ _LOGARITHMIC = 3.0
 # no limit the largest was perhaps not met yet.
 _BEYOND = 0.05
 
+# What training tells is worth gaining from the worst that was seen, but from no further than
+# this many interquartile ranges from the median: one odd value would make all others alike.
+_FAR_OUT = 10.0
+
 # Relevances are found anew when there are this many times as many observations.
 _REFIT = 1.15
 
@@ -178,7 +182,7 @@ class Belief:
             self._inquisitors[int(axis)] = inquisitor
             # What the inquisitor makes of the observations: a lucky one is no front.
             points[:, axis] = inquisitor.predict(np.vstack([rows, waiting]))[0]
-            reference[axis] = worst
+            reference[axis] = min(worst, _far_out(targets))
         self._watched = self._watch(history, rows, fits)
         kept = [all(value <= 0 for value in each.values()) for each in history.constraints]
         kept += [True] * len(waiting)
@@ -253,6 +257,11 @@ class Belief:
             values = np.array([history.constraints[place][name] for place in places])
             found.append(self._inquire(name, rows[places], values, rows[:0], fits))
         return found
+
+
+def _far_out(targets: Floats) -> float:
+    low, middle, high = np.quantile(targets, (0.25, 0.5, 0.75))
+    return float(middle + _FAR_OUT * max(high - low, 1e-12))
 
 
 def _fitted(count: int) -> int:
