@@ -27,6 +27,7 @@ from collabdesign.evaluate.training import (
     seed_of,
     train,
 )
+from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.environment import environment
 from collabdesign.explore.feasible import (
     default_params,
@@ -145,6 +146,8 @@ def search(
     with held(run_dir), closing(Store(run_dir, space, requirements.objectives)) as store:
         scale = _begin(store, requirements, space, data, accept_changes)
         store.set(notes or {})
+        found = calibration_of(run_dir, requirements, data.fingerprint)
+        store.set({"calibration": None if found is None else found.to_json()})
         write_text(run_dir / "requirements.yaml", resolved_yaml(requirements))
         write_json(run_dir / "environment.json", environment(chosen))
         _Loop(store, requirements, space, data, chosen, scale, on_progress).run()
