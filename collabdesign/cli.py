@@ -227,12 +227,14 @@ def _conclude(
     stopped: NothingFits | None,
 ) -> int:
     from collabdesign import terminal
+    from collabdesign.deliver.gather import gather
 
     terminal.show_counts(record)
     if not certificates:
         terminal.out.print("[red]Every training failed[/]; the report says why")
     terminal.show_family(certificates, record)
     terminal.show_misses(certificates)
+    terminal.show_findings(gather(run_dir))
     terminal.out.print(f"report: {report}", markup=False)
     terminal.out.print(f"family: {run_dir / 'family'}", markup=False)
     if stopped is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
     from collabdesign.deliver.family import FamilyProgress
     from collabdesign.deliver.init import InitResult
+    from collabdesign.deliver.view import ReportView
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
     from collabdesign.explore import search
@@ -248,6 +249,25 @@ def show_counts(record: Record) -> None:
         f"{len(record.failed)} failed, {record.rejected} proposals rejected over a limit, "
         f"{record.repeated} repeated"
     )
+
+
+def show_findings(view: ReportView) -> None:
+    """What a search taught besides its networks, as the report shows it."""
+    from collabdesign.deliver.report import prediction_words
+
+    if view.hypervolume:
+        trials, volume = view.hypervolume[-1]
+        out.print(f"hypervolume of the front: {volume:.3f} after {trials} trials")
+    words = prediction_words(view)
+    if words:
+        out.print(words, markup=False)
+    if view.importance is not None and view.importance.modules:
+        few = [f"{label} ({100 * value:.0f} %)" for label, value in view.importance.modules[:3]]
+        out.print(f"What mattered most for proxy accuracy: {', '.join(few)}", markup=False)
+    if view.calibration is not None:
+        out.print(f"Of proxies, {view.calibration.noise_sentence}", markup=False)
+    else:
+        out.print(f"The proxy was not calibrated: {view.calibrate_command}", markup=False)
 
 
 def show_family(certificates: Sequence[Certificate], record: Record) -> None:

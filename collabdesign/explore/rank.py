@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 Rows = NDArray[np.float64]
 
@@ -34,6 +33,9 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Rows:
 
     Where one side is all equal it ranks nothing: 0.
     """
+    # Late: it takes a second, and who only reads what was found needs it not.
+    from scipy.stats import rankdata
+
     centred = []
     for values in (first, second):
         ranks = rankdata(np.asarray(values, dtype=np.float64), axis=-1)
