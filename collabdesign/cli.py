@@ -101,6 +101,7 @@ def calibrate(
                 requirements,
                 run_dir,
                 device=device,
+                accept_changes=True,  # compare refuses those that matter here
                 on_data=lambda done, total: display.count("reading pictures", done, total),
             )
             found = compare(

@@ -272,8 +272,7 @@ def show_findings(view: ReportView) -> None:
 
 def show_family(certificates: Sequence[Certificate], record: Record) -> None:
     """One row a member, then what is not met."""
-    columns = ("MACs", "params", "select", "test", "95 % interval", "requirements", "proposed by")
-    table = _table("family", *columns)
+    table = _table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
     proposed_by = {each.number: each.proposed_by for each in record.candidates}
     from collabdesign.explore.front import wilson_interval
 
@@ -290,9 +289,11 @@ def show_family(certificates: Sequence[Certificate], record: Record) -> None:
             percent(each.test_accuracy),
             f"{percent(low)} - {percent(high)}",
             f"[{colour}]{met} of {len(each.requirements)} met[/]",
-            escape(proposed_by.get(each.candidate, "-")),
         )
     out.print(table)
+    if certificates:
+        said = [f"{each.name} {proposed_by.get(each.candidate, '-')}" for each in certificates]
+        out.print(f"proposed by: {', '.join(said)}", markup=False)
 
 
 def show_misses(certificates: Sequence[Certificate]) -> None:

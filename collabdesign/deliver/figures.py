@@ -122,7 +122,7 @@ def importance_figure(importance: ImportanceView) -> Figure:
     layout["margin"] = {"l": 10, "r": 44, "t": 4, "b": 52}
     layout["showlegend"] = False
     layout["xaxis"] = {
-        **axis_style("share of the variance of proxy accuracy that is no longer explained"),
+        **axis_style("importance for proxy accuracy, share of all"),
         "rangemode": "tozero",
         "tickformat": "~%",
     }

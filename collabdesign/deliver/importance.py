@@ -2,8 +2,8 @@
 
 A forest of extremely randomised trees predicts the proxy_accuracy of candidates that it was not
 fitted to, in five folds. What it explains of their variance (the cross-validated r2) falls when
-a choice is shuffled among them; by how much is the choice's importance. Choices that come and
-go together share theirs, and a choice that was never varied has none.
+a choice is shuffled among them; its importance is its share of what all of them lose so. Choices
+that come and go together share theirs, and a choice that was never varied has none.
 """
 
 from __future__ import annotations
@@ -68,10 +68,8 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
     r2 = 1 - error / variance
     if r2 <= LEAST_R2:
         return ImportanceView(count, r2)
-    lost = {
-        name: max(0.0, float(value - error) / variance)
-        for name, value in zip(names, shuffled, strict=True)
-    }
+    worse = np.maximum(0.0, shuffled - error)
+    lost = dict(zip(names, (worse / (worse.sum() or 1.0)).tolist(), strict=True))
     modules: dict[str, float] = {}
     for name, value in lost.items():
         label = module_label(name)

@@ -150,9 +150,10 @@ class ImportanceView:
         candidates: Trained ones that it was estimated from.
         r2: Share of the variance of proxy_accuracy that a forest explains of candidates that it
             was not fitted to; ``None`` where there are too few candidates to tell.
-        modules: Label to how much of that share is lost when its choices are shuffled, most
-            important first; empty where nothing can be said.
-        choices: The single choices that lose the most, likewise.
+        modules: Label to importance, the share that its choices have in what is no longer
+            explained when each choice is shuffled; together 1, the most important first; empty
+            where nothing can be said.
+        choices: The most important single choices, likewise.
     """
 
     candidates: int

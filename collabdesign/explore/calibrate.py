@@ -47,6 +47,7 @@ from collabdesign.explore.check import images_per_second
 from collabdesign.explore.feasible import closest_params, default_params
 from collabdesign.explore.lock import held
 from collabdesign.explore.rank import estimate, kendall, pooled_deviation, spearman
+from collabdesign.explore.record import DATABASE, read_record, requirements_of
 from collabdesign.explore.search import Prepared, make_folder
 
 NETWORKS = 12
@@ -268,9 +269,9 @@ def proxy_lengths(requirements: Requirements, images: int) -> dict[int, Training
         # Written as what it comes to, where that gives the same.
         if _proxy_plan(requirements, images, plan.epochs) == plan:
             epochs = plan.epochs
-        if plan not in found.values() and plan.steps < full.steps:
+        if plan not in found.values() and plan.epochs < full.epochs:
             found[epochs] = plan
-    return dict(sorted(found.items(), key=lambda item: (item[1].steps, item[0])))
+    return dict(sorted(found.items(), key=lambda item: (item[1].epochs, item[1].steps)))
 
 
 def plan_trainings(
@@ -391,19 +392,34 @@ def _proxy_plan(requirements: Requirements, images: int, epochs: int) -> Trainin
 
 
 def _begin(run_dir: Path, requirements: Requirements, data: ImageData) -> CalibrationFile:
-    """What the run folder holds of this very calibration, or an empty one."""
+    """What the run folder holds of this very calibration, or an empty one.
+
+    Raises:
+        InputError: The folder's search or calibration is of something else.
+    """
+    if (run_dir / DATABASE).is_file():
+        record = read_record(run_dir)
+        if "requirements" in record.attributes:
+            fingerprint = record.attributes["data_fingerprint"]
+            searched = CalibrationFile(requirements_of(record), fingerprint)
+            _require_same(searched, requirements, data, "search", "choose another --run-dir")
     file = read_calibration(run_dir)
     if file is None:
         return CalibrationFile(requirements, data.fingerprint)
-    changes = file.changes(requirements, data.fingerprint)
+    remedy = f"remove its {CALIBRATION}, or choose another --run-dir"
+    _require_same(file, requirements, data, "calibration", remedy)
+    return replace(file, requirements=requirements)
+
+
+def _require_same(
+    before: CalibrationFile, requirements: Requirements, data: ImageData, what: str, remedy: str
+) -> None:
+    changes = before.changes(requirements, data.fingerprint)
     if changes:
         raise InputError(
-            f"a calibration continues with the requirements it began with, and the {CALIBRATION} "
-            f"in {str(run_dir)!r} is of others:\n"
-            + "\n".join(f"    {change}" for change in changes)
-            + "\n    remove that file, or choose another --run-dir"
+            f"a calibration is of one set of requirements, and the {what} in the run folder is of "
+            "others:\n" + "\n".join(f"    {change}" for change in changes) + f"\n    {remedy}"
         )
-    return replace(file, requirements=requirements)
 
 
 def _train(

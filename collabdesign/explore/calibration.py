@@ -115,9 +115,9 @@ class Calibration:
 
     @property
     def cheapest(self) -> Budget | None:
-        """The proxy of fewest steps that keeps the rank correlation, None where none does."""
+        """The proxy of fewest epochs that keeps the rank correlation, None where none does."""
         kept = [each for each in self.budgets if each.spearman.value >= KEPT_CORRELATION]
-        return min(kept, key=lambda each: each.steps, default=None)
+        return min(kept, key=lambda each: (each.epochs, each.steps), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; :meth:`from_json` is its inverse."""
