@@ -243,12 +243,16 @@ def _interval(found: Estimate) -> str:
 
 def show_counts(record: Record) -> None:
     """What became of the proposals of a search."""
-    saved = f" ({percent(record.epochs_saved)} of the epochs saved)" if record.stopped else ""
-    out.print(
-        f"{len(record.trained)} networks trained, {len(record.stopped)} stopped early{saved}, "
-        f"{len(record.failed)} failed, {record.rejected} proposals rejected over a limit, "
-        f"{record.repeated} repeated"
-    )
+    parts = [f"{len(record.trained)} networks trained"]
+    if record.stopped:
+        saved = percent(record.epochs_saved)
+        parts.append(f"{len(record.stopped)} stopped early ({saved} of the epochs saved)")
+    parts += [
+        f"{len(record.failed)} failed",
+        f"{record.rejected} proposals rejected over a limit",
+        f"{record.repeated} repeated",
+    ]
+    out.print(", ".join(parts))
 
 
 def show_findings(view: ReportView) -> None:
@@ -314,11 +318,12 @@ def show_misses(certificates: Sequence[Certificate]) -> None:
 def show_status(record: Record, requirements: Requirements, best: float | None, state: str) -> None:
     """Where a run stands, in a few lines."""
     finished = record.finished
+    stopped = f"{len(record.stopped)} stopped early, " if record.stopped else ""
     out.print(f"[bold]{escape(requirements.name)}[/]: {state}")
     out.print(
         f"  {len(finished)} of {requirements.search.trials} trials "
-        f"({len(record.trained)} trained, {len(record.stopped)} stopped, "
-        f"{len(record.failed)} failed), {record.rejected} rejected, {record.repeated} repeated"
+        f"({len(record.trained)} trained, {stopped}{len(record.failed)} failed), "
+        f"{record.rejected} rejected, {record.repeated} repeated"
     )
     if record.stopped:
         out.print(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
