@@ -31,6 +31,7 @@ from collabdesign.explore.calibrate import (
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
+    CalibrationFile,
     Key,
     Trained,
     calibration_of,
@@ -39,6 +40,7 @@ from collabdesign.explore.calibration import (
 from collabdesign.explore.feasible import default_params
 from collabdesign.explore.rank import Estimate, estimate, kendall, pooled_deviation, spearman
 from collabdesign.explore.record import read_record
+from collabdesign.terminal import show_calibrated
 
 NETWORKS = 4
 IMAGES = 400  # of the tiny digits, after a fifth of 500 is held out
@@ -379,6 +381,25 @@ def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
     assert "--set search.proxy.epochs" not in said  # the file says how many
     page = (folder / "run" / "report.html").read_text()
     assert found.noise_sentence in page and "was not calibrated" not in page
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_better_budget_is_told_unless_one_is_written(
+    tmp_path: Path, named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = () if named else (("epochs: 3, batch", "batch"),)
+    requirements = load_requirements(write_tiny(tmp_path, *changes))
+    assert requirements.search.proxy.epochs == (3 if named else 6)
+    plan, known = made_up(load_requirements(write_tiny(tmp_path)), FULL, PROXY, gap=0.01)
+    found = compare(plan, known, load_requirements(write_tiny(tmp_path)))
+    CalibrationFile(requirements, "images", (), found).write(tmp_path)
+    show_calibrated(tmp_path, requirements, "images")
+    said = capsys.readouterr().err
+    assert found.noise_sentence in said
+    assert ("--set search.proxy.epochs=2" in said) != named
+    # What is found for other images says nothing of these.
+    show_calibrated(tmp_path, requirements, "others")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_report_says_where_there_is_none(finished: Path) -> None:

@@ -481,7 +481,7 @@ def _seconds_per_image(
         return 0.0
     last = len(networks) - 1
     timed = {round(part * last / (_TIMED_NETWORKS - 1)) for part in range(_TIMED_NETWORKS)}
-    batch = left[0].key.batch
+    batch = left[-1].key.batch  # of the full trainings, which take the most of the time
     speeds = [images_per_second(networks[i], requirements, batch, device) for i in sorted(timed)]
     return math.fsum(1 / speed for speed in speeds) / len(speeds)
 
