@@ -199,7 +199,7 @@ def show_calibration(found: Calibration, run_dir: Path) -> None:
     out.print(table)
     best = found.cheapest
     if best is None:
-        out.print(f"[yellow]No proxy keeps Spearman at {KEPT_CORRELATION}[/]: give it more epochs")
+        out.print(f"[yellow]{found.why_none}[/]")
     else:
         out.print(
             f"The cheapest proxy that keeps Spearman at {KEPT_CORRELATION}: "

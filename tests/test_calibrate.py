@@ -243,6 +243,7 @@ def test_none_is_cheap_enough(tiny: Path) -> None:
     found = compare(plan, known, requirements)
     assert found.spearman == Estimate(-1.0, -1.0, found.spearman.high)
     assert found.cheapest is None
+    assert "full trainings (50.0 to 90.0 %) lie too close" in found.why_none
     assert found.noise == 0
 
 

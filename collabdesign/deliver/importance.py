@@ -20,7 +20,10 @@ from collabdesign.explore.record import Candidate
 FEWEST = 20
 LEAST_R2 = 0.1
 
-_FOLDS, _REPEATS, _TREES, _CHOICES_NAMED = 5, 5, 100, 5
+_FOLDS, _REPEATS, _TREES = 5, 5, 100
+
+# Of single choices so many are named, and none with less than this share.
+_CHOICES_NAMED, _LEAST_NAMED = 5, 0.01
 
 Matrix = NDArray[np.float32]
 
@@ -74,7 +77,7 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
     for name, value in lost.items():
         label = module_label(name)
         modules[label] = modules.get(label, 0.0) + value
-    single = {choice_label(name): value for name, value in lost.items() if value > 0}
+    single = {choice_label(name): value for name, value in lost.items() if value >= _LEAST_NAMED}
     return ImportanceView(count, r2, _sorted(modules), _sorted(single)[:_CHOICES_NAMED])
 
 

@@ -114,6 +114,18 @@ class Calibration:
         return f"differences under {self.noise_points:.1f} points are noise"
 
     @property
+    def why_none(self) -> str:
+        """What a missing :attr:`cheapest` may come from, in words."""
+        accuracies = [point.full for point in self.points]
+        low, high = 100 * min(accuracies), 100 * max(accuracies)
+        return (
+            f"No proxy keeps Spearman at {KEPT_CORRELATION}: they are too short, or the networks' "
+            f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be put in "
+            "order; more search.proxy.epochs helps against the one, more family.training.seeds "
+            "against the other"
+        )
+
+    @property
     def cheapest(self) -> Budget | None:
         """The proxy of fewest epochs that keeps the rank correlation, None where none does."""
         kept = [each for each in self.budgets if each.spearman.value >= KEPT_CORRELATION]
