@@ -32,6 +32,10 @@ BAD_INPUT = 2
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _RUN = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+_INTO = click.option(
+    "--run-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Where the run lives (default: runs/NAME).",
+)  # fmt: skip
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a key of the file, such as search.trials=80. May be given several times.",
@@ -63,10 +67,60 @@ def check(
     if as_json:
         _print_json(found)
     else:
-        terminal.show_check(found, requirements)
+        terminal.show_check(found, requirements, file)
     if not found.feasibility.possible:
         return NOTHING_FITS
     return BAD_INPUT if found.unreadable else 0
+
+
+def calibrate(
+    file: Path,
+    run_dir: Path | None,
+    networks: int,
+    overrides: tuple[str, ...],
+    device: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Train a few networks briefly and fully: can FILE's proxy be trusted?
+
+    Writes calibration.json into the run folder, which a search there uses and its report shows.
+    The same command goes on from what was trained.
+    """
+    requirements = _load(file, overrides)
+    run_dir = run_dir or Path("runs") / requirements.name
+    from collabdesign import terminal
+
+    try:
+        _set_up(requirements, threads)
+        from collabdesign.explore.begin import prepare
+        from collabdesign.explore.calibrate import calibrate as compare
+
+        display = terminal.Display()
+        with display.shown():
+            prepared = prepare(
+                requirements,
+                run_dir,
+                device=device,
+                accept_changes=True,  # compare refuses those that matter here
+                on_data=lambda done, total: display.count("reading pictures", done, total),
+            )
+            found = compare(
+                requirements,
+                run_dir,
+                prepared,
+                networks=networks,
+                on_outlook=terminal.show_outlook,
+                on_progress=display.calibrate,
+            )
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. To continue: {_command()}", err=True)
+        return INTERRUPTED
+    if as_json:
+        _print_json({**found.to_json(), "noise_points": found.noise_points})
+    else:
+        terminal.show_calibration(found, run_dir)
+    return 0
 
 
 def search(
@@ -87,7 +141,7 @@ def search(
     With --workers 1 the same seed gives the same search; several workers are faster, and which
     candidates they find depends on who is done first.
     """
-    command = "collabdesign " + " ".join(_quoted(word) for word in sys.argv[1:])
+    command = _command()
     try:
         return _search(file, run_dir, overrides, device, workers, threads, accept_changes, command)
     except KeyboardInterrupt:
@@ -136,6 +190,7 @@ def _search(
             accept_changes=accept_changes,
             on_data=lambda done, total: display.count("reading pictures", done, total),
         )
+        terminal.show_calibrated(run_dir, requirements, prepared.data.fingerprint)
         # Read now, so that a picture that cannot be read ends the search before it begins; the
         # search itself is not given it.
         test = load_test(
@@ -195,16 +250,14 @@ def _conclude(
     stopped: NothingFits | None,
 ) -> int:
     from collabdesign import terminal
+    from collabdesign.deliver.gather import gather
 
-    failed = len(record.finished) - len(record.trained)
-    terminal.out.print(
-        f"{len(record.trained)} networks trained, {failed} failed, {record.rejected} proposals "
-        f"rejected over a limit, {record.repeated} repeated"
-    )
+    terminal.show_counts(record)
     if not certificates:
         terminal.out.print("[red]Every training failed[/]; the report says why")
-    terminal.show_family(certificates)
+    terminal.show_family(certificates, record)
     terminal.show_misses(certificates)
+    terminal.show_findings(gather(run_dir))
     terminal.out.print(f"report: {report}", markup=False)
     terminal.out.print(f"family: {run_dir / 'family'}", markup=False)
     if stopped is not None:
@@ -245,7 +298,9 @@ def status(run_dir: Path, as_json: bool) -> int:
                 "workers": workers,
                 "trials": requirements.search.trials,
                 "trained": len(record.trained),
-                "failed": len(record.finished) - len(record.trained),
+                "stopped": len(record.stopped),
+                "failed": len(record.failed),
+                "proxy_epochs_saved": record.epochs_saved,
                 "rejected": record.rejected,
                 "repeated": record.repeated,
                 "best_proxy_accuracy": best,
@@ -339,12 +394,24 @@ COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
         ],
     ),
     "check": (check, [_FILE, _SET, _DEVICE, _THREADS, _JSON]),
+    "calibrate": (
+        calibrate,
+        [
+            _FILE,
+            _INTO,
+            click.option("--networks", type=click.IntRange(4), default=12, metavar="K",
+                         help="How many to train both ways (default: 12; 10 to 20 tell most)."),
+            _SET,
+            _DEVICE,
+            _THREADS,
+            _JSON,
+        ],
+    ),
     "search": (
         search,
         [
             _FILE,
-            click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR",
-                         help="Where the run lives (default: runs/NAME)."),
+            _INTO,
             _SET,
             _DEVICE,
             click.option("--workers", type=click.IntRange(1), metavar="N",
@@ -447,10 +514,11 @@ def _print_json(data: Any) -> None:
     click.echo(as_json(data))
 
 
-def _quoted(word: str) -> str:
+def _command() -> str:
+    """What the person typed, to type again."""
     import shlex
 
-    return shlex.quote(word)
+    return "collabdesign " + " ".join(shlex.quote(word) for word in sys.argv[1:])
 
 
 def _set_up(requirements: Requirements, threads: int | None) -> None:

@@ -6,9 +6,11 @@ output.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
     from collabdesign.deliver.family import FamilyProgress
     from collabdesign.deliver.init import InitResult
+    from collabdesign.deliver.view import ReportView
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
+    from collabdesign.explore.calibrate import CalibrateProgress, Outlook
+    from collabdesign.explore.calibration import Calibration
     from collabdesign.explore.check import Check, DataPart, TimeEstimate
     from collabdesign.explore.feasible import Feasibility
     from collabdesign.explore.progress import Progress as SearchProgress
+    from collabdesign.explore.rank import Estimate
     from collabdesign.explore.record import Record
 
 # Without a terminal a line now and then is enough for a log.
@@ -89,6 +95,18 @@ class Display:
         final = done == at.trials and at.epoch == 0
         self._update("search", done + within, at.trials, " · ".join(parts), final=final)
 
+    def calibrate(self, at: CalibrateProgress) -> None:
+        """Where a calibration stands."""
+        parts = [f"{at.done}/{at.trainings} trainings"]
+        if at.epoch:
+            parts.append(f"{at.kind}, epoch {at.epoch}/{at.epochs}")
+        if at.accuracy is not None:
+            parts.append(f"{percent(at.accuracy)} on the held-out part")
+        parts.append(f"about {short_time(at.seconds_left)} left")
+        within = at.epoch / at.epochs if at.epoch < at.epochs else 0
+        final = at.done == at.trainings
+        self._update("calibrate", at.done + within, at.trainings, " · ".join(parts), final=final)
+
     def family(self, at: FamilyProgress) -> None:
         """Where the full trainings stand."""
         done = at.training - 1 + at.epoch / at.epochs
@@ -110,8 +128,14 @@ class Display:
             err.print(f"{what}: {text}", markup=False)
 
 
-def show_check(found: Check, requirements: Requirements) -> None:
-    """All of ``collabdesign check``."""
+def show_check(found: Check, requirements: Requirements, file: Path) -> None:
+    """All of ``collabdesign check``.
+
+    Args:
+        found: To show.
+        requirements: That were checked.
+        file: Where the person wrote them.
+    """
     _show_space(found.feasibility, requirements)
     _show_default(found.feasibility)
     for part in found.data:
@@ -122,11 +146,140 @@ def show_check(found: Check, requirements: Requirements) -> None:
         out.print("\n[red]Not ready:[/] mend or remove the unreadable pictures.")
     elif found.feasibility.possible:
         out.print("\n[green]Ready[/] to search.")
+        out.print(
+            "Whether the proxy ranks networks as their full training does: "
+            f"collabdesign calibrate {shlex.quote(str(file))}",
+            markup=False,
+        )
 
 
-def show_family(certificates: Sequence[Certificate]) -> None:
+def show_outlook(at: Outlook) -> None:
+    """What a calibration is about to do, and how long it will take."""
+    lengths = ", ".join(map(str, at.proxy_epochs))
+    done = f", {at.done} of them done" if at.done else ""
+    err.print(
+        f"{at.networks} networks, each as proxies of {lengths} epochs and fully of "
+        f"{at.full_epochs}: {at.trainings} trainings{done}, about {short_time(at.seconds)}",
+        markup=False,
+    )
+
+
+def show_calibration(found: Calibration, run_dir: Path) -> None:
+    """All of ``collabdesign calibrate``."""
+    from collabdesign.explore.calibration import CALIBRATION, KEPT_CORRELATION
+
+    table = _table("network", "MACs", "proxy", "full")
+    for point in found.points:
+        table.add_row(
+            point.architecture, short_count(point.macs), percent(point.proxy), percent(point.full)
+        )
+    out.print(table)
+    times = f"once, {found.full_epochs} epochs"
+    if found.full_seeds > 1:
+        times = f"mean of {found.full_seeds} seeds, {found.full_epochs} epochs"
+    out.print(
+        f"[bold]Rank correlation[/] of the proxy ({found.proxy_epochs} epochs, mean of "
+        f"{found.proxy_seeds} seeds) with full training ({times}), {len(found.points)} networks:"
+    )
+    for name, each in (("Spearman", found.spearman), ("Kendall", found.kendall)):
+        out.print(f"  {name} {_interval(each)}")
+    if found.failed:
+        out.print(f"  {found.failed} more could not be trained both ways and are left out")
+    out.print(
+        f"[bold]Noise between seeds[/] of one proxy: a standard deviation of "
+        f"{100 * found.noise:.2f} points; [bold]{found.noise_sentence}[/]"
+    )
+    table = _table("proxy epochs", "steps", "seconds", "Spearman, one seed")
+    for budget in found.budgets:
+        mark = " *" if budget.asked == found.asked else ""
+        table.add_row(
+            f"{budget.epochs}{mark}",
+            str(budget.steps),
+            f"{budget.seconds:.1f}",
+            _interval(budget.spearman),
+        )
+    out.print(table)
+    best = found.cheapest
+    if best is None:
+        out.print(f"[yellow]{found.why_none}[/]")
+    else:
+        out.print(
+            f"The cheapest proxy that keeps Spearman at {KEPT_CORRELATION}: "
+            + (
+                f"the one asked for, {best.epochs} epochs"
+                if best.asked == found.asked
+                else f"{best.epochs} epochs, --set search.proxy.epochs={best.asked}"
+            )
+        )
+    out.print(
+        f"Estimated from {len(found.points)} networks: read the interval, not the value. They are "
+        "spread over all that fits; near the front, where networks differ less, order is less sure."
+    )
+    out.print(f"written: {run_dir / CALIBRATION}", markup=False)
+
+
+def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> None:
+    """Before a search: what is known of its proxy, and a better one if one was found."""
+    from collabdesign.explore.calibration import KEPT_CORRELATION, calibration_of
+
+    found = calibration_of(run_dir, requirements, data_fingerprint)
+    if found is None:
+        return
+    err.print(
+        f"calibrated: Spearman {_interval(found.spearman)} between proxies of "
+        f"{found.proxy_epochs} epochs and full training; {found.noise_sentence}",
+        markup=False,
+    )
+    best, proxy = found.cheapest, requirements.search.proxy
+    if best is not None and best.asked != proxy.epochs and "epochs" not in proxy.model_fields_set:
+        err.print(
+            f"a proxy of {best.epochs} epochs was the cheapest that keeps Spearman at "
+            f"{KEPT_CORRELATION}: --set search.proxy.epochs={best.asked}",
+            markup=False,
+        )
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
+
+
+def show_counts(record: Record) -> None:
+    """What became of the proposals of a search."""
+    parts = [f"{len(record.trained)} networks trained"]
+    if record.stopped:
+        saved = percent(record.epochs_saved)
+        parts.append(f"{len(record.stopped)} stopped early ({saved} of the epochs saved)")
+    parts += [
+        f"{len(record.failed)} failed",
+        f"{record.rejected} proposals rejected over a limit",
+        f"{record.repeated} repeated",
+    ]
+    out.print(", ".join(parts))
+
+
+def show_findings(view: ReportView) -> None:
+    """What a search taught besides its networks, as the report shows it."""
+    from collabdesign.deliver.report import prediction_words
+
+    if view.hypervolume:
+        trials, volume = view.hypervolume[-1]
+        out.print(f"hypervolume of the front: {volume:.3f} after {trials} trials")
+    words = prediction_words(view)
+    if words:
+        out.print(words, markup=False)
+    if view.importance is not None and view.importance.modules:
+        few = [f"{label} ({100 * value:.0f} %)" for label, value in view.importance.modules[:3]]
+        out.print(f"What mattered most for proxy accuracy: {', '.join(few)}", markup=False)
+    if view.calibration is not None:
+        out.print(f"Of proxies, {view.calibration.noise_sentence}", markup=False)
+    else:
+        out.print(f"The proxy was not calibrated: {view.calibrate_command}", markup=False)
+
+
+def show_family(certificates: Sequence[Certificate], record: Record) -> None:
     """One row a member, then what is not met."""
     table = _table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
+    proposed_by = {each.number: each.proposed_by for each in record.candidates}
     from collabdesign.explore.front import wilson_interval
 
     for each in certificates:
@@ -144,6 +297,9 @@ def show_family(certificates: Sequence[Certificate]) -> None:
             f"[{colour}]{met} of {len(each.requirements)} met[/]",
         )
     out.print(table)
+    if certificates:
+        said = [f"{each.name} {proposed_by.get(each.candidate, '-')}" for each in certificates]
+        out.print(f"proposed by: {', '.join(said)}", markup=False)
 
 
 def show_misses(certificates: Sequence[Certificate]) -> None:
@@ -166,15 +322,17 @@ def show_status(
 ) -> None:
     """Where a run stands, in a few lines."""
     finished = record.finished
-    failed = len(finished) - len(record.trained)
+    stopped = f"{len(record.stopped)} stopped early, " if record.stopped else ""
     out.print(f"[bold]{escape(requirements.name)}[/]: {state}")
     out.print(
         f"  {len(finished)} of {requirements.search.trials} trials "
-        f"({len(record.trained)} trained, {failed} failed), {record.rejected} rejected, "
-        f"{record.repeated} repeated"
+        f"({len(record.trained)} trained, {stopped}{len(record.failed)} failed), "
+        f"{record.rejected} rejected, {record.repeated} repeated"
     )
     if workers:
         out.print(f"  {workers} {'worker' if workers == 1 else 'workers'} at work")
+    if record.stopped:
+        out.print(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
     if best is not None:
         out.print(f"  best proxy_accuracy {percent(best)}")
     if finished:

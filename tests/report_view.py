@@ -11,6 +11,7 @@ from collabdesign.deliver.view import (
     CandidateView,
     CurvePoint,
     DataView,
+    ImportanceView,
     PrototypeView,
     ReferenceView,
     RejectedView,
@@ -20,6 +21,8 @@ from collabdesign.deliver.view import (
 )
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import Cost, cost_of
+from collabdesign.explore.calibration import Budget, Calibration, Point
+from collabdesign.explore.rank import Estimate
 
 LIMITS = {"macs": 3_000_000, "params": 100_000, "peak_activation_bytes": 128 * 1024}
 
@@ -173,6 +176,32 @@ def variant(index: int, candidate: CandidateView, goal: float) -> VariantView:
     )
 
 
+def calibration() -> Calibration:
+    """Twelve networks whose full training adds less the more a proxy has."""
+    proxies = [0.62 + 0.018 * index for index in range(12)]
+    budgets = ((2, 0.61, 0.1), (3, 0.83, 0.4), (6, 0.86, 0.5), (12, 0.91, 0.6))
+    return Calibration(
+        points=tuple(
+            Point(f"{index:012x}", 400_000 * (index + 1), proxy, 0.5 + 0.5 * proxy)
+            for index, proxy in enumerate(proxies)
+        ),
+        failed=1,
+        asked=6,
+        proxy_epochs=6,
+        proxy_seeds=2,
+        full_epochs=40,
+        full_seeds=1,
+        spearman=Estimate(0.86, 0.52, 0.97),
+        kendall=Estimate(0.71, 0.4, 0.92),
+        noise=0.008,
+        budgets=tuple(
+            Budget(epochs, epochs, 125 * epochs, Estimate(value, low, 0.97), 3.3 * epochs)
+            for epochs, value, low in budgets
+        ),
+        seconds=1800.0,
+    )
+
+
 def full_view(trials: int = 60) -> ReportView:
     """A finished search with everything in it."""
     candidates: list[CandidateView] = []
@@ -200,6 +229,7 @@ def full_view(trials: int = 60) -> ReportView:
             curve=curve(accuracy, 6),
             proposed_by="prototype" if number == 0 else "human" if number == 5 else "machine",
             seconds=20.0,
+            predicted=(accuracy + 0.004 * (number % 7 - 3), 0.006) if number > 10 else None,
         )
         if number in (7, 21, 40):
             candidate = replace(
@@ -282,6 +312,14 @@ def full_view(trials: int = 60) -> ReportView:
                 None,
                 "not applicable: the map is smaller than its pooling at 32 px",
             ),
+        ),
+        calibration=calibration(),
+        calibrate_command="collabdesign calibrate runs/cifar10/requirements.yaml",
+        importance=ImportanceView(
+            55,
+            0.41,
+            (("stem", 0.5), ("stage 2, module 1", 0.3), ("stage 1 as a whole", 0.2)),
+            (("stem: channels", 0.5), ("stage 2, module 1: branch 1 layer 2 width", 0.25)),
         ),
         hypervolume=tuple((n, 0.7 - 0.3 * math.exp(-n / 12)) for n in range(1, 56)),
         versions={"collabdesign": "0.1.0", "torch": "2.15.0", "device": "cpu, 2 cores"},

@@ -23,6 +23,7 @@ from tiny_search import (
     candidates,
     certificates,
     command,
+    edited,
     finish,
     rows,
     run,
@@ -33,7 +34,7 @@ from tiny_search import (
 )
 
 HEAVY = ("torch", "torchvision", "optuna", "sklearn", "plotly", "ptflops")
-COMMANDS = ("init", "check", "search", "status", "report", "show", "schema")
+COMMANDS = ("init", "check", "calibrate", "search", "status", "report", "show", "schema")
 
 
 @pytest.fixture
@@ -207,6 +208,36 @@ def test_goals_that_are_not_met(finished_copy: Path) -> None:
     best = max(certificates(finished_copy / "run").values(), key=lambda each: each["test_accuracy"])
     assert "goals.accuracy 99.9 % is not met" in said
     assert f"the nearest is {best['name']} with {percent(best['test_accuracy'])}" in said
+
+
+def test_stopped_candidates_are_counted(finished_copy: Path) -> None:
+    """In a record as it was before predictions, with one of its proxies stopped after a pass."""
+    run_dir = finished_copy / "run"
+    with edited(run_dir) as connection:
+        query = "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes"
+        for row, text in connection.execute(query).fetchall():
+            data = json.loads(text)
+            del data["predicted"]
+            if data["index"] == 3:
+                data |= {"outcome": "stopped", "accuracy": None, "reason": "behind the others"}
+                data["curve"] = data["curve"][:1]
+            connection.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
+                (json.dumps(data), row),
+            )
+    code, said = run(["status", "run"], finished_copy)
+    assert code == 0
+    assert f"{TRIALS} trials ({TRIALS - 1} trained, 1 stopped early, 0 failed)" in said
+    # Two passes of three, of all proxies.
+    assert f"saved {math.floor(1000 * 2 / (3 * TRIALS)) / 10} % of the proxies' epochs" in said
+    code, said = run(["status", "run", "--json"], finished_copy)
+    answer = json.loads(said)
+    assert (answer["trained"], answer["stopped"], answer["failed"]) == (TRIALS - 1, 1, 0)
+    assert answer["proxy_epochs_saved"] == pytest.approx(2 / (3 * TRIALS))
+    assert run(["report", "run"], finished_copy)[0] == 0
+    page = (run_dir / "report.html").read_text()
+    assert f"Of {TRIALS} trials: 1 stopped early." in page
+    assert "behind the others" in page
 
 
 def test_status_of_a_finished_run(finished: Path) -> None:

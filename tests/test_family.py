@@ -43,9 +43,8 @@ def candidates(*points: tuple[float, int], params: int = 1_000) -> list[Candidat
             ANY_NETWORK,
             Cost(macs, params, 4 * params, 1_024),
             "machine",
-            "trained",
-            "",
-            accuracy,
+            outcome="trained",
+            accuracy=accuracy,
         )
         for number, (accuracy, macs) in enumerate(points)
     ]

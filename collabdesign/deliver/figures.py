@@ -10,9 +10,26 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from collabdesign.deliver.view import CandidateView, CurvePoint, ReportView, VariantView
+from collabdesign.deliver.view import (
+    Calibration,
+    CandidateView,
+    CurvePoint,
+    ImportanceView,
+    ReportView,
+    VariantView,
+)
+from collabdesign.deliver.words import short_count
 
-__all__ = ["Figure", "axis_style", "curves_figure", "hypervolume_figure", "layout_style"]
+__all__ = [
+    "Figure",
+    "axis_style",
+    "calibration_figure",
+    "curves_figure",
+    "hypervolume_figure",
+    "importance_figure",
+    "layout_style",
+    "prediction_figure",
+]
 
 Figure = dict[str, Any]
 
@@ -37,13 +54,12 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
         traces = [_family_curve(*pair, quantity) for pair in enumerate(view.family)]
     else:
         rest = [each for each in view.with_outcome("trained") if not each.on_front]
-        ended = view.with_outcome("stopped", "failed")
+        stopped, failed = view.with_outcome("stopped"), view.with_outcome("failed")
         front = [each for each in view.with_outcome("trained") if each.on_front]
         traces = [
             _proxy_curves("candidate", rest, quantity, {"color": PALE, "width": 1}),
-            _proxy_curves(
-                "stopped or failed", ended, quantity, {"color": RED, "width": 1.2, "dash": "dot"}
-            ),
+            _proxy_curves("stopped early", stopped, quantity, {"color": ORANGE, "width": 0.7}),
+            _proxy_curves("failed", failed, quantity, {"color": RED, "width": 1.2, "dash": "dot"}),
             _proxy_curves("on the front", front, quantity, {"color": BLUE, "width": 1.6}),
         ]
     title = HELD_OUT if quantity == "accuracy" else "training loss"
@@ -57,11 +73,11 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
 
 
 def hypervolume_figure(view: ReportView) -> Figure:
-    """The front's hypervolume over the number of candidates trained."""
+    """The front's hypervolume over the number of trials."""
     layout = layout_style(240)
     layout["margin"] = {"l": 66, "r": 44, "t": 12, "b": 52}
     layout["showlegend"] = False
-    layout["xaxis"] = {**axis_style("candidates trained"), "rangemode": "tozero"}
+    layout["xaxis"] = {**axis_style("trials"), "rangemode": "tozero"}
     layout["yaxis"] = axis_style("hypervolume")
     trace = {
         "type": "scatter",
@@ -69,9 +85,101 @@ def hypervolume_figure(view: ReportView) -> Figure:
         "x": [count for count, _ in view.hypervolume],
         "y": [_finite(value) for _, value in view.hypervolume],
         "line": {"shape": "hv", "color": BLUE, "width": 2},
-        "hovertemplate": "after %{x} candidates: %{y:.4g}<extra></extra>",
+        "hovertemplate": "after %{x} trials: %{y:.4g}<extra></extra>",
     }
     return {"data": [trace], "layout": layout}
+
+
+def prediction_figure(view: ReportView) -> Figure:
+    """What was predicted of each candidate, with two deviations, over what came."""
+    known = view.predictions
+    return _against(
+        "predicted proxy accuracy",
+        "proxy accuracy that came",
+        [mean for _, mean, _, _ in known],
+        [came for *_, came in known],
+        [f"candidate {each.number}" for each, *_ in known],
+        [2 * deviation for _, _, deviation, _ in known],
+    )
+
+
+def calibration_figure(calibration: Calibration) -> Figure:
+    """Full training over the proxy, a mark a network."""
+    points = calibration.points
+    return _against(
+        f"proxy, {calibration.proxy_epochs} epochs",
+        f"full training, {calibration.full_epochs} epochs",
+        [point.proxy for point in points],
+        [point.full for point in points],
+        [f"{point.architecture}, {short_count(point.macs)} MACs" for point in points],
+    )
+
+
+def importance_figure(importance: ImportanceView) -> Figure:
+    """A bar a module, the most important on top."""
+    labels = [label for label, _ in importance.modules][::-1]
+    layout = layout_style(64 + 24 * len(labels))
+    layout["margin"] = {"l": 10, "r": 44, "t": 4, "b": 52}
+    layout["showlegend"] = False
+    layout["xaxis"] = {
+        **axis_style("importance for proxy accuracy, share of all"),
+        "rangemode": "tozero",
+        "tickformat": "~%",
+    }
+    layout["yaxis"] = {"automargin": True, "tickfont": {"size": 12}, "ticks": ""}
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [value for _, value in importance.modules][::-1],
+        "y": labels,
+        "marker": {"color": BLUE},
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
+    return {"data": [trace], "layout": layout}
+
+
+def _against(
+    x_title: str,
+    y_title: str,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    texts: Sequence[str],
+    errors: Sequence[float] | None = None,
+) -> Figure:
+    """Two accuracies of the same networks; with errors, also the line where they are equal."""
+    layout = layout_style(320)
+    layout["margin"] = {"l": 66, "r": 44, "t": 12, "b": 52}
+    layout["showlegend"] = False
+    layout["xaxis"] = {**axis_style(x_title), "tickformat": "~%"}
+    layout["yaxis"] = {**axis_style(y_title), "tickformat": "~%"}
+    ends = [min(*xs, *ys), max(*xs, *ys)]
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": ends,
+        "y": ends,
+        "line": {"color": PALE, "width": 1.4, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    marks: Figure = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(xs),
+        "y": list(ys),
+        "text": [escape(text) for text in texts],
+        "marker": {"color": BLUE, "size": 7},
+        "hovertemplate": "%{text}: %{x:.1%}, %{y:.1%}<extra></extra>",
+    }
+    if errors is None:
+        return {"data": [marks], "layout": layout}
+    marks["error_x"] = {
+        "type": "data",
+        "array": list(errors),
+        "color": PALE,
+        "thickness": 1.2,
+        "width": 0,
+    }
+    return {"data": [diagonal, marks], "layout": layout}
 
 
 def _finite(value: float) -> float | None:

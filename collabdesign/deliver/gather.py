@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from collabdesign.deliver.certificate import Certificate, read_certificate
+from collabdesign.deliver.importance import importance
 from collabdesign.deliver.view import (
     AskedView,
     CandidateView,
@@ -26,6 +28,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import LIMITS, Data, Requirements
 from collabdesign.errors import InputError
+from collabdesign.explore.calibration import Calibration, calibration_of
 from collabdesign.explore.front import Scale, front, losses, values_of
 from collabdesign.explore.record import (
     Candidate,
@@ -79,7 +82,11 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         family_rule=str(record.attributes.get("family_rule", "")),
         family_folder=str(run_dir / FAMILY),
         references=_references(run_dir),
-        hypervolume=_hypervolumes(trained, scale),
+        hypervolume=_hypervolumes(record, trained, scale),
+        calibration=_calibration(run_dir, requirements, record),
+        calibrate_command="collabdesign calibrate "
+        f"{shlex.quote(str(run_dir / 'requirements.yaml'))} --run-dir {shlex.quote(str(run_dir))}",
+        importance=importance(trained),
         continue_command=str(record.attributes.get("command", "")),
         versions=_json(run_dir / ENVIRONMENT) or {},
     )
@@ -178,6 +185,7 @@ def _candidate(candidate: Candidate, on_front: bool) -> CandidateView:
         proposed_by=candidate.proposed_by,
         curve=candidate.curve,
         seconds=candidate.seconds,
+        predicted=candidate.predicted,
     )
 
 
@@ -226,13 +234,25 @@ def _references(run_dir: Path) -> tuple[ReferenceView, ...]:
     return tuple(ReferenceView(**row) for row in _json(run_dir / REFERENCES) or ())
 
 
-def _hypervolumes(trained: Sequence[Candidate], scale: Scale) -> tuple[tuple[int, float], ...]:
+def _hypervolumes(
+    record: Record, trained: Sequence[Candidate], scale: Scale
+) -> tuple[tuple[int, float], ...]:
+    counted = {each.number for each in trained}
     values: list[tuple[float, ...]] = []
     points = []
-    for candidate in trained:
-        values.append(_values(candidate, scale))
-        points.append((len(values), scale.hypervolume(values)))
+    for trials, candidate in enumerate(record.finished, start=1):
+        if candidate.number in counted:
+            values.append(_values(candidate, scale))
+        points.append((trials, scale.hypervolume(values)))
     return tuple(points)
+
+
+def _calibration(run_dir: Path, requirements: Requirements, record: Record) -> Calibration | None:
+    """The run folder's, which may be newer than the search, or what the search wrote down."""
+    fingerprint = record.attributes.get("data_fingerprint", "")
+    found = calibration_of(run_dir, requirements, fingerprint)
+    noted = record.attributes.get("calibration")
+    return Calibration.from_json(noted) if found is None and noted else found
 
 
 def _json(path: Path) -> Any:

@@ -17,8 +17,15 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from collabdesign.deliver.diagram import draw_architecture
-from collabdesign.deliver.figures import curves_figure, hypervolume_figure
+from collabdesign.deliver.figures import (
+    calibration_figure,
+    curves_figure,
+    hypervolume_figure,
+    importance_figure,
+    prediction_figure,
+)
 from collabdesign.deliver.front_plot import AXES, front_figure
+from collabdesign.deliver.importance import FEWEST as FEWEST_CANDIDATES
 from collabdesign.deliver.view import (
     AskedView,
     CandidateView,
@@ -41,6 +48,8 @@ from collabdesign.deliver.words import (
     short_time,
 )
 from collabdesign.design.units import exact_bytes, exact_count
+from collabdesign.explore.calibration import KEPT_CORRELATION
+from collabdesign.explore.rank import estimate, spearman
 
 __all__ = [
     "AskedView",
@@ -54,8 +63,14 @@ __all__ = [
     "RequirementRow",
     "VariantView",
     "headline",
+    "outcome_counts",
+    "prediction_words",
     "render_report",
 ]
+
+PROPOSED_BY = {"prototype": "the prototype's default", "machine": "machine", "human": "human"}
+
+FEWEST_PREDICTIONS = 5  # under which what came says nothing of them
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
 
@@ -83,6 +98,11 @@ def render_report(view: ReportView) -> str:
         subline=_subline(view),
         trained=trained,
         ended=ended,
+        outcomes=outcome_counts(view),
+        predictions=prediction_words(view),
+        kept_correlation=KEPT_CORRELATION,
+        fewest_candidates=FEWEST_CANDIDATES,
+        proposed_by=PROPOSED_BY,
         front=front,
         prototype=_prototype_candidate(view),
         axes=[(axis, QUANTITIES[axis]) for axis in AXES],
@@ -129,6 +149,32 @@ def headline(view: ReportView) -> str:
     if view.rejected_count:
         return f"Nothing was trained: {view.rejected_count} proposals were over a limit."
     return "Nothing was trained yet."
+
+
+def outcome_counts(view: ReportView) -> str:
+    """How many trials ended otherwise than trained: ``3 stopped early, 1 failed``."""
+    counts = {
+        "stopped early": len(view.with_outcome("stopped")),
+        "failed": len(view.with_outcome("failed")),
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def prediction_words(view: ReportView) -> str:
+    """How well what was predicted fits what came; empty under five predictions."""
+    known = view.predictions
+    if len(known) < FEWEST_PREDICTIONS:
+        return ""
+    found = estimate(
+        spearman, [mean for _, mean, _, _ in known], [came for *_, came in known], view.asked.seed
+    )
+    inside = sum(abs(came - mean) <= 2 * deviation for _, mean, deviation, came in known)
+    return (
+        f"Before it was trained, {len(known)} candidates' proxy accuracy was predicted. Rank "
+        f"correlation with what came (Spearman): {found.value:.2f} (95 % interval "
+        f"{found.low:.2f} to {found.high:.2f}). Within two deviations of the prediction: "
+        f"{percent(inside / len(known), 0)}, where about 95 % should be."
+    )
 
 
 def _subline(view: ReportView) -> str:
@@ -199,6 +245,12 @@ def _figures(view: ReportView) -> dict[str, Any]:
             }
     if len(view.hypervolume) > 1:
         figures["hypervolume"] = {"all": hypervolume_figure(view)}
+    if view.calibration is not None:
+        figures["calibration"] = {"all": calibration_figure(view.calibration)}
+    if len(view.predictions) >= FEWEST_PREDICTIONS:
+        figures["predictions"] = {"all": prediction_figure(view)}
+    if view.importance is not None and view.importance.modules:
+        figures["importance"] = {"all": importance_figure(view.importance)}
     return figures
 
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.explore.calibration import Calibration
 from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import CurvePoint
 
 __all__ = [
     "AskedView",
+    "Calibration",
     "CandidateView",
     "CurvePoint",
     "DataView",
+    "ImportanceView",
     "PrototypeView",
     "ReferenceView",
     "RejectedView",
@@ -31,7 +34,6 @@ __all__ = [
 
 STATES = ("running", "interrupted", "finished")
 OUTCOMES = ("trained", "stopped", "failed")
-PROPOSERS = ("prototype", "machine", "human")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class CandidateView:
         outcome: ``trained``, ``stopped`` (early, with its curve) or ``failed``.
         reason: Why it was stopped or failed, empty otherwise.
         on_front: No other candidate beats it on every objective.
-        proposed_by: ``prototype``, ``machine`` or ``human``.
+        proposed_by: ``prototype``, ``machine``, ``human`` and so on.
+        predicted: Mean and deviation of the proxy_accuracy that was expected of it, if any was.
         seconds: Wall time of its training.
     """
 
@@ -99,10 +102,10 @@ class CandidateView:
     proposed_by: str = "machine"
     curve: tuple[CurvePoint, ...] = ()
     seconds: float = 0.0
+    predicted: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         assert self.outcome in OUTCOMES, self.outcome
-        assert self.proposed_by in PROPOSERS, self.proposed_by
         assert (self.accuracy is not None) == (self.outcome == "trained"), self.number
 
 
@@ -137,6 +140,26 @@ class PrototypeView:
     own_cost: Cost
     candidate: int | None
     shrunk: bool
+
+
+@dataclass(frozen=True)
+class ImportanceView:
+    """Which choices mattered for proxy_accuracy, by shuffling each.
+
+    Attributes:
+        candidates: Trained ones that it was estimated from.
+        r2: Share of the variance of proxy_accuracy that a forest explains of candidates that it
+            was not fitted to; ``None`` where there are too few candidates to tell.
+        modules: Label to importance, the share that its choices have in what is no longer
+            explained when each choice is shuffled; together 1, the most important first; empty
+            where nothing can be said.
+        choices: The most important single choices, likewise.
+    """
+
+    candidates: int
+    r2: float | None = None
+    modules: tuple[tuple[str, float], ...] = ()
+    choices: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,7 +270,10 @@ class ReportView:
         family_rule: How the members were chosen from the front, in a sentence.
         family_folder: Where the members lie, as a person types it.
         continue_command: What continues an interrupted search.
-        hypervolume: (candidates trained, hypervolume of their front), in order.
+        hypervolume: (trials so far, hypervolume of their front), in order.
+        calibration: Of the proxy, ``None`` where there is none.
+        calibrate_command: What would calibrate it, as a person types it.
+        importance: Which choices mattered, ``None`` where it was not looked at.
         versions: Of the software and the device.
     """
 
@@ -268,6 +294,9 @@ class ReportView:
     references: tuple[ReferenceView, ...] = ()
     hypervolume: tuple[tuple[int, float], ...] = ()
     continue_command: str = ""
+    calibration: Calibration | None = None
+    calibrate_command: str = ""
+    importance: ImportanceView | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -276,3 +305,26 @@ class ReportView:
     def with_outcome(self, *outcomes: str) -> tuple[CandidateView, ...]:
         """The candidates with one of these outcomes, in order."""
         return tuple(each for each in self.candidates if each.outcome in outcomes)
+
+    @property
+    def epochs_saved(self) -> float:
+        """Share of the epochs of all proxies, trained or stopped, that stopping left out."""
+        asked = self.asked.proxy_epochs
+        stopped = self.with_outcome("stopped")
+        of = asked * (len(self.with_outcome("trained")) + len(stopped))
+        left_out = sum(max(0, asked - len(each.curve)) for each in stopped)
+        return left_out / of if of else 0.0
+
+    @property
+    def predictions(self) -> tuple[tuple[CandidateView, float, float, float], ...]:
+        """Each trained candidate that was predicted: with mean, deviation and what came."""
+        return tuple(
+            (each, *each.predicted, each.accuracy)
+            for each in self.candidates
+            if each.predicted is not None and each.accuracy is not None
+        )
+
+    def proposer_of(self, member: VariantView) -> str:
+        """Who proposed the candidate that a member comes from; empty where it is not known."""
+        found = (each for each in self.candidates if each.number == member.candidate)
+        return next((each.proposed_by for each in found), "")

@@ -15,6 +15,7 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import ImageData, load_data
 from collabdesign.evaluate.training import choose_device, plan_training
+from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
 from collabdesign.explore.lock import Presence, claiming, forget_the_dead, is_running
 from collabdesign.explore.record import DATABASE, Record, read_record, requirements_of
@@ -142,6 +143,7 @@ def begin(
         _require_the_same_command(before, requirements)
         return
     scale = scale_of(space, requirements)
+    calibration = calibration_of(run_dir, requirements, data.fingerprint)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
     images = len(data.train_labels)
@@ -166,6 +168,7 @@ def begin(
                 ],
                 "fits": not any(v > 0 for v in requirements.violations(own_cost).values()),
             },
+            "calibration": None if calibration is None else calibration.to_json(),
             "tail": None,
             **notes,
             # Last: where it stands, the rest does too, wherever a kill fell.

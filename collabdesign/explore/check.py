@@ -191,7 +191,7 @@ def _estimate(
     """Time a few steps of the default network and of random ones that fit."""
     architectures = _timed_architectures(space, requirements)
     batch = plan_training(images, requirements.search.proxy).batch
-    speeds = sorted(_images_per_second(each, requirements, batch, device) for each in architectures)
+    speeds = sorted(images_per_second(each, requirements, batch, device) for each in architectures)
     slow, middle, fast = speeds[0], speeds[len(speeds) // 2], speeds[-1]
     proxy = plan_training(images, requirements.search.proxy)
     full = plan_training(images, requirements.family.training)
@@ -226,7 +226,7 @@ def _timed_architectures(space: DesignSpace, requirements: Requirements) -> list
     return found
 
 
-def _images_per_second(
+def images_per_second(
     architecture: Architecture, requirements: Requirements, batch: int, device: torch.device
 ) -> float:
     """Images a second through the real training loop, on random pictures of the right shape.

@@ -177,6 +177,24 @@ class Record:
         return tuple(each for each in self.candidates if each.outcome == "trained")
 
     @property
+    def stopped(self) -> tuple[Candidate, ...]:
+        """The candidates whose proxy was stopped early."""
+        return tuple(each for each in self.candidates if each.outcome == "stopped")
+
+    @property
+    def failed(self) -> tuple[Candidate, ...]:
+        """The candidates that could not be trained."""
+        return tuple(each for each in self.candidates if each.outcome == "failed")
+
+    @property
+    def epochs_saved(self) -> float:
+        """Share of the epochs of all proxies, trained or stopped, that stopping left out."""
+        asked = int(self.attributes.get("data", {}).get("proxy_epochs", 0))
+        of = asked * (len(self.trained) + len(self.stopped))
+        left_out = sum(max(0, asked - len(each.curve)) for each in self.stopped)
+        return left_out / of if of else 0.0
+
+    @property
     def rejected(self) -> int:
         """All proposals over a limit, those after the last candidate included."""
         return sum(each.rejected for each in self.candidates) + int(self._tail.get("rejected", 0))

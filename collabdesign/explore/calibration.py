@@ -1,0 +1,263 @@
+"""What a calibration of the proxy found, and the file in the run folder that holds it.
+
+:mod:`collabdesign.explore.calibrate` trains the networks; here is what the search and the
+report need of it, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from collabdesign.design.requirements import Requirements
+from collabdesign.errors import InputError
+from collabdesign.explore.rank import Estimate
+from collabdesign.files import write_json
+
+CALIBRATION = "calibration.json"
+
+# A proxy that orders networks less like the full training than this is not recommended.
+KEPT_CORRELATION = 0.8
+
+_VERSION = 1
+
+# What the trainings depend on. Lengths of proxies and numbers of seeds may change: each
+# training is stored with its own. Paths may too: the images have a fingerprint.
+_BINDING = ("prototype", "data.", "limits.", "deploy.", "search.seed", "search.proxy.", "family.t")
+_FREE = (
+    *("data.train", "data.test", "data.root", "data.download"),
+    *("search.proxy.epochs", "family.training.seeds"),
+)
+
+
+class Point(NamedTuple):
+    """One network, trained both ways.
+
+    Attributes:
+        architecture: Its id.
+        macs: Multiply-adds.
+        proxy: Mean proxy_accuracy over the seeds, 0 to 1.
+        full: Mean accuracy on the held-out part after full training, 0 to 1.
+    """
+
+    architecture: str
+    macs: int
+    proxy: float
+    full: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How well proxies of one length rank networks as the full training does.
+
+    Attributes:
+        asked: The ``search.proxy.epochs`` that gives it.
+        epochs: Passes that this comes to; see ``plan_training``.
+        steps: Steps of the optimiser.
+        spearman: With the full training, of one proxy a network as in a search.
+        seconds: Mean wall time of one such proxy.
+    """
+
+    asked: int
+    epochs: int
+    steps: int
+    spearman: Estimate
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether the proxy can be trusted to rank networks.
+
+    Attributes:
+        points: The networks that were trained both ways.
+        failed: How many more could not be trained.
+        asked: The ``search.proxy.epochs`` that was calibrated.
+        proxy_epochs: Passes of that proxy.
+        proxy_seeds: Proxies a network.
+        full_epochs: Passes of the full training.
+        full_seeds: Full trainings a network.
+        spearman: Between mean proxy and mean full accuracy.
+        kendall: Likewise.
+        noise: Standard deviation of proxy_accuracy between seeds, of one network; a share of 1.
+        budgets: Shortest proxy first.
+        seconds: Wall time of all trainings that count here.
+    """
+
+    points: tuple[Point, ...]
+    failed: int
+    asked: int
+    proxy_epochs: int
+    proxy_seeds: int
+    full_epochs: int
+    full_seeds: int
+    spearman: Estimate
+    kendall: Estimate
+    noise: float
+    budgets: tuple[Budget, ...]
+    seconds: float
+
+    @property
+    def noise_points(self) -> float:
+        """Difference of two proxies, in percentage points, that seeds alone pass 1 time in 20."""
+        return 100 * 1.96 * math.sqrt(2) * self.noise
+
+    @property
+    def noise_sentence(self) -> str:
+        """The same in words."""
+        return f"differences under {self.noise_points:.1f} points are noise"
+
+    @property
+    def why_none(self) -> str:
+        """What a missing :attr:`cheapest` may come from, in words."""
+        accuracies = [point.full for point in self.points]
+        low, high = 100 * min(accuracies), 100 * max(accuracies)
+        return (
+            f"No proxy keeps Spearman at {KEPT_CORRELATION}: they are too short, or the networks' "
+            f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be put in "
+            "order; more search.proxy.epochs helps against the one, more family.training.seeds "
+            "against the other"
+        )
+
+    @property
+    def cheapest(self) -> Budget | None:
+        """The proxy of fewest epochs that keeps the rank correlation, None where none does."""
+        kept = [each for each in self.budgets if each.spearman.value >= KEPT_CORRELATION]
+        return min(kept, key=lambda each: (each.epochs, each.steps), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; :meth:`from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
+        """Read what :meth:`to_json` gave."""
+        return cls(
+            **{
+                **data,
+                "points": tuple(Point(*point) for point in data["points"]),
+                "spearman": Estimate(**data["spearman"]),
+                "kendall": Estimate(**data["kendall"]),
+                "budgets": tuple(
+                    Budget(**{**each, "spearman": Estimate(**each["spearman"])})
+                    for each in data["budgets"]
+                ),
+            }
+        )
+
+
+class Key(NamedTuple):
+    """Which training: two with one key are the same."""
+
+    architecture: str
+    kind: str  # proxy or full
+    batch: int
+    epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one training.
+
+    Attributes:
+        key: Which one.
+        accuracy: On the held-out part after the last pass, None where it failed.
+        seconds: Wall time.
+        reason: Why it failed, else empty.
+    """
+
+    key: Key
+    accuracy: float | None
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CalibrationFile:
+    """All of ``calibration.json``.
+
+    Attributes:
+        requirements: That the trainings were made for.
+        data_fingerprint: Of the images.
+        trained: Every training so far.
+        result: Of the last calibration that came to its end.
+    """
+
+    requirements: Requirements
+    data_fingerprint: str
+    trained: tuple[Trained, ...] = ()
+    result: Calibration | None = None
+
+    def changes(self, requirements: Requirements, data_fingerprint: str) -> list[str]:
+        """What is asked differently now and makes other trainings, a line each."""
+        changes = [
+            change
+            for change in self.requirements.changes(requirements, _FREE)
+            if change.startswith(_BINDING)
+        ]
+        if self.data_fingerprint != data_fingerprint:
+            changes.append("data: the images are others")
+        return changes
+
+    def write(self, run_dir: Path) -> None:
+        """Write it whole or not at all."""
+        write_json(
+            run_dir / CALIBRATION,
+            {
+                "version": _VERSION,
+                "requirements": self.requirements.to_dict(),
+                "data_fingerprint": self.data_fingerprint,
+                "trained": [
+                    [*each.key, each.accuracy, each.seconds, each.reason] for each in self.trained
+                ],
+                "result": None if self.result is None else self.result.to_json(),
+            },
+        )
+
+
+def read_calibration(run_dir: Path) -> CalibrationFile | None:
+    """The run folder's file, None where there is none.
+
+    Raises:
+        InputError: It is none of ours, or of another version.
+    """
+    path = run_dir / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["version"] != _VERSION:
+            raise ValueError(f"it has version {data['version']}")
+        return CalibrationFile(
+            requirements=Requirements.model_validate(data["requirements"]),
+            data_fingerprint=data["data_fingerprint"],
+            trained=tuple(Trained(Key(*row[:5]), *row[5:]) for row in data["trained"]),
+            result=None if data["result"] is None else Calibration.from_json(data["result"]),
+        )
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        reason = "requirements of another version" if isinstance(error, ValidationError) else error
+        raise InputError(
+            f"{str(path)!r} must be a calibration of this version of collabdesign, and it is not "
+            f"({reason}); move it away, or choose another --run-dir"
+        ) from None
+
+
+def calibration_of(
+    run_dir: Path, requirements: Requirements, data_fingerprint: str
+) -> Calibration | None:
+    """What was found for these requirements and images; None where that is not calibrated.
+
+    Raises:
+        InputError: The run folder's file is none of ours.
+    """
+    found = read_calibration(run_dir)
+    if found is None or found.changes(requirements, data_fingerprint):
+        return None
+    return found.result

@@ -1,0 +1,415 @@
+"""Calibration of the proxy: its statistics by arithmetic, and small ones trained to their end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, spearmanr
+from tiny_search import begin, finish, kill, run, search_words, snapshot, wait_until, write_tiny
+
+from collabdesign.design.cost import cost_of
+from collabdesign.design.reading import load_requirements
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace
+from collabdesign.errors import GoalsNotMet, InputError, NothingFits
+from collabdesign.evaluate.training import plan_training
+from collabdesign.explore.calibrate import (
+    PROXY_SEEDS,
+    Planned,
+    compare,
+    plan_trainings,
+    proxy_lengths,
+    spread_networks,
+)
+from collabdesign.explore.calibration import (
+    CALIBRATION,
+    Calibration,
+    CalibrationFile,
+    Key,
+    Trained,
+    calibration_of,
+    read_calibration,
+)
+from collabdesign.explore.feasible import default_params
+from collabdesign.explore.rank import Estimate, estimate, kendall, pooled_deviation, spearman
+from collabdesign.explore.record import read_record
+from collabdesign.terminal import show_calibrated
+
+NETWORKS = 4
+IMAGES = 400  # of the tiny digits, after a fifth of 500 is held out
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path)
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    at = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1"]
+    return ["calibrate", str(folder / "tiny.yaml"), "--networks", str(NETWORKS), *at, *more]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a calibration in ``run``, and what was said."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    write_tiny(folder)
+    code, said = run(words(folder), folder)
+    assert code == 0, said
+    return folder, said
+
+
+# -- rank correlation -------------------------------------------------------------------------
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Ranks differ by 1, 1, 0, 0: 1 - 6 * 2 / (4 * 15). One pair of six is in the other order.
+    first, second = [0.1, 0.2, 0.3, 0.4], [0.6, 0.5, 0.7, 0.9]
+    assert float(spearman(first, second)) == pytest.approx(1 - 12 / 60)
+    assert float(kendall(first, second)) == pytest.approx((5 - 1) / 6)
+
+
+def test_rank_correlation_is_scipys_also_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(5, size=(2, 50, 12))
+    for row, (one, two) in enumerate(zip(first, second, strict=True)):
+        rho, tau = spearman(first, second)[row], kendall(first, second)[row]
+        assert rho == pytest.approx(spearmanr(one, two).statistic)
+        assert tau == pytest.approx(kendalltau(one, two).statistic)
+
+
+def test_what_is_all_equal_ranks_nothing() -> None:
+    assert float(spearman([0.5, 0.5, 0.5], [1, 2, 3])) == 0
+    assert float(kendall([1, 2, 3], [0.5, 0.5, 0.5])) == 0
+
+
+def test_interval_covers_as_often_as_it_says() -> None:
+    """Of pairs from a normal distribution whose rank correlation is known."""
+    rng = np.random.default_rng(0)
+    rho = 0.5
+    known = 6 / math.pi * math.asin(rho / 2)
+    covered = 0
+    for draw in range(200):
+        first, noise = rng.normal(size=(2, 20))
+        found = estimate(spearman, first, rho * first + math.sqrt(1 - rho**2) * noise, seed=draw)
+        assert found.low <= found.value <= found.high
+        covered += found.low <= known <= found.high
+    assert 0.85 <= covered / 200 <= 0.99
+
+
+def test_an_interval_is_a_function_of_its_seed() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 12))
+    assert estimate(kendall, first, second, 3) == estimate(kendall, first, second, 3)
+    assert estimate(spearman, first, first) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_pooled_deviation_by_hand() -> None:
+    # Squares about the means: 0.5 + 2 + 0 with a freedom of 1 + 1 + 0.
+    assert pooled_deviation([[1, 2], [4, 6], [9]]) == pytest.approx(math.sqrt(2.5 / 2))
+
+
+# -- what is trained --------------------------------------------------------------------------
+
+
+def chosen(requirements: Requirements, count: int) -> list[str]:
+    return [each.id for each in spread_networks(DesignSpace(requirements), requirements, count)]
+
+
+def test_networks_are_spread_over_what_fits(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    space = DesignSpace(requirements)
+    networks = spread_networks(space, requirements, 12)
+    assert len({each.id for each in networks}) == 12
+    costs = [cost_of(each) for each in networks]
+    assert all(v <= 0 for cost in costs for v in requirements.violations(cost).values())
+    macs = [cost.macs for cost in costs]
+    assert macs == sorted(macs)
+    default = default_params(space, requirements)
+    assert default is not None and space.decode(default) in networks
+    # Against the quartiles of random networks that fit.
+    rng = np.random.default_rng(5)
+    drawn = [cost_of(space.decode(space.sample(rng))) for _ in range(500)]
+    fitting = [c.macs for c in drawn if max(requirements.violations(c).values()) <= 0]
+    low, _, high = np.percentile(fitting, [25, 50, 75])
+    assert 2 <= sum(each < low for each in macs) <= 4
+    assert 2 <= sum(each > high for each in macs) <= 4
+
+
+def test_networks_are_a_function_of_the_seed(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    assert chosen(requirements, 8) == chosen(requirements, 8)
+    assert chosen(requirements, 8) != chosen(load_requirements(tiny, ("search.seed=1",)), 8)
+
+
+def test_where_little_fits(tiny: Path) -> None:
+    rare = load_requirements(tiny, ("limits.macs=1200",))
+    assert 4 <= len(chosen(rare, 12)) <= 12
+    with pytest.raises(NothingFits, match="at least 4 different networks"):
+        chosen(load_requirements(tiny, ("limits.macs=1066",)), 12)
+
+
+def test_proxy_lengths(tiny: Path) -> None:
+    def lengths(*overrides: str) -> dict[int, tuple[int, int]]:
+        found = proxy_lengths(load_requirements(tiny, overrides), IMAGES)
+        return {asked: (plan.batch, plan.epochs) for asked, plan in found.items()}
+
+    # A quarter of 3 is 1, the half 2, and 400 images are 12 steps of 32.
+    assert lengths() == {1: (32, 1), 2: (32, 2), 3: (32, 3), 6: (32, 6)}
+    # None as long as the full training, but the one that was asked for.
+    assert list(lengths("family.training.epochs=6")) == [1, 2, 3]
+    assert list(lengths("family.training.epochs=3")) == [1, 2, 3]
+    # 40 steps are 4 epochs of 12: asking for fewer gives the same proxy.
+    assert list(lengths("search.proxy.min_steps=40")) == [3, 6]
+
+
+def test_plan(tiny: Path) -> None:
+    requirements = load_requirements(tiny, ("family.training.seeds=2", "search.seed=7"))
+    networks = spread_networks(DesignSpace(requirements), requirements, 5)
+    plan = plan_trainings(networks, requirements, IMAGES)
+    assert len({each.key for each in plan}) == len(plan)
+    for network in networks:
+        mine = [each.key for each in plan if each.architecture == network]
+        assert [(key.kind, key.epochs, key.seed) for key in mine] == [
+            *(("proxy", 1, 7), ("proxy", 2, 7), ("proxy", 3, 7), ("proxy", 3, 8)),
+            *(("proxy", 6, 7), ("full", 12, 7), ("full", 12, 8)),
+        ]
+    full = plan_training(IMAGES, requirements.family.training)
+    assert plan[-1].images == full.steps * full.batch
+
+
+# -- what comes of it -------------------------------------------------------------------------
+
+
+def made_up(
+    requirements: Requirements, full: list[float], proxy: dict[int, list[float]], gap: float
+) -> tuple[tuple[Planned, ...], dict[Key, Trained]]:
+    """Trainings with these accuracies; two seeds of the proxy are ``gap`` to either side."""
+    networks = spread_networks(DesignSpace(requirements), requirements, len(full))
+    place = {each.id: number for number, each in enumerate(networks)}
+    plan = plan_trainings(networks, requirements, IMAGES)
+    known = {}
+    for each in plan:
+        accuracy = (full if each.key.kind == "full" else proxy[each.key.epochs])[
+            place[each.key.architecture]
+        ]
+        if each.key.kind == "proxy" and each.key.epochs == 3:
+            accuracy += gap if each.key.seed else -gap
+        known[each.key] = Trained(each.key, accuracy, float(each.key.epochs))
+    return plan, known
+
+
+FULL = [0.5, 0.6, 0.7, 0.8, 0.9]
+PROXY = {
+    1: [0.3, 0.2, 0.1, 0.5, 0.4],  # ranks 3 2 1 5 4: 1 - 6 * (4 + 0 + 4 + 1 + 1) / 120
+    2: [0.1, 0.2, 0.4, 0.3, 0.5],  # 1 - 6 * 2 / 120
+    3: [0.2, 0.1, 0.4, 0.3, 0.5],  # 1 - 6 * 4 / 120
+    6: [0.1, 0.2, 0.3, 0.4, 0.5],
+}
+
+
+def test_statistics_of_made_up_trainings(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    plan, known = made_up(requirements, FULL, PROXY, gap=0.01)
+    found = compare(plan, known, requirements)
+    assert (found.spearman.value, found.kendall.value) == pytest.approx((0.8, 0.6))
+    assert [each.epochs for each in found.budgets] == [1, 2, 3, 6]
+    correlations = [each.spearman.value for each in found.budgets]
+    assert correlations == pytest.approx([0.5, 0.9, 0.8, 1.0])
+    assert [(each.steps, each.seconds) for each in found.budgets] == [
+        (12, 1.0), (24, 2.0), (36, 3.0), (72, 6.0),
+    ]  # fmt: skip
+    assert found.cheapest is not None and found.cheapest.asked == 2
+    # Two at a distance of 0.02 have a variance of 0.0002 each.
+    assert found.noise == pytest.approx(math.sqrt(0.0002))
+    assert found.noise_points == pytest.approx(1.96 * 2 * 100 * 0.01)
+    assert found.noise_sentence == "differences under 3.9 points are noise"
+    assert [point.proxy for point in found.points] == pytest.approx(PROXY[3])
+    assert [point.full for point in found.points] == FULL
+    assert found.seconds == 5 * (1 + 2 + 2 * 3 + 6 + 12)
+    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_none_is_cheap_enough(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    plan, known = made_up(requirements, FULL, dict.fromkeys((1, 2, 3, 6), FULL[::-1]), gap=0)
+    found = compare(plan, known, requirements)
+    assert found.spearman == Estimate(-1.0, -1.0, found.spearman.high)
+    assert found.cheapest is None
+    assert "full trainings (50.0 to 90.0 %) lie too close" in found.why_none
+    assert found.noise == 0
+
+
+def test_failed_trainings_are_left_out(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    plan, known = made_up(requirements, FULL, PROXY, gap=0)
+    first, second, *_ = dict.fromkeys(each.key.architecture for each in plan)
+    for name, fewer in ((first, 1), (second, 2)):
+        key = next(k for k in known if k.architecture == name and k.kind == "full")
+        known[key] = replace(known[key], accuracy=None, reason="diverged: in pass 2")
+        if fewer == 1:
+            found = compare(plan, known, requirements)
+            assert (len(found.points), found.failed) == (4, 1)
+            assert first not in {point.architecture for point in found.points}
+        else:
+            with pytest.raises(GoalsNotMet, match=r"3 of 5 could; .* diverged"):
+                compare(plan, known, requirements)
+
+
+# -- as a person runs it ----------------------------------------------------------------------
+
+
+def test_calibrate_on_digits(calibrated: tuple[Path, str]) -> None:
+    folder, said = calibrated
+    file = read_calibration(folder / "run")
+    assert file is not None and file.result is not None
+    found = file.result
+    assert len(found.points) == NETWORKS
+    # Proxies of 1, 2, 3 (twice) and 6 epochs, and the full one.
+    assert len(file.trained) == NETWORKS * (4 + PROXY_SEEDS)
+    assert all(each.accuracy is not None and each.seconds > 0 for each in file.trained)
+    assert "4 networks, each as proxies of 1, 2, 3, 6 epochs and fully of 12: 24 trainings" in said
+    assert f"Spearman {found.spearman.value:.2f} (95 % interval " in said
+    assert f"Kendall {found.kendall.value:.2f} (95 % interval " in said
+    assert found.noise_sentence in said
+    assert "Estimated from 4 networks" in said
+    assert {path.name for path in (folder / "run").iterdir()} == {CALIBRATION, "lock"}
+
+
+def test_the_same_again_trains_nothing(calibrated: tuple[Path, str]) -> None:
+    folder, _ = calibrated
+    before = read_calibration(folder / "run")
+    code, said = run(words(folder, "--json"), folder)
+    assert code == 0
+    assert "24 trainings, 24 of them done" in said
+    assert read_calibration(folder / "run") == before
+    answer = json.loads(said[said.index("\n{") :])
+    assert before is not None and before.result is not None
+    assert Calibration.from_json({k: v for k, v in answer.items() if k != "noise_points"}) == (
+        before.result
+    )
+    assert answer["noise_points"] == before.result.noise_points
+
+
+def test_a_kill_costs_one_training(calibrated: tuple[Path, str], tiny: Path) -> None:
+    folder, _ = calibrated
+    run_dir = tiny.parent / "run"
+
+    def trained() -> int:
+        file = read_calibration(run_dir)
+        return 0 if file is None else len(file.trained)
+
+    process = begin(words(tiny.parent), tiny.parent)
+    assert wait_until(lambda: trained() >= 9, process)
+    kill(process)
+    before = trained()
+    assert 9 <= before < 24
+    code, said = run(words(tiny.parent), tiny.parent)
+    assert code == 0, said
+    assert f"24 trainings, {before} of them done" in said
+    whole, again = (read_calibration(each / "run") for each in (folder, tiny.parent))
+    assert whole is not None and again is not None
+
+    def accuracies(file: object) -> dict[Key, float | None]:
+        return {each.key: each.accuracy for each in file.trained}  # type: ignore[attr-defined]
+
+    assert accuracies(again) == accuracies(whole)
+    assert again.result is not None and whole.result is not None
+    assert again.result.points == whole.result.points
+
+
+def test_ctrl_c_says_how_to_go_on(tiny: Path) -> None:
+    process = begin(words(tiny.parent), tiny.parent)
+    assert wait_until((tiny.parent / "run" / CALIBRATION).is_file, process)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process) == 130
+    said = (tiny.parent / "said.txt").read_text()
+    assert f"To continue: collabdesign calibrate {tiny}" in said
+    assert "Traceback" not in said
+
+
+def test_other_requirements_are_refused(calibrated: tuple[Path, str]) -> None:
+    folder, _ = calibrated
+    before = snapshot(folder / "run")
+    code, said = run(words(folder, "--set", "limits.macs=20k"), folder)
+    assert code == 2
+    assert "limits.macs: 30k -> 20k" in said and f"remove its {CALIBRATION}" in said
+    code, said = run(words(folder, "--set", "data.train_images=400"), folder)
+    assert code == 2
+    assert "the images are others" in said
+    assert snapshot(folder / "run") == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}'])
+def test_a_foreign_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / CALIBRATION).write_text(text)
+    with pytest.raises(InputError, match="must be a calibration of this version"):
+        read_calibration(tmp_path)
+
+
+def test_bad_words_end_without_a_traceback(tiny: Path) -> None:
+    for more, code, message in (
+        (("--networks", "3"), 2, "is not in the range"),
+        (("--set", "limits.macs=900"), 3, "raise limits.macs"),
+        (("--device", "tpu"), 2, "the device must be cpu or cuda"),
+    ):
+        ended, said = run(words(tiny.parent, *more), tiny.parent)
+        assert (ended, "Traceback" in said) == (code, False), said
+        assert message in said
+
+
+# -- what the search and the report make of it ------------------------------------------------
+
+
+def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
+    folder, _ = calibrated
+    requirements = load_requirements(folder / "tiny.yaml")
+    code, said = run(search_words(folder, "--set", "search.trials=3"), folder)
+    assert code == 0, said
+    record = read_record(folder / "run")
+    found = calibration_of(folder / "run", requirements, record.attributes["data_fingerprint"])
+    assert found is not None
+    assert Calibration.from_json(record.attributes["calibration"]) == found
+    assert "calibrated: Spearman" in said and found.noise_sentence in said
+    assert "--set search.proxy.epochs" not in said  # the file says how many
+    page = (folder / "run" / "report.html").read_text()
+    assert found.noise_sentence in page and "was not calibrated" not in page
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_better_budget_is_told_unless_one_is_written(
+    tmp_path: Path, named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = () if named else (("epochs: 3, batch", "batch"),)
+    requirements = load_requirements(write_tiny(tmp_path, *changes))
+    assert requirements.search.proxy.epochs == (3 if named else 6)
+    plan, known = made_up(load_requirements(write_tiny(tmp_path)), FULL, PROXY, gap=0.01)
+    found = compare(plan, known, load_requirements(write_tiny(tmp_path)))
+    CalibrationFile(requirements, "images", (), found).write(tmp_path)
+    show_calibrated(tmp_path, requirements, "images")
+    said = capsys.readouterr().err
+    assert found.noise_sentence in said
+    assert ("--set search.proxy.epochs=2" in said) != named
+    # What is found for other images says nothing of these.
+    show_calibrated(tmp_path, requirements, "others")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_report_says_where_there_is_none(finished: Path) -> None:
+    page = (finished / "run" / "report.html").read_text()
+    assert "The proxy was not calibrated" in page
+    assert f"collabdesign calibrate {finished / 'run' / 'requirements.yaml'}" in page
+
+
+def test_check_proposes_it(tiny: Path) -> None:
+    code, said = run(["check", str(tiny), "--threads", "1"], tiny.parent)
+    assert code == 0
+    assert f"collabdesign calibrate {tiny}" in said.splitlines()[-1]
