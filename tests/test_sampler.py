@@ -235,30 +235,35 @@ def test_constraints_that_training_tells_are_learnt() -> None:
         suggest_flat(trial)
         trial.set_constraint("slow", trial.params["width"] - 5.5)
         study.tell(trial, good(trial.params))
-    late = [trial.params["width"] <= 5 for trial in study.trials[20:]]
-    assert np.mean(late) > 0.7
+    late = [trial.params["width"] <= 6 for trial in study.trials[20:]]
+    assert np.mean(late) > 0.8  # Above 6 are the best values of the objective.
     assert max(good(t.params) for t in study.trials if t.params["width"] <= 5) > 6.5  # of 7
 
 
 def test_dead_networks_and_pruned_trials_do_no_harm() -> None:
-    sampler = GenerativeSampler(space=FLAT, static_objectives=objectives_known, seed=0)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    rng = np.random.default_rng(1)
-    for number in range(40):
-        trial = study.ask()
-        suggest_flat(trial)
-        if number % 10 == 3:
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            dead = rng.random() < 0.05
-            study.tell(trial, [-9.0 if dead else good(trial.params), trial.params["width"]])
-    by_width = {trial.params["width"]: 0.0 for trial in study.trials}
-    for trial in study.trials:
-        if trial.values:
-            width = trial.params["width"]
-            by_width[width] = max(by_width[width], trial.values[0] - width)
-    assert len(by_width) >= 6
-    assert np.mean(list(by_width.values())) > 1  # of 2
+    def gained(sampler: optuna.samplers.BaseSampler, seed: int) -> float:
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        rng = np.random.default_rng(seed)
+        for number in range(40):
+            trial = study.ask()
+            suggest_flat(trial)
+            if number % 10 == 3:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                dead = rng.random() < 0.05
+                study.tell(trial, [-9.0 if dead else good(trial.params), trial.params["width"]])
+        points = [(-trial.values[0], trial.values[1]) for trial in study.trials if trial.values]
+        return hypervolume(np.array(points), (9.0, 9.0))
+
+    learnt, luck = [], []
+    for seed in range(4):
+        learnt.append(
+            gained(
+                GenerativeSampler(space=FLAT, static_objectives=objectives_known, seed=seed), seed
+            )
+        )
+        luck.append(gained(optuna.samplers.RandomSampler(seed=seed), seed))
+    assert np.median(learnt) > np.median(luck)
 
 
 def test_the_inquisitor_knows_smooth_structure_and_how_sure_it_is() -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.inquisitor import Encoding, Inquisitor
-from collabdesign.explore.proposal_space import Key, Params, key_of
+from collabdesign.explore.gain import expected_gain, not_dominated
+from collabdesign.explore.inquisitor import Encoding, Fit, Inquisitor
+from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
 StaticLosses = Callable[[Params], Floats]
+Fits = dict[tuple[Any, ...], Fit]
 
 # Known costs that span more than this factor are compared by their logarithms.
 _LOGARITHMIC = 3.0
@@ -40,116 +40,151 @@ def signs_of(directions: Sequence[StudyDirection]) -> Floats:
     return np.array([-1.0 if each == StudyDirection.MAXIMIZE else 1.0 for each in directions])
 
 
-@dataclass
-class History:
-    """A study's trials as a sampler sees them.
+@dataclass(frozen=True)
+class Observation:
+    """A finished trial.
 
     Attributes:
-        params: Of the observations, in the order of their trials.
-        losses: [n, m], their objectives, less is better; NaN where training failed.
-        constraints: Of each observation, name to value, at most 0 is met.
+        params: Complete and active.
+        losses: [m], its objectives, less is better; NaN where training failed.
+        constraints: Name to value, at most 0 is met.
+        code: Its encoded row.
+        statics: [m], its known objectives, less is better; NaN where training tells.
+    """
+
+    params: Params
+    losses: Floats
+    constraints: Mapping[str, float]
+    code: Floats
+    statics: Floats
+
+
+class History:
+    """A study's trials as a sampler sees them, each finished one read once.
+
+    Args:
+        encoding: For the observations' rows.
+        static_losses: For their known objectives.
+        directions: Of the study.
+
+    Attributes:
         pending: Parameters that are being tried elsewhere.
         taken: Keys of everything tried, being tried or refused.
     """
 
-    params: list[Params] = field(default_factory=list)
-    losses: Floats = field(default_factory=lambda: np.empty((0, 0)))
-    constraints: list[Mapping[str, float]] = field(default_factory=list)
-    pending: list[Params] = field(default_factory=list)
-    taken: set[Key] = field(default_factory=set)
+    def __init__(
+        self,
+        encoding: Encoding,
+        static_losses: StaticLosses,
+        directions: Sequence[StudyDirection],
+    ) -> None:
+        self.encoding = encoding
+        self.static_losses = static_losses
+        self.pending: list[Params] = []
+        self.taken: set[int] = set()
+        self._signs = signs_of(directions)
+        self._read: set[int] = set()
+        self._observations: dict[int, Observation] = {}
 
-    @classmethod
-    def of(cls, trials: Iterable[FrozenTrial], directions: Sequence[StudyDirection]) -> History:
-        """Read trials; those killed from outside are not to be among them.
+    def read(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in what is new; trials killed from outside are not to be among them.
 
         A trial that was pruned counts as one that failed: nothing is known of its objectives
         but that it was not worth its end. Pruned for a broken constraint it is only taken.
         """
-        history, rows, signs = cls(), [], signs_of(directions)
+        self.pending = []
         for trial in trials:
-            if not trial.params:
+            if trial.number in self._read or not trial.params:
                 continue
             params = dict(trial.params)
-            history.taken.add(key_of(params))
+            self.taken.add(key_of(params))
             if trial.state == TrialState.RUNNING:
-                history.pending.append(params)
+                self.pending.append(params)
             if not trial.state.is_finished():
                 continue
+            self._read.add(trial.number)
             constraints = trial.constraints
             if trial.state == TrialState.COMPLETE:
-                row = np.asarray(trial.values, dtype=float) * signs
-                rows.append(np.where(np.isfinite(row), row, np.nan))
+                losses = np.asarray(trial.values, dtype=float) * self._signs
+                losses = np.where(np.isfinite(losses), losses, np.nan)
             elif any(value > 0 for value in constraints.values()):
                 continue
             else:
-                rows.append(np.full(len(signs), np.nan))
-            history.params.append(params)
-            history.constraints.append(constraints)
-        history.losses = np.array(rows).reshape(-1, len(signs))
-        return history
+                losses = np.full(len(self._signs), np.nan)
+            code = self.encoding.rows([params])[0]
+            statics = self.static_losses(params)
+            observation = Observation(params, losses, constraints, code, statics)
+            self._observations[trial.number] = observation
+
+    @property
+    def observations(self) -> list[Observation]:
+        """In the order of their trials."""
+        return [self._observations[number] for number in sorted(self._observations)]
 
 
 class Axes:
     """Encoded parameters beside the objectives that are known without training.
 
     Args:
-        distributions: The parameters to encode.
+        encoding: Of the parameters.
         static_losses: Parameters to objectives, less is better, NaN where training tells.
-        reach: Parameter sets that span the costs.
+        reach: [k, m], known objectives that span what can be had.
+
+    Attributes:
+        known: Places of the known objectives among all.
+        unknown: Places of the others.
+        low: Of each known objective, on the scale on which it is compared.
+        high: Likewise.
+        groups: Of each column of a row, the number of its parameter; each known objective is
+            one more.
     """
 
-    def __init__(
-        self,
-        distributions: Mapping[str, BaseDistribution],
-        static_losses: StaticLosses,
-        reach: Sequence[Params],
-    ) -> None:
-        self._encoding = Encoding(distributions)
+    def __init__(self, encoding: Encoding, static_losses: StaticLosses, reach: Floats) -> None:
+        self._encoding = encoding
         self._static_losses = static_losses
-        statics = np.array([static_losses(params) for params in reach])
-        self._size = statics.shape[1]
-        self.known = np.flatnonzero(~np.isnan(statics).any(axis=0))
-        self.unknown = np.flatnonzero(np.isnan(statics).any(axis=0))
-        costs = np.abs(statics[:, self.known])
-        same_sign = (np.abs(np.sign(statics[:, self.known]).sum(0)) == len(reach)) & (
-            costs.min(0) * _LOGARITHMIC < costs.max(0)
-        )
-        #: Whether each known objective is compared by its logarithm.
-        self.logarithmic = same_sign
-        lengths = self._lengths(statics)
+        self.known = np.flatnonzero(~np.isnan(reach).any(axis=0))
+        self.unknown = np.flatnonzero(np.isnan(reach).any(axis=0))
+        costs = reach[:, self.known]
+        one_sign = np.abs(np.sign(costs).sum(axis=0)) == len(reach)
+        sizes = np.abs(costs)
+        self._logarithmic = one_sign & (sizes.min(0) * _LOGARITHMIC < sizes.max(0))
+        lengths = self._lengths(reach)
         self.low, self.high = lengths.min(0), lengths.max(0)
         self._span = np.maximum(self.high - self.low, 1e-12)
-        number = len(self._encoding.names)
-        #: Of each column, the number of its parameter; each known cost is one more.
-        self.groups = [*self._encoding.group_of, *range(number, number + len(self.known))]
+        number = len(encoding.names)
+        self.groups = [*encoding.group_of, *range(number, number + len(self.known))]
 
-    def known_losses(self, many: Sequence[Params]) -> Floats:
-        """[n, known], logarithmic where they are compared so."""
-        statics = np.array([self._static_losses(params) for params in many])
-        return self._lengths(statics.reshape(len(many), self._size))
+    def place(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
+        """Rows [n, d] for the inquisitor, and known losses [n, known]."""
+        if not many:
+            return np.empty((0, len(self.groups))), np.empty((0, len(self.known)))
+        statics = np.stack([self._static_losses(params) for params in many])
+        return self._placed(self._encoding.rows(many), statics)
 
-    def rows(self, many: Sequence[Params], known: Floats) -> Floats:
-        """[n, d] for the inquisitor, from :meth:`known_losses` of the same."""
-        costs = (known - self.low) / self._span
-        return np.hstack([self._encoding.rows(many), costs])
+    def place_observed(self, some: Sequence[Observation]) -> tuple[Floats, Floats]:
+        """Likewise of observations, at least one."""
+        codes = np.stack([each.code for each in some])
+        return self._placed(codes, np.stack([each.statics for each in some]))
 
-    def distances(self, some: Sequence[Params], others: Sequence[Params]) -> Floats:
-        """[n, others], squared; parameters together weigh as much as costs together."""
-        a, b = (self._evened(each) for each in (some, others))
+    def distances(self, one: Floats, other: Floats) -> Floats:
+        """[n, others] between rows, squared; all parameters weigh as much as all costs."""
+        weights = np.full(one.shape[1], 1.0 / max(1, len(self._encoding.names)))
+        if len(self.known):
+            weights[-len(self.known) :] = 1.0 / len(self.known)
+        a, b = one * np.sqrt(weights), other * np.sqrt(weights)
         out: Floats = ((a[:, None, :] - b[None, :, :]) ** 2).sum(2)
         return out
 
-    def _evened(self, many: Sequence[Params]) -> Floats:
-        rows = self.rows(many, self.known_losses(many))
-        width = rows.shape[1] - len(self.known)
-        rows[:, :width] /= np.sqrt(max(1, len(self._encoding.names)))
-        rows[:, width:] /= np.sqrt(max(1, len(self.known)))
-        return rows
+    def _placed(self, codes: Floats, statics: Floats) -> tuple[Floats, Floats]:
+        known = self._lengths(statics)
+        return np.hstack([codes, (known - self.low) / self._span]), known
 
     def _lengths(self, statics: Floats) -> Floats:
+        """Known objectives, by their logarithms where they are compared so."""
         costs = statics[:, self.known]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.logarithmic, np.sign(costs) * np.log(np.abs(costs)), costs)
+            logarithms = np.sign(costs) * np.log(np.abs(costs))
+        return np.where(self._logarithmic, logarithms, costs)
 
 
 class Belief:
@@ -157,64 +192,70 @@ class Belief:
 
     Args:
         axes: How proposals become rows.
-        history: At least one observation that did not fail.
-        fits: Relevances found earlier, kept from one belief to the next.
+        observations: At least one that did not fail.
+        pending: What is being tried elsewhere.
+        fits: What was found earlier, kept from one belief to the next.
+
+    Attributes:
+        front_places: Places, among the observations, of the front that keeps all constraints.
     """
 
-    def __init__(self, axes: Axes, history: History, fits: dict[tuple[Any, ...], Floats]) -> None:
+    def __init__(
+        self,
+        axes: Axes,
+        observations: Sequence[Observation],
+        pending: Sequence[Params],
+        fits: Fits,
+    ) -> None:
         self._axes = axes
-        self._size = history.losses.shape[1]
-        known = axes.known_losses(history.params)
-        rows = axes.rows(history.params, known)
-        waiting_known = axes.known_losses(history.pending)
-        waiting = axes.rows(history.pending, waiting_known)
+        losses = np.stack([each.losses for each in observations])
+        self._size = losses.shape[1]
+        rows, known = axes.place_observed(observations)
+        waiting, waiting_known = axes.place(pending)
         points = np.empty((len(rows) + len(waiting), self._size))
         points[:, axes.known] = np.vstack([known, waiting_known])
-        reference = np.empty(self._size)
-        reference[axes.known] = np.maximum(axes.high, points[:, axes.known].max(0))
-        reference[axes.known] += _BEYOND * (reference[axes.known] - axes.low) + 1e-9
+        self._reference = np.empty(self._size)
+        highest = np.maximum(axes.high, points[:, axes.known].max(0))
+        self._reference[axes.known] = highest + _BEYOND * (highest - axes.low) + 1e-9
         self._inquisitors: dict[int, Inquisitor] = {}
-        for axis in axes.unknown:
-            targets = history.losses[:, axis]
-            worst = np.nanmax(targets)
-            targets = np.where(np.isnan(targets), worst, targets)
-            inquisitor = self._inquire(int(axis), rows, targets, waiting, fits)
-            self._inquisitors[int(axis)] = inquisitor
+        for axis in map(int, axes.unknown):
+            worst = np.nanmax(losses[:, axis])
+            # One that failed counts as bad, not as the worst: its neighbours may be sound.
+            bad = np.nanquantile(losses[:, axis], 0.75)
+            targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
+            inquisitor = self._inquire(axis, rows, targets, waiting, fits)
+            self._inquisitors[axis] = inquisitor
             # What the inquisitor makes of the observations: a lucky one is no front.
             points[:, axis] = inquisitor.predict(np.vstack([rows, waiting]))[0]
-            reference[axis] = min(worst, _far_out(targets))
-        self._watched = self._watch(history, rows, fits)
-        kept = [all(value <= 0 for value in each.values()) for each in history.constraints]
-        kept += [True] * len(waiting)
-        self._points, self._reference = points[kept], reference
-        inside = points[: len(rows)]
-        #: Places, among the observations, of the front that keeps all constraints.
-        self.front_places = [
-            place
-            for place, point in enumerate(inside)
-            if kept[place]
-            and not ((self._points <= point).all(1) & (self._points < point).any(1)).any()
-        ]
+            self._reference[axis] = min(worst, _far_out(targets))
+        self._watched = self._watch(observations, rows, fits)
+        allowed = [all(value <= 0 for value in each.constraints.values()) for each in observations]
+        places = np.flatnonzero(allowed + [True] * len(waiting))
+        best = places[not_dominated(points[places])]
+        self._front = points[best]
+        self.front_places = [int(place) for place in best if place < len(rows)]
 
     def gains(self, many: Sequence[Params]) -> Floats:
         """Expected gain in hypervolume of each, times the probability that it is allowed."""
         mean, deviation, rows = self._predict(many)
-        gains = expected_gain(mean, deviation, self._points, self._reference)
+        gains = expected_gain(mean, deviation, self._front, self._reference)
         for inquisitor in self._watched:
             middle, spread = inquisitor.predict(rows)
             gains = gains * ndtr(-middle / spread)
         return gains
 
     def expectation(self, params: Params) -> tuple[Floats, Floats]:
-        """Mean and deviation of each loss, logarithmic as the axes are; 0 where it is known."""
+        """Mean and deviation of each loss as it will be seen; the deviation is 0 where it is known.
+
+        Known losses are as the axes compare them.
+        """
         mean, deviation, _ = self._predict([params])
         for axis, inquisitor in self._inquisitors.items():
             deviation[:, axis] = np.hypot(deviation[:, axis], inquisitor.noise)
         return mean[0], deviation[0]
 
     def _predict(self, many: Sequence[Params]) -> tuple[Floats, Floats, Floats]:
-        known = self._axes.known_losses(many)
-        rows = self._axes.rows(many, known)
+        rows, known = self._axes.place(many)
         mean = np.empty((len(many), self._size))
         deviation = np.zeros_like(mean)
         mean[:, self._axes.known] = known
@@ -223,38 +264,30 @@ class Belief:
         return mean, deviation, rows
 
     def _inquire(
-        self,
-        name: int | str,
-        rows: Floats,
-        targets: Floats,
-        waiting: Floats,
-        fits: dict[tuple[Any, ...], Floats],
+        self, name: int | str, rows: Floats, targets: Floats, waiting: Floats, fits: Fits
     ) -> Inquisitor:
+        groups = self._axes.groups
         fitted = _fitted(len(rows))
         key = (name, fitted, rows.shape[1])
         if key not in fits:
-            fits[key] = Inquisitor.find_fit(rows[:fitted], self._axes.groups, targets[:fitted])
-        inquisitor = Inquisitor(rows, self._axes.groups, targets, fits[key])
+            fits[key] = Inquisitor.find_fit(rows[:fitted], groups, targets[:fitted])
+        inquisitor = Inquisitor(rows, groups, targets, fits[key])
         if len(waiting):
-            # As if they had come as expected: the uncertainty near them is spent already.
-            expected = inquisitor.predict(waiting)[0]
-            inquisitor = Inquisitor(
-                np.vstack([rows, waiting]),
-                self._axes.groups,
-                np.concatenate([targets, expected]),
-                fits[key],
-            )
+            # The uncertainty near them is spent already.
+            inquisitor.take_as_expected(waiting)
         return inquisitor
 
     def _watch(
-        self, history: History, rows: Floats, fits: dict[tuple[Any, ...], Floats]
+        self, observations: Sequence[Observation], rows: Floats, fits: Fits
     ) -> list[Inquisitor]:
         """Predictors of the constraints that were broken once."""
-        names = {name for each in history.constraints for name, value in each.items() if value > 0}
         found = []
-        for name in sorted(names):
-            places = [place for place, each in enumerate(history.constraints) if name in each]
-            values = np.array([history.constraints[place][name] for place in places])
+        broken = (
+            {name for name, value in each.constraints.items() if value > 0} for each in observations
+        )
+        for name in sorted(set().union(*broken)):
+            places = [place for place, each in enumerate(observations) if name in each.constraints]
+            values = np.array([observations[place].constraints[name] for place in places])
             found.append(self._inquire(name, rows[places], values, rows[:0], fits))
         return found
 

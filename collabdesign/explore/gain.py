@@ -40,7 +40,7 @@ def expected_gain(mean: Floats, deviation: Floats, front: Floats, bound: Floats)
     weights = weights / weights.sum()
     total = np.zeros(len(mean))
     inside = front[np.all(front < bound, axis=1)]
-    inside = inside[_not_dominated(inside)]
+    inside = inside[not_dominated(inside)]
     if len(inside) > _MOST_POINTS:
         order = np.lexsort(inside.T)
         inside = inside[order[np.linspace(0, len(order) - 1, _MOST_POINTS).astype(int)]]
@@ -97,13 +97,14 @@ def _improvement(mean: Floats, deviation: Floats, levels: Floats) -> Floats:
     return expected
 
 
-def _not_dominated(points: Floats) -> NDArray[np.int64]:
-    """Indices of the points that no other dominates, of equal ones the first."""
+def not_dominated(points: Floats) -> NDArray[np.int64]:
+    """Indices of the points that no other dominates, in order, of equal ones one."""
+    left = np.arange(len(points))
     kept = []
-    for index, point in enumerate(points):
-        no_worse = np.all(points <= point, axis=1)
-        equal = np.all(points == point, axis=1)
-        equal[index:] = False
-        if not (no_worse & np.any(points < point, axis=1)).any() and not equal.any():
-            kept.append(index)
-    return np.array(kept, dtype=np.int64)
+    while len(left):
+        rest = points[left]
+        # The least sum is dominated by none of the rest, and it dominates much of it.
+        best = int(np.argmin(rest.sum(axis=1)))
+        kept.append(int(left[best]))
+        left = left[(rest < rest[best]).any(axis=1)]
+    return np.array(sorted(kept), dtype=np.int64)

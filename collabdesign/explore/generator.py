@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 
 from collabdesign.explore.proposal_space import (
-    Key,
     Params,
     ProposalSpace,
     draw,
@@ -70,7 +69,7 @@ class Generator:
     ) -> None:
         self.space = space
         self._violations = static_violations
-        self._known_excess: dict[Key, float] = {}
+        self._known_excess: dict[int, float] = {}
         self._common = 1.0
         #: Proposals that keep the limits, spread over those that do.
         self.archive: list[Params] = []
@@ -139,7 +138,7 @@ class Generator:
                 changed[name] = draw(distribution, rng) if far else step(distribution, old, rng)
         return self.space.complete(changed, rng)
 
-    def left_over(self, taken: Iterable[Key]) -> Iterator[Params]:
+    def left_over(self, taken: Iterable[int]) -> Iterator[Params]:
         """What keeps the limits and is not taken, one by one, of a space that can be counted."""
         known = set(taken)
         for params in islice(every(self.space), _MOST_ENUMERATED):

@@ -6,12 +6,17 @@ noise by maximum a posteriori. The kernel is a linear part, for smooth additive 
 Matern 5/2 part, for interactions, both on the coordinates so weighted. The prior on relevance
 falls with the number of parameters, so that one prior serves 5 of them and 400 (Hvarfner et
 al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a fence.
+
+Where structure is not smooth an ensemble of trees knows more. Both predict what they did not
+see, left out or out of bag, and are mixed in the shares that explain most of it.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
+from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign.explore.proposal_space import share
 
@@ -27,9 +33,14 @@ Floats = NDArray[np.float64]
 # Beyond so many observations relevance is found on a part of them, and predictions on another:
 # the cost of both grows with the third power.
 _MOST_TO_FIT = 200
-_MOST_TO_KNOW = 600
+_MOST_TO_KNOW = 500
 
 _JITTER = 1e-5
+
+_TREES = 64
+_FEWEST_FOR_TREES = 16
+_FOLDS = 3
+_WORTH_MIXING = 0.85
 
 # Prior means and deviations of logarithms.
 _RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
@@ -91,6 +102,22 @@ def _table(distribution: BaseDistribution) -> dict[Any, Floats] | None:
     return dict(zip(choices, rows, strict=True))
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What is found seldom, and kept while observations come in.
+
+    Attributes:
+        theta: Logarithms of each parameter's relevance, and of three variances: linear part,
+            Matern part, noise.
+        trees: None where there were too few observations.
+        share: Of the Gaussian process in the prediction, 0 to 1.
+    """
+
+    theta: Floats
+    trees: ExtraTreesRegressor | None = None
+    share: float = 1.0
+
+
 class Inquisitor:
     """One objective's predictor.
 
@@ -98,60 +125,111 @@ class Inquisitor:
         rows: [n, d], encoded.
         groups: [d], of each column the number of its parameter, whose relevance it shares.
         targets: [n], less is better.
-        fit: From :meth:`fit` on the first of these rows, where it was found already.
-
-    Attributes:
-        fit: Logarithms of each parameter's relevance, and of three variances: linear part,
-            Matern part, noise.
+        fit: From :meth:`find_fit` on the first of these rows, where it was found already.
     """
 
     def __init__(
-        self, rows: Floats, groups: Sequence[int], targets: Floats, fit: Floats | None = None
+        self, rows: Floats, groups: Sequence[int], targets: Floats, fit: Fit | None = None
     ) -> None:
         self._groups = np.asarray(groups)
         self._middle, self._centre, self._spread, scaled = _scaled(rows, targets)
-        if fit is None:
-            fit = self.find_fit(rows, groups, targets)
-        self.fit = fit
+        self._fit = self.find_fit(rows, groups, targets) if fit is None else fit
+        self._theta = self._fit.theta
         known = _spread_out(scaled, _MOST_TO_KNOW)
         self._condition(rows[known], scaled[known])
 
-    @staticmethod
-    def find_fit(rows: Floats, groups: Sequence[int], targets: Floats) -> Floats:
-        """Relevances and variances that explain the targets; arguments as of the class."""
-        middle, _, _, scaled = _scaled(rows, targets)
-        some = _spread_out(scaled, _MOST_TO_FIT)
-        return _fit(rows[some] - middle, np.asarray(groups), scaled[some])
+    @classmethod
+    def find_fit(cls, rows: Floats, groups: Sequence[int], targets: Floats) -> Fit:
+        """Relevances, variances, trees and shares; arguments as of the class."""
+        theta = _fit_of(rows, groups, targets)
+        _, centre, spread, scaled = _scaled(rows, targets)
+        if len(rows) < _FEWEST_FOR_TREES:
+            return Fit(theta)
+        trees = ExtraTreesRegressor(
+            _TREES, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
+        )
+        known = _spread_out(scaled, _MOST_TO_KNOW)
+        with warnings.catch_warnings():
+            # Of few observations one may be in every bag; it does not count below.
+            warnings.simplefilter("ignore")
+            trees.fit(rows[known], scaled[known] * spread + centre)
+        held_out = np.empty(len(known))
+        for fold in range(_FOLDS):
+            # About as much is seen here as in a bag, relevances included.
+            inside = np.arange(len(known)) % _FOLDS != fold
+            seen, hidden = known[inside], known[~inside]
+            part = cls(
+                rows[seen],
+                groups,
+                targets[seen],
+                Fit(_fit_of(rows[seen], groups, targets[seen])),
+            )
+            held_out[~inside] = part.predict(rows[hidden])[0]
+        truth = scaled[known] * spread + centre
+        counted = trees.oob_prediction_ != 0
+        share = _share((held_out - truth)[counted], (trees.oob_prediction_ - truth)[counted])
+        return Fit(theta, trees if share < 1 else None, share)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
         cross = self._kernel(rows, self._rows)
-        mean = cross @ self._alpha
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
         variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
-        deviation = np.sqrt(np.maximum(variance, 1e-9))
-        return self._centre + mean * self._spread, self._spread * deviation
+        mean = self._centre + self._spread * (cross @ self._alpha)
+        variance = self._spread**2 * np.maximum(variance, 1e-9)
+        if self._fit.trees is not None:
+            trees = np.stack([tree.predict(rows) for tree in self._fit.trees.estimators_])
+            other, share = trees.mean(axis=0), self._fit.share
+            # Of a mixture: the spreads of both, and how far they are apart.
+            variance = share * variance + (1 - share) * trees.var(axis=0)
+            variance += share * (1 - share) * (mean - other) ** 2
+            mean = share * mean + (1 - share) * other
+        return mean, np.sqrt(variance)
+
+    def take_as_expected(self, rows: Floats) -> None:
+        """Go on as if these had been observed and had come as expected: [n, d], at least one."""
+        cross = self._kernel(rows, self._rows)
+        expected = cross @ self._alpha
+        half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
+        rest = self._noisy(self._kernel(rows, rows)) - half.T @ half
+        corner = cho_factor(rest, lower=True, check_finite=False)[0]
+        size, more = len(self._rows), len(rows)
+        grown = np.zeros((size + more, size + more))
+        grown[:size, :size], grown[size:, :size], grown[size:, size:] = (
+            self._cholesky,
+            half.T,
+            corner,
+        )
+        self._cholesky = grown
+        self._rows = np.vstack([self._rows, rows])
+        self._scaled = np.append(self._scaled, expected)
+        self._alpha = cho_solve((grown, True), self._scaled, check_finite=False)
 
     @property
     def noise(self) -> float:
         """Standard deviation of one observation about the truth."""
-        return float(np.exp(self.fit[-1] / 2)) * self._spread
+        return float(np.exp(self._theta[-1] / 2)) * self._spread
 
     def _condition(self, rows: Floats, scaled: Floats) -> None:
-        self._rows = rows
-        kernel = self._kernel(rows, rows)
-        linear, matern, noise = np.exp(self.fit[-3:])
+        self._rows: Floats = rows
+        self._scaled: Floats = scaled
+        kernel = self._noisy(self._kernel(rows, rows))
+        self._cholesky: Floats = cho_factor(kernel, lower=True, check_finite=False)[0]
+        self._alpha: Floats = cho_solve((self._cholesky, True), scaled, check_finite=False)
+
+    def _noisy(self, kernel: Floats) -> Floats:
+        """With the noise of each observation, in place."""
+        linear, matern, noise = np.exp(self._theta[-3:])
         kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + matern)
-        self._cholesky, _ = cho_factor(kernel, lower=True, check_finite=False)
-        self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
+        return kernel
 
     def _weighted(self, rows: Floats) -> Floats:
-        weighted: Floats = (rows - self._middle) * np.exp(self.fit[:-3] / 2)[self._groups]
+        weighted: Floats = (rows - self._middle) * np.exp(self._theta[:-3] / 2)[self._groups]
         return weighted
 
     def _kernel(self, one: Floats, other: Floats) -> Floats:
         a, b = self._weighted(one), self._weighted(other)
-        linear, matern = np.exp(self.fit[-3:-1])
+        linear, matern = np.exp(self._theta[-3:-1])
         product = a @ b.T
         squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product
         out: Floats = linear * (1 + product) + matern * _matern(squares)[0]
@@ -159,9 +237,28 @@ class Inquisitor:
 
     def _self_kernel(self, rows: Floats) -> Floats:
         a = self._weighted(rows)
-        linear, matern = np.exp(self.fit[-3:-1])
+        linear, matern = np.exp(self._theta[-3:-1])
         out: Floats = linear * (1 + (a * a).sum(1)) + matern
         return out
+
+
+def _share(one: Floats, other: Floats) -> float:
+    """Weight of the first of two predictors, 0 to 1, with the least squared error together.
+
+    The second has none unless it takes a good part of the error away: held out by chance it
+    takes away a little from a first one that is right.
+
+    Args:
+        one: [n], errors of the first.
+        other: [n], errors of the second.
+    """
+    apart = other - one
+    square, alone = float(apart @ apart), float(one @ one)
+    if square <= 0:
+        return 1.0
+    share = float(np.clip((other @ apart) / square, 0.0, 1.0))
+    mixed = share * one + (1 - share) * other
+    return share if float(mixed @ mixed) < _WORTH_MIXING * alone else 1.0
 
 
 def _scaled(rows: Floats, targets: Floats) -> tuple[Floats, float, float, Floats]:
@@ -194,6 +291,12 @@ def _matern(squares: Floats) -> tuple[Floats, Floats]:
     root = np.sqrt(5.0 * np.maximum(squares, 0.0))
     decay = np.exp(-root)
     return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
+
+
+def _fit_of(rows: Floats, groups: Sequence[int], targets: Floats) -> Floats:
+    middle, _, _, scaled = _scaled(rows, targets)
+    some = _spread_out(scaled, _MOST_TO_FIT)
+    return _fit(rows[some] - middle, np.asarray(groups), scaled[some])
 
 
 def _fit(rows: Floats, groups: NDArray[np.int64], targets: Floats) -> Floats:

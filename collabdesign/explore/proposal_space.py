@@ -21,16 +21,18 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial, FrozenTrial
 
 Params = dict[str, Any]
-Key = frozenset[tuple[str, Any]]
 Suggest = Callable[[BaseTrial], Any]
 
 # A step of a number reaches this share of its range, a standard deviation.
 _STEP = 0.15
 
 
-def key_of(params: Mapping[str, Any]) -> Key:
-    """What two equal parameter sets share, whatever their order."""
-    return frozenset(params.items())
+def key_of(params: Mapping[str, Any]) -> int:
+    """What two equal parameter sets share in this process, whatever their order.
+
+    A hash: of hundreds of thousands of sets the sets themselves would fill the memory.
+    """
+    return hash(frozenset(params.items()))
 
 
 class ProposalSpace(Protocol):
@@ -156,8 +158,16 @@ def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name:
         return False
     value = params[name]
     if isinstance(distribution, CategoricalDistribution):
-        return any(value is each or value == each for each in distribution.choices)
-    return isinstance(value, int | float) and distribution._contains(float(value))
+        return value in distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if (
+        isinstance(value, str)
+        or value is None
+        or not distribution.low <= value <= distribution.high
+    ):
+        return False
+    step = distribution.step
+    return step is None or step == 1 or distribution._contains(float(value))
 
 
 def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:

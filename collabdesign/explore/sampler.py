@@ -23,8 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 from collabdesign.explore.belief import Axes, Belief, History, signs_of
 from collabdesign.explore.generator import Generator, StaticViolations
+from collabdesign.explore.inquisitor import Encoding, Fit
 from collabdesign.explore.proposal_space import (
-    Key,
     MappedSpace,
     Params,
     ProposalSpace,
@@ -87,8 +87,10 @@ class GenerativeSampler(BaseSampler):
         self._lock = threading.Lock()
         self._blas = ThreadpoolController()
         self._generator: Generator | None = None
-        self._statics: dict[Key, Floats] = {}
-        self._fits: dict[tuple[Any, ...], Floats] = {}
+        self._statics: dict[int, Floats] = {}
+        self._study: Study | None = None
+        self._history: History | None = None
+        self._fits: dict[tuple[Any, ...], Fit] = {}
         self._chosen: dict[int, Params] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
@@ -151,46 +153,45 @@ class GenerativeSampler(BaseSampler):
         if self._generator is None:
             explore = np.random.default_rng([self._seed, 3])
             self._generator = Generator(self._require_space(), self._static_violations, explore)
-        history = History.of(trials, study.directions)
+        generator = self._generator
+        history = self._history_of(study, trials)
+        history.read(trials)
+        observations = history.observations
+        statics = [history.static_losses(each) for each in generator.archive]
+        statics += [each.statics for each in observations]
+        axes = Axes(history.encoding, history.static_losses, np.stack(statics))
         pool = _Pool(history.taken)
-        pool.add(self._generator.fresh(_FRESH, rng))
-        if np.isfinite(history.losses).all(axis=1).sum() < _SPREAD_FIRST:
-            pool.add(self._generator.archive)
-            params = self._furthest(pool.params, history, study)
+        pool.add(generator.fresh(_FRESH, rng))
+        trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
+        if trained < _SPREAD_FIRST:
+            pool.add(generator.archive)
+            tried = [*(each.params for each in observations), *history.pending]
+            params = _furthest(pool.params, tried, axes)
         else:
-            params = self._most_promising(trial.number, pool, history, rng, study)
+            belief = Belief(axes, observations, history.pending, self._fits)
+            parents = [observations[place].params for place in belief.front_places]
+            params = self._most_promising(pool, parents, belief, rng)
+            if params is not None:
+                mean, deviation = belief.expectation(params)
+                mean = mean * signs_of(study.directions)
+                self._expected[trial.number] = {
+                    int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
+                }
         if params is None:
-            params = next(self._generator.left_over(history.taken), None)
-        archive = self._generator.archive
-        return params if params is not None else archive[int(rng.integers(len(archive)))]
-
-    def _axes(self, study: Study, history: History) -> Axes:
-        generator = self._require_generator()
-        met = {name for params in history.params for name in params}
-        distributions = generator.space.distributions
-        return Axes(
-            generator.explored | {name: distributions[name] for name in met & distributions.keys()},
-            lambda params: self._static_losses(params, study.directions),
-            generator.archive,
-        )
-
-    def _furthest(self, pool: Sequence[Params], history: History, study: Study) -> Params | None:
-        """Of a pool the one that is least like anything tried, costs counted."""
-        if not pool:
-            return None
-        axes = self._axes(study, history)
-        tried = [*history.params, *history.pending]
-        if not tried:
-            return pool[int(np.argmin(axes.distances(pool, pool).sum(1)))]
-        return pool[int(np.argmax(axes.distances(pool, tried).min(1)))]
+            params = next(generator.left_over(history.taken), None)
+        if params is None:
+            params = generator.archive[int(rng.integers(len(generator.archive)))]
+        return params
 
     def _most_promising(
-        self, number: int, pool: _Pool, history: History, rng: np.random.Generator, study: Study
+        self,
+        pool: _Pool,
+        parents: Sequence[Params],
+        belief: Belief,
+        rng: np.random.Generator,
     ) -> Params | None:
+        """What is expected to gain most, from all over, the front's offspring and theirs."""
         generator = self._require_generator()
-        axes = self._axes(study, history)
-        belief = Belief(axes, history, self._fits)
-        parents = [history.params[place] for place in belief.front_places]
         pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
         if not pool.params:
             return None
@@ -200,14 +201,23 @@ class GenerativeSampler(BaseSampler):
             more = pool.add(generator.offspring(best, _CLOSER, rng))
             if more:
                 gains = np.concatenate([gains, belief.gains(more)])
-        params = pool.params[int(np.argmax(gains))]
-        mean, deviation = belief.expectation(params)
-        signs = signs_of(study.directions)
-        self._expected[number] = {
-            int(axis): (float(mean[axis] * signs[axis]), float(deviation[axis]))
-            for axis in axes.unknown
-        }
-        return params
+        return pool.params[int(np.argmax(gains))]
+
+    def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
+        """What was read of this study before, unless parameters came that have no column."""
+        met = self._require_generator().explored
+        for trial in trials:
+            if not trial.distributions.keys() <= met.keys():
+                met = {**trial.distributions, **met}
+        known = self._history
+        if known is None or self._study is not study or known.encoding.names != sorted(met):
+            known = self._history = History(
+                Encoding(met),
+                lambda params: self._static_losses(params, study.directions),
+                study.directions,
+            )
+            self._study = study
+        return known
 
     def _require_space(self) -> ProposalSpace:
         assert self._space is not None
@@ -229,10 +239,20 @@ class GenerativeSampler(BaseSampler):
         return known
 
 
+def _furthest(pool: Sequence[Params], tried: Sequence[Params], axes: Axes) -> Params | None:
+    """Of a pool the one that is least like anything tried, costs counted."""
+    if not pool:
+        return None
+    rows = axes.place(pool)[0]
+    if not tried:
+        return pool[int(np.argmin(axes.distances(rows, rows).sum(1)))]
+    return pool[int(np.argmax(axes.distances(rows, axes.place(tried)[0]).min(1)))]
+
+
 class _Pool:
     """Proposals to choose from, each once and none that is taken."""
 
-    def __init__(self, taken: Iterable[Key]) -> None:
+    def __init__(self, taken: Iterable[int]) -> None:
         self._met = set(taken)
         self.params: list[Params] = []
 
