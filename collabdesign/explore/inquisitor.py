@@ -128,6 +128,11 @@ class Inquisitor:
         fit: From :meth:`find_fit` on the first of these rows, where it was found already.
     """
 
+    _rows: Floats
+    _scaled: Floats
+    _cholesky: Floats
+    _alpha: Floats
+
     def __init__(
         self, rows: Floats, groups: Sequence[int], targets: Floats, fit: Fit | None = None
     ) -> None:
@@ -211,11 +216,11 @@ class Inquisitor:
         return float(np.exp(self._theta[-1] / 2)) * self._spread
 
     def _condition(self, rows: Floats, scaled: Floats) -> None:
-        self._rows: Floats = rows
-        self._scaled: Floats = scaled
+        self._rows = rows
+        self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
-        self._cholesky: Floats = cho_factor(kernel, lower=True, check_finite=False)[0]
-        self._alpha: Floats = cho_solve((self._cholesky, True), scaled, check_finite=False)
+        self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
+        self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
 
     def _noisy(self, kernel: Floats) -> Floats:
         """With the noise of each observation, in place."""

@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,15 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import TrialState
 from problems import DIRECTIONS, Problem, formula_problem, table_problem
 
-from collabdesign.explore.sampler import GenerativeSampler
+from collabdesign.explore.gain import not_dominated
+from collabdesign.explore.proposals import distributions_of
+from collabdesign.explore.sampler import (
+    _CLOSER,
+    _OFFSPRING,
+    _ROUNDS,
+    GenerativeSampler,
+    _Pool,
+)
 
 BUDGET = 200
 POINTS = (25, 50, 70, 100, 200)
@@ -59,8 +68,11 @@ class ParetoEvolution(BaseSampler):
         return self._chosen[name]
 
 
-def generative(problem: Problem, seed: int) -> BaseSampler:
-    return GenerativeSampler(
+def generative(
+    problem: Problem, seed: int, kind: type[GenerativeSampler] = GenerativeSampler
+) -> BaseSampler:
+    """One that knows the space, its limit and its costs."""
+    return kind(
         space=problem.space.suggest,
         static_violations=problem.violations,
         static_objectives=problem.static_objectives,
@@ -68,8 +80,40 @@ def generative(problem: Problem, seed: int) -> BaseSampler:
     )
 
 
+class GeneratorAlone(GenerativeSampler):
+    """Offspring of the front as it was seen, with no prediction of what they are worth."""
+
+    def _most_promising(
+        self, pool: Any, parents: Any, belief: Any, rng: np.random.Generator
+    ) -> Any:
+        history = self._history
+        assert history is not None
+        losses = np.stack([each.losses for each in history.observations])
+        front = [history.observations[place].params for place in not_dominated(losses)]
+        generator = self._require_generator()
+        for _ in range(20):
+            found = _Pool(history.taken).add(generator.offspring(front, 4, rng))
+            if found:
+                return found[0]
+        return None
+
+
+class InquisitorAlone(GenerativeSampler):
+    """The best, as predicted, of as many proposals drawn from all over what fits."""
+
+    def _most_promising(
+        self, pool: Any, parents: Any, belief: Any, rng: np.random.Generator
+    ) -> Any:
+        pool.add(self._require_generator().fresh(_OFFSPRING + _ROUNDS * _CLOSER, rng))
+        if not pool.params:
+            return None
+        return pool.params[int(np.argmax(belief.gains(pool.params)))]
+
+
 CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
     "generative": generative,
+    "generator alone": lambda problem, seed: generative(problem, seed, GeneratorAlone),
+    "inquisitor alone": lambda problem, seed: generative(problem, seed, InquisitorAlone),
     "random": lambda _, seed: RandomSampler(seed=seed),
     "tpe": lambda _, seed: TPESampler(seed=seed),
     "tpe multivariate": lambda _, seed: TPESampler(
@@ -117,8 +161,6 @@ def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, 
         trained[architecture.id] = values
         met = {"macs": problem.violations(params)[0]} if problem.limit else {}
         if trial is None:
-            from collabdesign.explore.proposals import distributions_of
-
             study.add_trial(
                 optuna.trial.create_trial(
                     values=list(values),
@@ -149,8 +191,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    import warnings
-
     warnings.simplefilter("ignore")
     makers: dict[str, Callable[[], Problem]] = {
         "table": lambda: table_problem(None),
