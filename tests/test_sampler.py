@@ -185,29 +185,40 @@ def test_without_the_space_shapes_are_learnt() -> None:
 # Seeds
 
 
-def expectation(params: dict[str, Any]) -> list[float]:
+def seen(params: dict[str, Any]) -> list[float]:
     return [good(params), float(params["width"])]
-
-
-def test_one_seed_one_search_also_when_it_was_killed() -> None:
-    whole = run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 24)
-    again = run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 13)
-    killed = again.ask()
-    suggest_flat(killed)
-    again.tell(killed, state=TrialState.FAIL)
-    run(GenerativeSampler(space=FLAT, seed=3), suggest_flat, expectation, 11, study=again)
-    wanted = [trial.params for trial in whole.trials]
-    got = [trial.params for trial in again.trials if trial.state == TrialState.COMPLETE]
-    assert got == wanted
-    other = run(GenerativeSampler(space=FLAT, seed=4), suggest_flat, expectation, 3)
-    assert [trial.params for trial in other.trials] != wanted[:3]
-
-
-# Whether it learns
 
 
 def objectives_known(params: dict[str, Any]) -> list[float]:
     return [math.nan, float(params["width"])]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_seed_one_search_also_when_it_was_killed(known: bool) -> None:
+    def made(seed: int) -> GenerativeSampler:
+        if not known:
+            return GenerativeSampler(seed=seed)
+        return GenerativeSampler(
+            space=FLAT,
+            static_objectives=objectives_known,
+            static_violations=lambda params: [params["width"] * params["depth"] / 20 - 1],
+            seed=seed,
+        )
+
+    whole = run(made(3), suggest_flat, seen, 30)
+    again = run(made(3), suggest_flat, seen, 17)
+    killed = again.ask()
+    suggest_flat(killed)
+    again.tell(killed, state=TrialState.FAIL)
+    run(made(3), suggest_flat, seen, 13, study=again)
+    wanted = [trial.params for trial in whole.trials]
+    got = [trial.params for trial in again.trials if trial.state == TrialState.COMPLETE]
+    assert got == wanted
+    other = run(made(4), suggest_flat, seen, 3)
+    assert [trial.params for trial in other.trials] != wanted[:3]
+
+
+# Whether it learns
 
 
 def best_of(sampler: optuna.samplers.BaseSampler, trials: int) -> float:

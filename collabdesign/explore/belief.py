@@ -268,7 +268,7 @@ class Belief:
     ) -> Inquisitor:
         groups = self._axes.groups
         fitted = _fitted(len(rows))
-        key = (name, fitted, rows.shape[1])
+        key = (name, fitted, rows.shape[1], self._axes.low.tobytes(), self._axes.high.tobytes())
         if key not in fits:
             fits[key] = Inquisitor.find_fit(rows[:fitted], groups, targets[:fitted])
         inquisitor = Inquisitor(rows, groups, targets, fits[key])

@@ -157,9 +157,9 @@ class GenerativeSampler(BaseSampler):
         history = self._history_of(study, trials)
         history.read(trials)
         observations = history.observations
-        statics = [history.static_losses(each) for each in generator.archive]
-        statics += [each.statics for each in observations]
-        axes = Axes(history.encoding, history.static_losses, np.stack(statics))
+        # The archive's alone, which are the same whenever a search is taken up again.
+        reach = np.stack([history.static_losses(each) for each in generator.archive])
+        axes = Axes(history.encoding, history.static_losses, reach)
         pool = _Pool(history.taken)
         pool.add(generator.fresh(_FRESH, rng))
         trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
