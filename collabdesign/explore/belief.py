@@ -188,7 +188,7 @@ class Axes:
 
 
 class Belief:
-    """Inquisitors of all that training tells, and the front as they see it.
+    """Inquisitors of all that training tells, and the front as it was seen.
 
     Args:
         axes: How proposals become rows.
@@ -225,8 +225,9 @@ class Belief:
             targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
             inquisitor = self._inquire(axis, rows, targets, waiting, fits)
             self._inquisitors[axis] = inquisitor
-            # What the inquisitor makes of the observations: a lucky one is no front.
-            points[:, axis] = inquisitor.predict(np.vstack([rows, waiting]))[0]
+            points[: len(rows), axis] = targets
+            if len(waiting):
+                points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
             self._reference[axis] = min(worst, _far_out(targets))
         self._watched = self._watch(observations, rows, fits)
         allowed = [all(value <= 0 for value in each.constraints.values()) for each in observations]
@@ -250,8 +251,6 @@ class Belief:
         Known losses are as the axes compare them.
         """
         mean, deviation, _ = self._predict([params])
-        for axis, inquisitor in self._inquisitors.items():
-            deviation[:, axis] = np.hypot(deviation[:, axis], inquisitor.noise)
         return mean[0], deviation[0]
 
     def _predict(self, many: Sequence[Params]) -> tuple[Floats, Floats, Floats]:
@@ -260,7 +259,9 @@ class Belief:
         deviation = np.zeros_like(mean)
         mean[:, self._axes.known] = known
         for axis, inquisitor in self._inquisitors.items():
-            mean[:, axis], deviation[:, axis] = inquisitor.predict(rows)
+            mean[:, axis], unsure = inquisitor.predict(rows)
+            # What parameters do not explain is for a part the network's own, and worth a try.
+            deviation[:, axis] = np.hypot(unsure, inquisitor.noise)
         return mean, deviation, rows
 
     def _inquire(
