@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.explore.front import Scale, front, losses
-from collabdesign.explore.rungs import FullCurve, verdict
+from collabdesign.explore.rungs import FullCurve, Rungs
 
 TABLE = Path(__file__).parent / "samplers" / "digits.csv"
 SELECT_IMAGES, CLASSES = 288, 10
@@ -105,9 +105,10 @@ def search(table: Table, trials: int, seed: int, *, stops: bool, evolves: bool) 
         place = int(rng.choice(near if len(near) else np.flatnonzero(untried)))
         untried[place] = False
         curve, cost = tuple(seen[place]), tuple(costs[place])
+        rungs = Rungs(tuple(full), SELECT_IMAGES)
         stopped_after = next(
             # The first is the prototype's default in a search, which is never stopped.
-            (e for e in range(1, epochs) if stops and number and verdict(curve[:e], cost, full)),
+            (e for e in range(1, epochs) if stops and number and rungs.verdict(curve[:e], cost)),
             None,
         )
         trained += stopped_after or epochs

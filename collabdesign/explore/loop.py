@@ -42,7 +42,7 @@ from collabdesign.explore.record import (
     Rejection,
     trained_within,
 )
-from collabdesign.explore.rungs import Stop, costs_of, full_curves, verdict
+from collabdesign.explore.rungs import Rungs, Stop, costs_of
 from collabdesign.explore.store import Store
 from collabdesign.explore.tail import Tail
 
@@ -99,7 +99,7 @@ class Loop:
         self._worker = worker
         self._on_step = on_step
         self._epochs = plan_training(len(data.train_labels), requirements.search.proxy).epochs
-        self._proposals = Proposals(space, requirements, self._epochs)
+        self._proposals = Proposals(space, requirements, self._rungs)
         self._record = store.read()
 
     def run(self) -> None:
@@ -266,12 +266,13 @@ class Loop:
         record = self._record
         if any(each.number != candidate.number for each in record.running):
             record = self._store.read()  # others may have finished since
-        objectives = self._requirements.objectives
-        return verdict(
-            [point.accuracy for point in curve],
-            costs_of(candidate, objectives),
-            full_curves(trained_within(record, self._requirements), objectives, self._epochs),
-        )
+        costs = costs_of(candidate, self._requirements.objectives)
+        rungs = self._rungs(trained_within(record, self._requirements))
+        return rungs.verdict([point.accuracy for point in curve], costs)
+
+    def _rungs(self, candidates: Sequence[Candidate]) -> Rungs:
+        objectives, images = self._requirements.objectives, len(self._data.select_labels)
+        return Rungs.of(candidates, objectives, self._epochs, images)
 
     def _log(self, candidate: Candidate) -> None:
         if candidate.accuracy is not None:

@@ -29,7 +29,7 @@ from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import Candidate
-from collabdesign.explore.rungs import FullCurve, costs_of, expected_accuracy, full_curves
+from collabdesign.explore.rungs import Rungs, costs_of
 from collabdesign.explore.sampler import GenerativeSampler
 
 # So many candidates are variations of the prototype's default network before TPE begins: what
@@ -75,13 +75,18 @@ class Proposals:
     Args:
         space: What to propose from.
         requirements: Of the search.
-        proxy_epochs: Of a proxy that is not stopped.
+        rungs_of: What the finished candidates let one expect of those that were stopped.
     """
 
-    def __init__(self, space: DesignSpace, requirements: Requirements, proxy_epochs: int) -> None:
+    def __init__(
+        self,
+        space: DesignSpace,
+        requirements: Requirements,
+        rungs_of: Callable[[Sequence[Candidate]], Rungs],
+    ) -> None:
         self._space = space
         self._requirements = requirements
-        self._proxy_epochs = proxy_epochs
+        self._rungs_of = rungs_of
         # It draws by index itself; what it keeps was found from trials alone.
         self._lasting: BaseSampler | None = None
         if requirements.search.sampler == "generative":
@@ -101,8 +106,8 @@ class Proposals:
         sampler = self._lasting or SAMPLERS[search.sampler](
             self._space, self._requirements, _seed(search.seed, index)
         )
-        full = full_curves(history, self._requirements.objectives, self._proxy_epochs)
-        return Proposer(self._space, self._requirements, sampler, index, history, pending, full)
+        rungs = self._rungs_of(history)
+        return Proposer(self._space, self._requirements, sampler, index, rungs, history, pending)
 
 
 class Proposer:
@@ -112,10 +117,10 @@ class Proposer:
         space: What to propose from.
         requirements: Of the search.
         sampler: To ask.
-        index: As of :meth:`Proposals.at`, like the following.
+        index: As of :meth:`Proposals.at`, like ``history`` and ``pending``.
+        rungs: What to expect of a candidate that was stopped.
         history: Finished candidates.
         pending: Running candidates.
-        full: Curves of the fully trained, which tell what a stopped candidate would have had.
     """
 
     def __init__(
@@ -124,12 +129,12 @@ class Proposer:
         requirements: Requirements,
         sampler: BaseSampler,
         index: int,
+        rungs: Rungs,
         history: Sequence[Candidate],
         pending: Sequence[Candidate] = (),
-        full: Sequence[FullCurve] = (),
     ) -> None:
         self._space = space
-        self._full = full
+        self._rungs = rungs
         self._sampler = sampler
         self._objectives = objectives = requirements.objectives
         search = requirements.search
@@ -200,7 +205,7 @@ class Proposer:
         accuracy = candidate.accuracy
         if candidate.outcome == "stopped":
             seen = [point.accuracy for point in candidate.curve]
-            accuracy = expected_accuracy(seen, costs_of(candidate, self._objectives), self._full)
+            accuracy = self._rungs.expected_accuracy(seen, costs_of(candidate, self._objectives))
         if accuracy is None:
             return None
         return values_of(self._objectives, accuracy, candidate.cost)
