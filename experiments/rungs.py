@@ -93,16 +93,20 @@ def search(table: Table, trials: int, seed: int, *, stops: bool, evolves: bool) 
     seen, costs = table.curves[:, seed % 2], table.costs
     epochs = seen.shape[1]
     untried = np.ones(len(seen), dtype=bool)
+    # Both arms of a seed meet chance alike: the same coins, and the same order of networks.
+    order, evolving, parent = rng.permutation(len(seen)), rng.random(trials), rng.random(trials)
+    rank = np.argsort(order)
     places: list[int] = []
     full: list[FullCurve] = []
     parents: list[int] = []
     trained = 0
     for number in range(trials):
         near = np.array([], dtype=np.intp)
-        if evolves and parents and rng.random() < 0.5:
-            near = table.neighbours[parents[rng.integers(len(parents))]]
+        if evolves and parents and evolving[number] < 0.5:
+            near = table.neighbours[parents[int(parent[number] * len(parents))]]
             near = near[untried[near]]
-        place = int(rng.choice(near if len(near) else np.flatnonzero(untried)))
+        pool = near if len(near) else np.flatnonzero(untried)
+        place = int(pool[np.argmin(rank[pool])])
         untried[place] = False
         curve, cost = tuple(seen[place]), tuple(costs[place])
         rungs = Rungs(tuple(full), SELECT_IMAGES)
@@ -152,10 +156,11 @@ def main() -> None:
         words = [f"{np.median(c):.4f} ({min(c):.4f} to {max(c):.4f})" for c in columns]
         full = np.median([each.full for each in found])
         print(f"{name:14} {'   '.join(words)}   {full:.0f} trained to the end")
-    ratio = np.median([each.judged for each in arms[True]]) / np.median(
-        [each.judged for each in arms[False]]
+    without, stopping = (np.array([each.judged for each in arms[stops]]) for stops in arms)
+    print(
+        f"ratio of the median hypervolumes {np.median(stopping) / np.median(without):.4f}, "
+        f"median of the ratios {np.median(stopping / without):.4f}"
     )
-    print(f"ratio of the median hypervolumes {ratio:.4f}")
 
 
 if __name__ == "__main__":
