@@ -7,7 +7,7 @@ turn of the first and the second. Its result is judged by the mean of both: the 
 what it trained to the end, accuracy scaled from chance to 1, costs in logarithm from the table's
 smallest to its largest. What was stopped counts nothing.
 
-    python experiments/rungs.py                # 200 networks, 20 seeds, about two minutes
+    python experiments/rungs.py                # 200 networks, 20 seeds, half a minute
     python experiments/rungs.py --trials 60
 """
 
