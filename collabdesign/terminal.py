@@ -74,7 +74,7 @@ class Display:
 
     def search(self, at: SearchProgress) -> None:
         """Where a search stands."""
-        done = at.trained + at.failed
+        done = at.trained + at.stopped + at.failed
         best = "none yet" if at.best is None else percent(at.best)
         parts = [
             f"{done}/{at.trials} trials",
@@ -85,6 +85,8 @@ class Display:
         ]
         if at.failed:
             parts.insert(1, f"{at.failed} failed")
+        if at.stopped:
+            parts.insert(1, f"{at.stopped} stopped early")
         if at.workers > 1:
             parts.append(f"{at.workers} workers")
         elif at.epoch:

@@ -49,7 +49,9 @@ prototype: proto.yaml
 data: {{source: digits, train_images: 500}}
 limits: {{macs: 30k, params: 4k}}
 goals: {{accuracy: 0.2}}
-search: {{trials: {TRIALS}, seed: 0, proxy: {{epochs: 3, batch: 32, min_steps: 0}}}}
+search:
+  {{trials: {TRIALS}, seed: 0, early_stopping: false,
+    proxy: {{epochs: 3, batch: 32, min_steps: 0}}}}
 family: {{size: {FAMILY_SIZE}, training: {{epochs: {FAMILY_EPOCHS}, batch: 32, min_steps: 0}}}}
 """
 

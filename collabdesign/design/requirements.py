@@ -252,6 +252,11 @@ class Search(_Written):
     proxy: Annotated[Training, _IfWritten] = Field(
         default=Training(), description="The short training that ranks candidates."
     )
+    early_stopping: bool = Field(
+        default=True,
+        description="Whether a proxy ends as soon as a network of no larger cost will hardly be "
+        "reached.",
+    )
 
 
 class Family(_Written):

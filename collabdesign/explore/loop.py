@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -23,14 +23,26 @@ from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace, TrainingFailed
 from collabdesign.evaluate.data import ImageData
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import EpochRecord, initialise, seed_of, train
+from collabdesign.evaluate.training import (
+    EpochRecord,
+    initialise,
+    plan_training,
+    seed_of,
+    train,
+)
 from collabdesign.explore.feasible import default_params, explain, feasibility
-from collabdesign.explore.front import values_of
 from collabdesign.explore.generator import NothingFound
 from collabdesign.explore.lock import claiming
 from collabdesign.explore.progress import Step
 from collabdesign.explore.proposals import Proposals
-from collabdesign.explore.record import Candidate, CurvePoint, Record, Rejection
+from collabdesign.explore.record import (
+    Candidate,
+    CurvePoint,
+    Record,
+    Rejection,
+    trained_within,
+)
+from collabdesign.explore.rungs import Rungs, Stop, costs_of
 from collabdesign.explore.store import Store
 from collabdesign.explore.tail import Tail
 
@@ -43,6 +55,14 @@ PATIENCE = 500
 _POLL_SECONDS = 1.0
 
 OnStep = Callable[[Record, Step], None]
+
+
+class _StoppedEarly(Exception):
+    """Ends a training between two epochs; raised and caught here."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(str(stop))
+        self.stop = stop
 
 
 class Loop:
@@ -78,7 +98,8 @@ class Loop:
         self._device = device
         self._worker = worker
         self._on_step = on_step
-        self._proposals = Proposals(space, requirements)
+        self._epochs = plan_training(len(data.train_labels), requirements.search.proxy).epochs
+        self._proposals = Proposals(space, requirements, self._rungs)
         self._record = store.read()
 
     def run(self) -> None:
@@ -172,7 +193,7 @@ class Loop:
                 proposer.tell_rejected(violations)
                 tail.reject(Rejection(params, candidate.cost, violations))
             elif (repeat := known.get(architecture.id)) is not None:
-                proposer.tell_repeated(self._values(repeat))
+                proposer.tell_repeated(repeat)
                 tail.repeated += 1
             else:
                 return replace(tail.onto(candidate), predicted=proposer.expected_accuracy())
@@ -201,12 +222,14 @@ class Loop:
         return Candidate(-1, index, params, architecture, cost, proposed_by)
 
     def _train(self, candidate: Candidate) -> Candidate:
-        """Train the proxy; a network that cannot be trained is a result too."""
+        """Train the proxy; a network that is stopped or cannot be trained is a result too."""
         curve: list[CurvePoint] = []
 
         def on_epoch(record: EpochRecord) -> None:
             curve.append(CurvePoint(record.epoch, record.loss, record.accuracy))
             self._show(Step(epoch=record.epoch))
+            if stop := self._verdict(candidate, curve):
+                raise _StoppedEarly(stop)
 
         seed = seed_of(candidate.architecture.id, self._requirements.search.seed)
         started = time.monotonic()
@@ -222,6 +245,8 @@ class Loop:
                 on_epoch=on_epoch,
             )
             outcome, reason, accuracy = "trained", "", result.accuracy
+        except _StoppedEarly as early:
+            outcome, reason, accuracy = "stopped", str(early.stop), None
         except TrainingFailed as error:
             outcome, reason, accuracy = "failed", f"{error.reason}: {error}", None
         return replace(
@@ -233,15 +258,28 @@ class Loop:
             seconds=time.monotonic() - started,
         )
 
-    def _values(self, candidate: Candidate) -> tuple[float, ...] | None:
-        if candidate.accuracy is None:
+    def _verdict(self, candidate: Candidate, curve: Sequence[CurvePoint]) -> Stop | None:
+        """Whether to stop it now: a function of its curve and of what is finished."""
+        # What the human drew is always seen to its end: all else is compared with it.
+        if not self._requirements.search.early_stopping or candidate.proposed_by == "prototype":
             return None
-        return values_of(self._requirements.objectives, candidate.accuracy, candidate.cost)
+        record = self._record
+        if any(each.number != candidate.number for each in record.running):
+            record = self._store.read()  # others may have finished since
+        costs = costs_of(candidate, self._requirements.objectives)
+        rungs = self._rungs(trained_within(record, self._requirements))
+        return rungs.verdict([point.accuracy for point in curve], costs)
+
+    def _rungs(self, candidates: Sequence[Candidate]) -> Rungs:
+        objectives, images = self._requirements.objectives, len(self._data.select_labels)
+        return Rungs.of(candidates, objectives, self._epochs, images)
 
     def _log(self, candidate: Candidate) -> None:
-        result = (
-            candidate.reason if candidate.accuracy is None else f"{100 * candidate.accuracy:.2f} %"
-        )
+        if candidate.accuracy is not None:
+            result = f"{100 * candidate.accuracy:.2f} %"
+        else:
+            stopped = candidate.outcome == "stopped"
+            result = f"stopped {candidate.reason}" if stopped else candidate.reason
         log.info(
             "candidate %d (%s): %s, %s MACs, %s params, %.1f s, %d rejected and %d repeated before",
             candidate.number,

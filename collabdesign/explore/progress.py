@@ -17,6 +17,7 @@ class Progress:
     Attributes:
         trials: How many it may finish.
         trained: Candidates with a proxy_accuracy.
+        stopped: Candidates whose proxy was stopped early.
         failed: Candidates that could not be trained.
         rejected: Proposals over a limit.
         repeated: Proposals answered from the store.
@@ -31,6 +32,7 @@ class Progress:
 
     trials: int
     trained: int
+    stopped: int
     failed: int
     rejected: int
     repeated: int
@@ -106,7 +108,8 @@ class Progressing:
         return Progress(
             trials=self._trials,
             trained=len(trained),
-            failed=len(finished) - len(trained),
+            stopped=len(self._record.stopped),
+            failed=len(self._record.failed),
             rejected=self._record.rejected + sum(step.rejected for step in steps),
             repeated=self._record.repeated + sum(step.repeated for step in steps),
             best=max(accuracies, default=None),

@@ -2,7 +2,8 @@
 
 A proposal is a function of the seed, its index and the outcomes before it: for each index the
 sampler sees an in-memory study made from the record, and draws from a generator seeded by
-(seed, index). So a killed and resumed search does what an uninterrupted one would have done.
+(seed, index). So a killed and resumed search does what an uninterrupted one would have done. Of a
+candidate that was stopped early the sampler is told what the fully trained let one expect of it.
 
 ``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
 with variations of the prototype's default network, from a few parameters changed to half of
@@ -28,6 +29,7 @@ from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import Candidate
+from collabdesign.explore.rungs import Rungs, costs_of
 from collabdesign.explore.sampler import GenerativeSampler
 
 # So many candidates are variations of the prototype's default network before TPE begins: what
@@ -73,11 +75,18 @@ class Proposals:
     Args:
         space: What to propose from.
         requirements: Of the search.
+        rungs_of: What the finished candidates let one expect of those that were stopped.
     """
 
-    def __init__(self, space: DesignSpace, requirements: Requirements) -> None:
+    def __init__(
+        self,
+        space: DesignSpace,
+        requirements: Requirements,
+        rungs_of: Callable[[Sequence[Candidate]], Rungs],
+    ) -> None:
         self._space = space
         self._requirements = requirements
+        self._rungs_of = rungs_of
         # It draws by index itself; what it keeps was found from trials alone.
         self._lasting: BaseSampler | None = None
         if requirements.search.sampler == "generative":
@@ -97,7 +106,8 @@ class Proposals:
         sampler = self._lasting or SAMPLERS[search.sampler](
             self._space, self._requirements, _seed(search.seed, index)
         )
-        return Proposer(self._space, self._requirements, sampler, index, history, pending)
+        rungs = self._rungs_of(history)
+        return Proposer(self._space, self._requirements, sampler, index, rungs, history, pending)
 
 
 class Proposer:
@@ -107,7 +117,8 @@ class Proposer:
         space: What to propose from.
         requirements: Of the search.
         sampler: To ask.
-        index: As of :meth:`Proposals.at`, like the following.
+        index: As of :meth:`Proposals.at`, like ``history`` and ``pending``.
+        rungs: What to expect of a candidate that was stopped.
         history: Finished candidates.
         pending: Running candidates.
     """
@@ -118,10 +129,12 @@ class Proposer:
         requirements: Requirements,
         sampler: BaseSampler,
         index: int,
+        rungs: Rungs,
         history: Sequence[Candidate],
         pending: Sequence[Candidate] = (),
     ) -> None:
         self._space = space
+        self._rungs = rungs
         self._sampler = sampler
         self._objectives = objectives = requirements.objectives
         search = requirements.search
@@ -142,8 +155,7 @@ class Proposer:
                     self._study.add_trial(self._pruned(rejection.params, rejection.violations))
             if not self._is_possible(candidate.params):
                 continue
-            if candidate.accuracy is not None:
-                values = values_of(objectives, candidate.accuracy, candidate.cost)
+            if (values := self._values(candidate)) is not None:
                 self._study.add_trial(
                     self._frozen(candidate.params, met, TrialState.COMPLETE, values)
                 )
@@ -178,14 +190,25 @@ class Proposer:
             self._trial.set_constraint(name, value)
         self._study.tell(self._trial, state=TrialState.PRUNED)
 
-    def tell_repeated(self, values: Sequence[float] | None) -> None:
-        """It is known already: with these values, or None where it failed."""
+    def tell_repeated(self, candidate: Candidate) -> None:
+        """It is known already as this candidate."""
         if self._trial is None:
             return
+        values = self._values(candidate)
         if values is None:
             self._study.tell(self._trial, state=TrialState.PRUNED)
         else:
             self._study.tell(self._trial, list(values))
+
+    def _values(self, candidate: Candidate) -> tuple[float, ...] | None:
+        """The objectives' values: known, expected where it was stopped, or else None."""
+        accuracy = candidate.accuracy
+        if candidate.outcome == "stopped":
+            seen = [point.accuracy for point in candidate.curve]
+            accuracy = self._rungs.expected_accuracy(seen, costs_of(candidate, self._objectives))
+        if accuracy is None:
+            return None
+        return values_of(self._objectives, accuracy, candidate.cost)
 
     def _is_possible(self, params: Mapping[str, Any]) -> bool:
         """Whether the space has them: it may have changed, by consent, since they were tried."""

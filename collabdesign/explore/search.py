@@ -31,7 +31,9 @@ def search(
     on_progress: OnProgress | None = None,
     on_data: Callable[[int, int], None] | None = None,
 ) -> Record:
-    """Search until ``search.trials`` candidates are trained or failed; continue an earlier one.
+    """Search until ``search.trials`` candidates are trained, stopped or failed.
+
+    An earlier search in the folder is continued.
 
     Args:
         requirements: Loaded, or the path of a file.

@@ -110,7 +110,7 @@ class Store:
         return kept
 
     def finish(self, candidate: Candidate) -> None:
-        """Enter what became of a claimed candidate: trained or failed."""
+        """Enter what became of a claimed candidate: trained, stopped or failed."""
         with self._writing():
             self._write_outcome(self._trial_id(candidate.number), candidate)
 

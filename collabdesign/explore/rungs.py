@@ -1,0 +1,214 @@
+"""When to stop a proxy early, with several objectives: a rule on learning curves and costs.
+
+After each epoch but the last, a rung, a candidate is held against the networks that were trained
+to the end and cost no more in any objective. It is stopped where one of them
+
+- was better at the same epoch, by more than two counts on so many images differ by chance, and
+- ended where the candidate will hardly come: above the upper end of what so far became of such an
+  accuracy at that epoch.
+
+How much the rest of a training gains, how much that differs and how much of it is noise between
+seeds is thereby learnt from the search's own curves; no margin is set by hand. A learning rate
+that ends with the budget makes the curves of one recipe comparable epoch by epoch, and only these.
+
+Optuna's ``Trial.should_prune`` knows one objective; hence this rule of our own. Nothing here
+waits for others: any number of workers decide by what is finished at that moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collabdesign.explore.front import directions_of, values_of
+from collabdesign.explore.record import Candidate
+
+Floats = NDArray[np.float64]
+
+# One in ten of the candidates that just meet the line would have ended above it. A search bears
+# that: what such a network adds to the front is the little by which it would have been above.
+_OPTIMISM = 0.9
+
+# The fewest curves of which one in ten can lie above a line.
+LEAST_CURVES = 10
+
+# Standard errors by which a network is better at an epoch: one in ten is so by chance, as above.
+_CLEARLY = 1.282
+
+# The slope takes all pairs of curves; of more than these, the latest, it would change no more.
+_MOST_CURVES = 200
+
+
+@dataclass(frozen=True)
+class FullCurve:
+    """A network that was trained to the end of its proxy.
+
+    Attributes:
+        number: Of its candidate.
+        costs: The objectives besides accuracy; less is better.
+        accuracies: On the held-out part of train after each epoch, 0 to 1.
+    """
+
+    number: int
+    costs: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a candidate is stopped.
+
+    Attributes:
+        epochs: After so many.
+        accuracy: Its own there, 0 to 1.
+        optimistic: At the end, 0 to 1: nine in ten such candidates end below.
+        rival: What it was held against.
+    """
+
+    epochs: int
+    accuracy: float
+    optimistic: float
+    rival: FullCurve
+
+    def __str__(self) -> str:
+        there, end = self.rival.accuracies[self.epochs - 1], self.rival.accuracies[-1]
+        return (
+            f"after epoch {self.epochs} of {len(self.rival.accuracies)}: "
+            f"{100 * self.accuracy:.1f} % there and hardly over {100 * self.optimistic:.1f} % at "
+            f"the end, where candidate {self.rival.number} of no larger cost had "
+            f"{100 * there:.1f} % and {100 * end:.1f} %"
+        )
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """What candidates are held against.
+
+    Attributes:
+        full: The fully trained networks, whose curves are of one length.
+        images: Held-out images that each accuracy is a share of.
+    """
+
+    full: tuple[FullCurve, ...]
+    images: int
+
+    @classmethod
+    def of(
+        cls, candidates: Sequence[Candidate], objectives: Sequence[str], epochs: int, images: int
+    ) -> Rungs:
+        """From candidates in any state.
+
+        Args:
+            candidates: In order.
+            objectives: Of the search.
+            epochs: Of a proxy today; a curve of another length is not comparable and left out.
+            images: As the attribute.
+        """
+        full = tuple(
+            FullCurve(
+                each.number,
+                costs_of(each, objectives),
+                tuple(point.accuracy for point in each.curve),
+            )
+            for each in candidates
+            if each.outcome == "trained" and len(each.curve) == epochs
+        )
+        return cls(full, images)
+
+    def verdict(self, accuracies: Sequence[float], costs: Sequence[float]) -> Stop | None:
+        """Whether a candidate is stopped now, and why; None where it goes on.
+
+        Never stopped are one that costs less, in some objective, than each that is fully
+        trained; one that none of those of no larger cost clearly beats at this epoch; any at
+        the last epoch; and any while fewer than :data:`LEAST_CURVES` are fully trained.
+
+        Args:
+            accuracies: Its own so far, epoch by epoch, at least one.
+            costs: As of :func:`costs_of`.
+        """
+        if not self._tell_of(len(accuracies)):
+            return None
+        rivals = self._rivals(accuracies, costs)
+        if not rivals:
+            return None
+        rival = max(rivals, key=lambda each: each.accuracies[-1])
+        _, optimistic = self._projection(accuracies)
+        if optimistic > rival.accuracies[-1]:
+            return None
+        return Stop(len(accuracies), accuracies[-1], optimistic, rival)
+
+    def expected_accuracy(self, accuracies: Sequence[float], costs: Sequence[float]) -> float:
+        """What a stopped candidate would have had at the end, 0 to 1, for a sampler to learn from.
+
+        The median of what became of such an accuracy at that epoch, and never more than the best
+        of those that it was held against; its last accuracy while too few are fully trained.
+
+        Args:
+            accuracies: Its own, epoch by epoch, at least one.
+            costs: As of :func:`costs_of`.
+        """
+        if not self._tell_of(len(accuracies)):
+            return accuracies[-1]
+        expected, _ = self._projection(accuracies)
+        rivals = self._rivals(accuracies, costs)
+        return min(expected, max((each.accuracies[-1] for each in rivals), default=1.0))
+
+    def _tell_of(self, epochs: int) -> bool:
+        """Whether the full curves are enough, and go on after so many epochs."""
+        return len(self.full) >= LEAST_CURVES and epochs < len(self.full[0].accuracies)
+
+    def _rivals(self, accuracies: Sequence[float], costs: Sequence[float]) -> list[FullCurve]:
+        """Of no larger cost, and clearly better at the same epoch."""
+        at, own = len(accuracies) - 1, accuracies[-1]
+        return [
+            each
+            for each in self.full
+            if each.accuracies[at] > own
+            and each.accuracies[at] - own >= _CLEARLY * self._error(own, each.accuracies[at])
+            and all(theirs <= ours for theirs, ours in zip(each.costs, costs, strict=True))
+        ]
+
+    def _error(self, one: float, other: float) -> float:
+        """Standard error of the difference of two accuracies, the images counted as drawn."""
+        return math.sqrt((one * (1 - one) + other * (1 - other)) / self.images)
+
+    def _projection(self, accuracies: Sequence[float]) -> tuple[float, float]:
+        """Median and upper end of the accuracy after the last epoch, 0 to 1.
+
+        A line through the full curves (Theil-Sen), from the accuracy at this epoch to the last,
+        and the quantiles of their distances from it.
+        """
+        at = len(accuracies) - 1
+        latest = self.full[-_MOST_CURVES:]
+        there = np.array([each.accuracies[at] for each in latest])
+        end = np.array([each.accuracies[-1] for each in latest])
+        slope = _slope(there, end)
+        distances = np.quantile(end - slope * there, (0.5, _OPTIMISM))
+        middle, upper = np.clip(distances + slope * accuracies[-1], 0, 1)
+        return float(middle), float(upper)
+
+
+def costs_of(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
+    """The objectives besides accuracy; less is better."""
+    values = values_of(objectives, 0.0, candidate.cost)
+    directions = directions_of(objectives)
+    return tuple(
+        value
+        for value, direction in zip(values, directions, strict=True)
+        if direction == "minimize"
+    )
+
+
+def _slope(x: Floats, y: Floats) -> float:
+    """Median of the slopes of all pairs, within 0 to 1.
+
+    Less at an epoch is never taken for a promise of more at the end, nor for a distance that
+    still grows: below the curves that are known, either would be a guess.
+    """
+    run, rise = x[:, None] - x, y[:, None] - y
+    apart = run > 0
+    return float(np.clip(np.median(rise[apart] / run[apart]), 0, 1)) if apart.any() else 0.0
