@@ -180,8 +180,9 @@ def candidates(run_dir: Path) -> dict[str, Candidate]:
     """The finished candidates of a run by architecture id; none where there is no study yet."""
     if not (run_dir / "study.db").exists():
         return {}
-    found = {each.architecture.id: each for each in read_record(run_dir).finished}
-    assert len(found) == len(read_record(run_dir).finished)
+    finished = read_record(run_dir).finished
+    found = {each.architecture.id: each for each in finished}
+    assert len(found) == len(finished)
     return found
 
 
