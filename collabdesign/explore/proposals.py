@@ -23,11 +23,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from collabdesign.design.cost import cost_of
+from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
+from collabdesign.explore.proposal_space import key_of
 from collabdesign.explore.record import Candidate
 from collabdesign.explore.rungs import Rungs, costs_of
 from collabdesign.explore.sampler import GenerativeSampler
@@ -40,26 +41,24 @@ _SMALLEST_RATE, _LARGEST_RATE = 0.03, 0.5
 # Of NSGA-II: searches are of some ten to some hundred networks.
 _POPULATION = 20
 
-SAMPLERS: dict[str, Callable[[DesignSpace, Requirements, int], BaseSampler]] = {
-    "generative": lambda space, requirements, seed: generative(space, requirements, seed),
-    "nsga2": lambda space, requirements, seed: NSGAIISampler(
-        population_size=_POPULATION, seed=seed
-    ),
-    "tpe": lambda space, requirements, seed: TPESampler(seed=seed),
-    "random": lambda space, requirements, seed: RandomSampler(seed=seed),
-}
-
 
 def generative(space: DesignSpace, requirements: Requirements, seed: int) -> GenerativeSampler:
     """The generative sampler for a design space: limits and costs are known without training."""
     precision, objectives = requirements.deploy.precision, requirements.objectives
 
+    costs: dict[int, Cost] = {}  # both functions ask for the same proposals' costs
+
+    def cost_at(params: Params) -> Cost:
+        key = key_of(params)
+        if key not in costs:
+            costs[key] = cost_of(space.decode(params), precision)
+        return costs[key]
+
     def violations(params: Params) -> list[float]:
-        cost = cost_of(space.decode(params), precision)
-        return list(requirements.violations(cost).values())
+        return list(requirements.violations(cost_at(params)).values())
 
     def objective_values(params: Params) -> tuple[float, ...]:
-        return values_of(objectives, math.nan, cost_of(space.decode(params), precision))
+        return values_of(objectives, math.nan, cost_at(params))
 
     return GenerativeSampler(
         space=space.suggest,
@@ -67,6 +66,16 @@ def generative(space: DesignSpace, requirements: Requirements, seed: int) -> Gen
         static_objectives=objective_values,
         seed=seed,
     )
+
+
+SAMPLERS: dict[str, Callable[[DesignSpace, Requirements, int], BaseSampler]] = {
+    "generative": generative,
+    "nsga2": lambda space, requirements, seed: NSGAIISampler(
+        population_size=_POPULATION, seed=seed
+    ),
+    "tpe": lambda space, requirements, seed: TPESampler(seed=seed),
+    "random": lambda space, requirements, seed: RandomSampler(seed=seed),
+}
 
 
 class Proposals:
@@ -89,8 +98,9 @@ class Proposals:
         self._rungs_of = rungs_of
         # It draws by index itself; what it keeps was found from trials alone.
         self._lasting: BaseSampler | None = None
-        if requirements.search.sampler == "generative":
-            self._lasting = generative(space, requirements, requirements.search.seed)
+        search = requirements.search
+        if search.sampler == "generative":
+            self._lasting = SAMPLERS[search.sampler](space, requirements, search.seed)
 
     def at(
         self, index: int, history: Sequence[Candidate], pending: Sequence[Candidate]

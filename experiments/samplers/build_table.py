@@ -9,7 +9,6 @@ held-out images were right after each pass. Stopped and started again it goes on
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.evaluate.data import load_data
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import initialise, keep_freed_memory, seed_of, train
+from collabdesign.explore.proposal_space import SuggestedSpace, every
 
 HERE = Path(__file__).parent
 TABLE = HERE / "digits.csv"
@@ -28,42 +28,10 @@ SEEDS = (0, 1)
 COLUMNS = ("params", "macs", "parameters", "right_0", "right_1")
 
 
-class Recorder:
-    """Answers a space's questions by a list of positions, first choices after its end."""
-
-    def __init__(self, positions: Sequence[int]) -> None:
-        self.positions = list(positions)
-        self.asked: list[tuple[int, int]] = []
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
-        return self.suggest_categorical(name, range(low, high + 1, step))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        place = len(self.asked)
-        position = self.positions[place] if place < len(self.positions) else 0
-        self.asked.append((position, len(choices)))
-        return choices[position]
-
-
-def all_params(space: DesignSpace) -> Iterator[dict[str, Any]]:
-    """Every parameter set of a space, in the order of its choices."""
-    positions: list[int] = []
-    while True:
-        recorder = Recorder(positions)
-        yield space.suggest(recorder)
-        asked = recorder.asked
-        while asked and asked[-1][0] == asked[-1][1] - 1:
-            asked.pop()
-        if not asked:
-            return
-        positions = [position for position, _ in asked]
-        positions[-1] += 1
-
-
 def all_networks(space: DesignSpace) -> dict[str, tuple[dict[str, Any], Architecture]]:
     """Each network once, by its id, with the first parameter set that spells it."""
     found: dict[str, tuple[dict[str, Any], Architecture]] = {}
-    for params in all_params(space):
+    for params in every(SuggestedSpace(space.suggest)):
         architecture = space.decode(params)
         found.setdefault(architecture.id, (params, architecture))
     return found
