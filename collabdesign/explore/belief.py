@@ -27,6 +27,9 @@ _LOGARITHMIC = 3.0
 # no limit the largest was perhaps not met yet.
 _BEYOND = 0.05
 
+# Where the best counts first, the reference lies beyond by this share.
+_DEAR = 0.5
+
 # What training tells is worth gaining from the worst that was seen, but from no further than
 # this many interquartile ranges from the median: one odd value would make all others alike.
 _FAR_OUT = 10.0
@@ -148,6 +151,7 @@ class Axes:
         one_sign = np.abs(np.sign(costs).sum(axis=0)) == len(reach)
         sizes = np.abs(costs)
         self._logarithmic = one_sign & (sizes.min(0) * _LOGARITHMIC < sizes.max(0))
+        self._signs = np.where(costs.min(0) > 0, 1.0, -1.0)
         lengths = self._lengths(reach)
         self.low, self.high = lengths.min(0), lengths.max(0)
         self._span = np.maximum(self.high - self.low, 1e-12)
@@ -175,9 +179,21 @@ class Axes:
         out: Floats = ((a[:, None, :] - b[None, :, :]) ** 2).sum(2)
         return out
 
+    def differences(self, known: Floats) -> Floats:
+        """Known losses as :meth:`place` gives them, [n, known], compared by their differences:
+        0 at the least that can be had, 1 at the most."""
+        low, high, at = (self._plain(each) for each in (self.low, self.high, known))
+        out: Floats = (at - low) / np.maximum(high - low, 1e-12)
+        return out
+
     def _placed(self, codes: Floats, statics: Floats) -> tuple[Floats, Floats]:
         known = self._lengths(statics)
         return np.hstack([codes, (known - self.low) / self._span]), known
+
+    def _plain(self, lengths: Floats) -> Floats:
+        """Out of :meth:`_lengths` again."""
+        capped = np.where(self._logarithmic, self._signs * lengths, 0.0)
+        return np.where(self._logarithmic, self._signs * np.exp(capped), lengths)
 
     def _lengths(self, statics: Floats) -> Floats:
         """Known objectives, by their logarithms where they are compared so."""
@@ -236,10 +252,23 @@ class Belief:
         self._front = points[best]
         self.front_places = [int(place) for place in best if place < len(rows)]
 
-    def gains(self, many: Sequence[Params]) -> Floats:
-        """Expected gain in hypervolume of each, times the probability that it is allowed."""
+    def gains(self, many: Sequence[Params], *, best_first: bool = False) -> Floats:
+        """Expected gain in hypervolume of each, times the probability that it is allowed.
+
+        Args:
+            many: Proposals.
+            best_first: Count known costs by their differences, and what training tells at the
+                dear end of the front nearly as much as at the cheap one.
+        """
         mean, deviation, rows = self._predict(many)
-        gains = expected_gain(mean, deviation, self._front, self._reference)
+        front, reference = self._front, self._reference
+        if best_first:
+            known = self._axes.known
+            mean, front, reference = mean.copy(), front.copy(), reference.copy()
+            mean[:, known] = self._axes.differences(mean[:, known])
+            front[:, known] = self._axes.differences(front[:, known])
+            reference[known] = 1 + _DEAR
+        gains = expected_gain(mean, deviation, front, reference)
         for inquisitor in self._watched:
             middle, spread = inquisitor.predict(rows)
             gains = gains * ndtr(-middle / spread)

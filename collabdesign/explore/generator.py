@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collabdesign.explore.proposal_space import (
     Params,
@@ -22,6 +23,10 @@ StaticViolations = Callable[[Params], Sequence[float]]
 _EXPLORE = 1500
 _EXPLORE_AT_RANDOM = 200
 _ARCHIVE = 64
+# So many variations of what fits are pulled towards small and large known objectives, each from
+# the best of a few.
+_STRETCH = 300
+_TOURNAMENT = 12
 # Above this share of random proposals that fit they are drawn and judged; below, proposals
 # start from those that fit already.
 _COMMON = 0.1
@@ -56,6 +61,8 @@ class Generator:
         space: Where proposals come from.
         static_violations: Relative amounts over each limit; None where there are none.
         rng: For exploring the space, once.
+        statics: Known objectives, less is better, NaN where training tells; None where nothing
+            is known.
 
     Raises:
         NothingFound: Nothing that keeps the limits was found.
@@ -66,9 +73,11 @@ class Generator:
         space: ProposalSpace,
         static_violations: StaticViolations | None,
         rng: np.random.Generator,
+        statics: Callable[[Params], NDArray[np.float64]] | None = None,
     ) -> None:
         self.space = space
         self._violations = static_violations
+        self._statics = statics
         self._known_excess: dict[int, float] = {}
         self._common = 1.0
         #: Proposals that keep the limits, spread over those that do.
@@ -160,7 +169,33 @@ class Generator:
             inside += self._walk_inside(drawn, len(inside), rng)
         if not inside:
             raise NothingFound(len(self._known_excess))
-        self.archive = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
+        inside = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
+        self.archive = inside + self._stretch(inside, rng)
+
+    def _stretch(self, inside: Sequence[Params], rng: np.random.Generator) -> list[Params]:
+        """Towards all ends of what is known without training: a random draw of a large space
+        lies in the middle of it.
+        """
+        if self._statics is None:
+            return []
+        values = [self._statics(params) for params in inside]
+        known = np.flatnonzero(~np.isnan(values).any(axis=0))
+        if not len(known):
+            return []
+        met = {key_of(params): params for params in inside}
+        reached = dict(zip(met, (value[known] for value in values), strict=True))
+        for _ in range(_STRETCH):
+            keys = list(met)
+            some = [keys[int(place)] for place in rng.integers(len(keys), size=_TOURNAMENT)]
+            # By ranks, so that no scale has to be known.
+            ranks = np.argsort(np.argsort([reached[key] for key in some], axis=0), axis=0)
+            pull = rng.dirichlet(np.ones(len(known))) * rng.choice([-1.0, 1.0])
+            start = some[int(np.argmax(ranks @ pull))]
+            other = self.vary(met[start], rng)
+            key = key_of(other)
+            if key not in met and self.fits(other):
+                met[key], reached[key] = other, self._statics(other)[known]
+        return list(met.values())[len(inside) :]
 
     def _walk_inside(
         self, drawn: Sequence[Params], found: int, rng: np.random.Generator

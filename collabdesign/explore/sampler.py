@@ -46,6 +46,10 @@ _SPREAD_FIRST = 8
 _FRESH, _OFFSPRING = 48, 80
 _ROUNDS, _BEST, _CLOSER = 2, 6, 40
 
+# Every so many proposals the best of what training tells counts first. The dear end of a front
+# gains little hypervolume below a limit, and is what a person with a budget asks for first.
+_BEST_FIRST_EVERY = 3
+
 
 class GenerativeSampler(BaseSampler):
     """Proposes what is expected to gain most hypervolume among what keeps the limits.
@@ -152,7 +156,12 @@ class GenerativeSampler(BaseSampler):
             self._space, self._generator = seen, None
         if self._generator is None:
             explore = np.random.default_rng([self._seed, 3])
-            self._generator = Generator(self._require_space(), self._static_violations, explore)
+            self._generator = Generator(
+                self._require_space(),
+                self._static_violations,
+                explore,
+                lambda params: self._static_losses(params, study.directions),
+            )
         generator = self._generator
         history = self._history_of(study, trials)
         history.read(trials)
@@ -170,7 +179,9 @@ class GenerativeSampler(BaseSampler):
         else:
             belief = Belief(axes, observations, history.pending, self._fits)
             parents = [observations[place].params for place in belief.front_places]
-            params = self._most_promising(pool, parents, belief, rng)
+            params = self._most_promising(
+                pool, parents, belief, rng, best_first=index % _BEST_FIRST_EVERY == 0
+            )
             if params is not None:
                 mean, deviation = belief.expectation(params)
                 mean = mean * signs_of(study.directions)
@@ -189,18 +200,20 @@ class GenerativeSampler(BaseSampler):
         parents: Sequence[Params],
         belief: Belief,
         rng: np.random.Generator,
+        *,
+        best_first: bool,
     ) -> Params | None:
         """What is expected to gain most, from all over, the front's offspring and theirs."""
         generator = self._require_generator()
         pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
         if not pool.params:
             return None
-        gains = belief.gains(pool.params)
+        gains = belief.gains(pool.params, best_first=best_first)
         for _ in range(_ROUNDS):
             best = [pool.params[int(place)] for place in np.argsort(-gains)[:_BEST]]
             more = pool.add(generator.offspring(best, _CLOSER, rng))
             if more:
-                gains = np.concatenate([gains, belief.gains(more)])
+                gains = np.concatenate([gains, belief.gains(more, best_first=best_first)])
         return pool.params[int(np.argmax(gains))]
 
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:

@@ -84,7 +84,13 @@ class GeneratorAlone(GenerativeSampler):
     """Offspring of the front as it was seen, with no prediction of what they are worth."""
 
     def _most_promising(
-        self, pool: Any, parents: Any, belief: Any, rng: np.random.Generator
+        self,
+        pool: Any,
+        parents: Any,
+        belief: Any,
+        rng: np.random.Generator,
+        *,
+        best_first: bool,
     ) -> Any:
         history = self._history
         assert history is not None
@@ -102,12 +108,18 @@ class InquisitorAlone(GenerativeSampler):
     """The best, as predicted, of as many proposals drawn from all over what fits."""
 
     def _most_promising(
-        self, pool: Any, parents: Any, belief: Any, rng: np.random.Generator
+        self,
+        pool: Any,
+        parents: Any,
+        belief: Any,
+        rng: np.random.Generator,
+        *,
+        best_first: bool,
     ) -> Any:
         pool.add(self._require_generator().fresh(_OFFSPRING + _ROUNDS * _CLOSER, rng))
         if not pool.params:
             return None
-        return pool.params[int(np.argmax(belief.gains(pool.params)))]
+        return pool.params[int(np.argmax(belief.gains(pool.params, best_first=best_first)))]
 
 
 CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
@@ -121,6 +133,15 @@ CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
     ),
     "nsga2": lambda _, seed: NSGAIISampler(seed=seed, population_size=20),
     "evolution": ParetoEvolution,
+}
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "digits": lambda: table_problem("digits", None),
+    "digits20": lambda: table_problem("digits", 0.2),
+    "cifar10": lambda: table_problem("cifar10", None),
+    "cifar10-20": lambda: table_problem("cifar10", 0.2),
+    "formula": lambda: formula_problem(None),
+    "formula2": lambda: formula_problem(0.02),
 }
 
 
@@ -186,21 +207,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
     parser.add_argument(
-        "--problems", nargs="*", default=["table", "table20", "formula", "formula2"]
+        "--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS)
     )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    makers: dict[str, Callable[[], Problem]] = {
-        "table": lambda: table_problem(None),
-        "table20": lambda: table_problem(0.2),
-        "formula": lambda: formula_problem(None),
-        "formula2": lambda: formula_problem(0.02),
-    }
     results: dict[str, Any] = {}
     for key in options.problems:
-        problem = makers[key]()
+        problem = PROBLEMS[key]()
         print(f"\n{problem.name}", flush=True)
         for contender in options.only:
             curves, broken, asks = [], 0, []

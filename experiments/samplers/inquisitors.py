@@ -20,8 +20,8 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from collabdesign.explore.belief import Axes
-from collabdesign.explore.inquisitor import Fit, Inquisitor
-from collabdesign.explore.proposal_space import SuggestedSpace
+from collabdesign.explore.inquisitor import Encoding, Fit, Inquisitor
+from collabdesign.explore.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Floats, list[int], Floats, Floats], Floats]
@@ -52,12 +52,15 @@ def rows_of(problem: Problem, count: int) -> tuple[Floats, list[int], Floats, Fl
         if len(found) == count:
             break
     many = [params for params, _ in found.values()]
+    costs = {key_of(params): problem.static_objectives(params) for params in many}
     axes = Axes(
-        space.distributions, lambda params: np.array(problem.static_objectives(params)), many
+        Encoding(space.distributions),
+        lambda params: np.array(costs[key_of(params)]),
+        np.array(list(costs.values())),
     )
     seen = np.array([1 - problem.observe(each, rng) for _, each in found.values()])
     true = np.array([1 - problem.truth(each) for _, each in found.values()])
-    return axes.rows(many, axes.known_losses(many)), axes.groups, seen, true
+    return axes.place(many)[0], axes.groups, seen, true
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build_table import COLUMNS, TABLE, all_networks
+from build_table import TABLES
 
 from collabdesign import DesignSpace, cost_of, load_requirements
 from collabdesign.design.architecture import Architecture
@@ -70,21 +69,15 @@ class Problem:
         return all(value <= 0 for value in self.violations(params))
 
 
-def table_problem(share: float | None, table: Path = TABLE) -> Problem:
-    """The trained table; with a share, under a budget that this share of it meets."""
-    space = DesignSpace(load_requirements(HERE / "requirements.yaml"))
-    networks = all_networks(space)
-    images = 288
-    results: dict[str, list[float]] = {}
-    with table.open() as file:
-        for (key, _), row in zip(networks.items(), csv.DictReader(file), strict=False):
-            assert list(row) == list(COLUMNS)
-            results[key] = [int(row[f"right_{seed}"].split()[-1]) / images for seed in (0, 1)]
-    costs = [cost_of(architecture) for _, architecture in networks.values()]
+def table_problem(name: str, share: float | None) -> Problem:
+    """A trained table; with a share, under a budget that this share of it meets."""
+    table = TABLES[name]
+    results = table.accuracies()
+    costs = [cost_of(architecture) for _, architecture in table.networks.values()]
     limit = None if share is None else int(np.quantile([cost.macs for cost in costs], share))
     return Problem(
-        f"table, {'no limit' if share is None else f'{share:.0%} fit'}",
-        space,
+        f"{name}, {'no limit' if share is None else f'{share:.0%} fit'}",
+        table.space,
         lambda architecture, rng: results[architecture.id][int(rng.integers(2))],
         lambda architecture: float(np.mean(results[architecture.id])),
         _scale([cost.macs for cost in costs], [cost.params for cost in costs], limit),
