@@ -13,7 +13,7 @@ _HOME_OF = {
     "Architecture": "collabdesign.design.architecture",
     "Cost": "collabdesign.design.cost",
     "DesignSpace": "collabdesign.design.space",
-    "GenerativeSampler": "collabdesign.explore.sampler",
+    "GenerativeSampler": "collabdesign.explore.generator",
     "build_network": "collabdesign.evaluate.network",
     "cost_of": "collabdesign.design.cost",
     "load_requirements": "collabdesign.design.reading",

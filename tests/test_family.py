@@ -70,6 +70,12 @@ def test_ends_first_then_what_adds_most() -> None:
     assert chosen(some, 5) == [0, 1, 2, 3, 4]
 
 
+def test_each_part_of_the_range_has_one() -> None:
+    """Steps among the small ones add more volume than the large one between the ends does."""
+    some = candidates((0.9, 100_000), (0.89, 20_000), (0.7, 1_000), (0.5, 300), (0.2, 100))
+    assert chosen(some, 4) == [0, 1, 2, 4]  # the parts: 10^5 to 10^3.5 to 10^2
+
+
 def test_those_beaten_on_every_objective_wait() -> None:
     some = candidates((0.7, 100_000), *FRONT, (0.1, 200))
     assert chosen(some, 5) == [1, 2, 3, 4, 5]

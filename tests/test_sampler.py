@@ -15,12 +15,13 @@ from optuna.trial import TrialState
 from spaces import space_of, written
 
 from collabdesign.design.cost import cost_of
+from collabdesign.explore.belief import Axes, Belief, Observation
 from collabdesign.explore.front import hypervolume
 from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.generator import Generator, NothingFound
-from collabdesign.explore.inquisitor import Inquisitor
+from collabdesign.explore.generation import Generator, NothingFound
+from collabdesign.explore.generator import GenerativeSampler
+from collabdesign.explore.inquisitor import Encoding, Inquisitor
 from collabdesign.explore.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
-from collabdesign.explore.sampler import GenerativeSampler
 
 FLAT = {
     "width": IntDistribution(1, 8),
@@ -65,6 +66,47 @@ def suggest_flat(trial: optuna.Trial) -> None:
 
 def good(params: dict[str, Any]) -> float:
     return params["width"] + 2 * (params["kind"] == "b") - abs(math.log10(params["rate"]) + 1)
+
+
+# Where it begins
+
+
+def test_what_was_asked_for_by_name_is_where_it_looks_first() -> None:
+    space = {f"p{number}": CategoricalDistribution(range(5)) for number in range(30)}
+    wish = dict.fromkeys(space, 4)
+    study = optuna.create_study(sampler=GenerativeSampler(space=space, seed=0))
+    study.enqueue_trial(wish)
+    alike = []
+    for _ in range(8):
+        trial = study.ask(space)
+        alike.append(sum(value == 4 for value in trial.params.values()))
+        study.tell(trial, float(sum(trial.params.values())))
+    assert alike[0] == 30
+    # Of the others, drawn from all over, a fifth of the values is alike: 6 of 30.
+    assert sum(count >= 20 for count in alike[1:]) == 4
+    assert sum(count <= 13 for count in alike[1:]) == 3
+
+
+def test_the_ends_of_known_costs_are_in_reach_from_the_start() -> None:
+    """The product of ten widths: a random one lies far from both ends."""
+    space = {f"w{number}": IntDistribution(1, 16) for number in range(10)}
+
+    def size(params: dict[str, Any]) -> float:
+        return float(sum(math.log2(value) for value in params.values()))
+
+    rng = np.random.default_rng(0)
+    sizes = [
+        size(params)
+        for params in Generator(
+            MappedSpace(space),
+            None,
+            rng,
+            lambda params: np.array([math.nan, 2 ** size(params)]),
+        ).archive
+    ]
+    drawn = [size(MappedSpace(space).sample(rng)) for _ in range(300)]
+    assert min(sizes) < min(drawn)
+    assert max(sizes) > max(drawn)
 
 
 # Limits
@@ -308,3 +350,39 @@ def test_the_expected_gain_is_that_of_many_draws(size: int, uncertain: list[int]
         assert gain == pytest.approx(
             np.mean(gains), abs=4 * np.std(gains) / 38 + 0.06 * gain + 1e-4
         )
+
+
+def test_costs_are_compared_by_ratios_and_for_the_dear_end_by_differences() -> None:
+    space = {"width": IntDistribution(1, 1000)}
+    costs = np.array([[math.nan, 1.0], [math.nan, 1000.0]])
+    axes = Axes(Encoding(space), lambda params: np.array([math.nan, params["width"]]), costs)
+    rows, known = axes.place([{"width": 1}, {"width": 10}, {"width": 1000}])
+    assert rows[:, -1] == pytest.approx([0, 1 / 3, 1])
+    assert axes.differences(known)[:, 0] == pytest.approx([0, 9 / 999, 1])
+
+
+def test_a_better_dear_network_is_worth_more_when_the_best_counts_first() -> None:
+    """Loss falls with the width: half the gain at the dear end is then worth more than the whole
+    at the cheap one, where it had been worth less."""
+    space = {"width": IntDistribution(1, 1000), "odd": CategoricalDistribution([False, True])}
+
+    def static(params: dict[str, Any]) -> Any:
+        return np.array([math.nan, params["width"]])
+
+    encoding = Encoding(space)
+    axes = Axes(encoding, static, np.array([[math.nan, 1.0], [math.nan, 1000.0]]))
+    seen = [
+        Observation(params, np.array([loss, params["width"]]), {}, code, static(params))
+        for width in (3, 10, 30, 100, 300, 900)
+        for odd in (False, True)
+        for params in [{"width": width, "odd": odd}]
+        for loss in [1.0 - 0.1 * math.log(width) - 0.05 * odd]
+        for code in encoding.rows([params])
+    ]
+    belief = Belief(axes, seen, [], {})
+    cheap, dear = {"width": 2, "odd": True}, {"width": 980, "odd": True}
+    by_ratio = belief.gains([cheap, dear])
+    best_first = belief.gains([cheap, dear], best_first=True)
+    assert by_ratio[0] > by_ratio[1]
+    assert best_first[0] < best_first[1]
+    assert [seen[place].params["width"] for place in belief.best_places] == [100, 300, 900]

@@ -39,9 +39,11 @@ from collabdesign.files import write_json
 
 RULE = (
     "The most accurate proxy and the smallest network (least product of the costs among the "
-    "objectives) are in; each further member is the one that adds most hypervolume to those "
-    "chosen, of equal ones the one with the higher NetScore. Only the front is chosen from; "
-    "where it has too few, what is the front without it follows."
+    "objectives) are in. Between the two the product of the costs, in logarithm, is cut into as "
+    "many equal parts as members are missing; of each part, and last of all that are left, the "
+    "one is taken that adds most hypervolume to those chosen, of equal ones the one with the "
+    "higher NetScore. Only the front is chosen from; where it has too few, what is the front "
+    "without it follows."
 )
 _WORK = "training"
 _READINGS = "readings.json"
@@ -168,18 +170,30 @@ def _spread(
 ) -> list[Candidate]:
     """``room`` members of one front, spread by :data:`RULE`."""
     picked = [max(layer, key=lambda c: (_accuracy(c), -c.number))]
-    smallest = min(layer, key=lambda c: (math.prod(_values(scale, c)[1:]), c.number))
+    smallest = min(layer, key=lambda c: (_size(scale, c), c.number))
     if smallest not in picked and room > 1:
         picked.append(smallest)
+
+    def gain(candidate: Candidate) -> tuple[float, float]:
+        held = [_values(scale, each) for each in (*chosen, *picked, candidate)]
+        score = netscore(_accuracy(candidate), candidate.cost.params, candidate.cost.macs)
+        return scale.hypervolume(held), score
+
+    largest, missing = _size(scale, picked[0]), room - len(picked)
+    part = (largest - _size(scale, smallest)) / max(1, missing)
+    for number in range(missing):
+        low, high = largest - (number + 1) * part, largest - number * part
+        some = [c for c in layer if c not in picked and low <= _size(scale, c) <= high]
+        if some:
+            picked.append(max(some, key=gain))
     while len(picked) < room:
-        held = [_values(scale, each) for each in (*chosen, *picked)]
-
-        def gain(candidate: Candidate, held: list[tuple[float, ...]] = held) -> tuple[float, float]:
-            score = netscore(_accuracy(candidate), candidate.cost.params, candidate.cost.macs)
-            return scale.hypervolume([*held, _values(scale, candidate)]), score
-
         picked.append(max((each for each in layer if each not in picked), key=gain))
     return picked
+
+
+def _size(scale: Scale, candidate: Candidate) -> float:
+    """Logarithm of the product of the costs among the objectives."""
+    return sum(math.log(max(value, 1)) for value in _values(scale, candidate)[1:])
 
 
 def _train_all(

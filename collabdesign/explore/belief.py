@@ -29,6 +29,7 @@ _BEYOND = 0.05
 
 # Where the best counts first, the reference lies beyond by this share.
 _DEAR = 0.5
+_FEWEST_BEST = 3
 
 # What training tells is worth gaining from the worst that was seen, but from no further than
 # this many interquartile ranges from the median: one odd value would make all others alike.
@@ -214,6 +215,7 @@ class Belief:
 
     Attributes:
         front_places: Places, among the observations, of the front that keeps all constraints.
+        best_places: Of these the ones that are best in what training tells.
     """
 
     def __init__(
@@ -251,6 +253,15 @@ class Belief:
         best = places[not_dominated(points[places])]
         self._front = points[best]
         self.front_places = [int(place) for place in best if place < len(rows)]
+        self.best_places = sorted(
+            {
+                place
+                for axis in self._inquisitors
+                for place in sorted(self.front_places, key=lambda at: float(points[at, axis]))[
+                    : max(_FEWEST_BEST, len(self.front_places) // 4)
+                ]
+            }
+        )
 
     def gains(self, many: Sequence[Params], *, best_first: bool = False) -> Floats:
         """Expected gain in hypervolume of each, times the probability that it is allowed.

@@ -1,233 +1,294 @@
-"""A distribution over proposals that keep the static limits, and learns where they are good."""
+"""GenerativeSampler: the generator-inquisitor pair of generative synthesis, for any Optuna study.
+
+The generator proposes parameter sets that keep the static limits; the inquisitor says what
+training would show, and how sure it is; chosen is what is expected to add most to the
+hypervolume of the trained front, costs that are known without training counted exactly. The
+method is that of Wong et al., FermiNets (arXiv 1809.05989), who find the generator that
+maximises U(G(s)) subject to 1_r(G(s)) = 1; here U is the expected gain.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
+from collabdesign.explore.belief import Axes, Belief, History, signs_of
+from collabdesign.explore.generation import Generator, StaticViolations
+from collabdesign.explore.inquisitor import Encoding, Fit
 from collabdesign.explore.proposal_space import (
+    MappedSpace,
     Params,
     ProposalSpace,
+    SeenSpace,
+    Suggest,
+    SuggestedSpace,
     draw,
-    every,
     key_of,
-    step,
 )
 
-StaticViolations = Callable[[Params], Sequence[float]]
+Floats = NDArray[np.float64]
+StaticObjectives = Callable[[Params], Sequence[float]]
 
-# Exploring asks for at most so many static violations before the first proposal.
-_EXPLORE = 1500
-_EXPLORE_AT_RANDOM = 200
-_ARCHIVE = 64
-# So many variations of what fits are pulled towards small and large known objectives, each from
-# the best of a few.
-_STRETCH = 300
-_TOURNAMENT = 12
-# Above this share of random proposals that fit they are drawn and judged; below, proposals
-# start from those that fit already.
-_COMMON = 0.1
-# When so many walks towards the limits' inside ended outside, there is taken to be none.
-_GIVE_UP = 20_000
-_MOST_ENUMERATED = 100_000
+# Before so many observations proposals are spread out; the inquisitor takes over after.
+_SPREAD_FIRST = 8
+
+# Proposals weighed for each trial: from all over, from the front's offspring, and from the
+# offspring of the best of these, so many times.
+_FRESH, _OFFSPRING = 48, 80
+_ROUNDS, _BEST, _CLOSER = 2, 6, 40
+
+# Every so many proposals the best of what training tells counts first. The dear end of a front
+# gains little hypervolume below a limit, and is what a person with a budget asks for first.
+_BEST_FIRST_EVERY = 3
 
 
-class NothingFound(ValueError):
-    """The static limits seem to leave nothing of the space.
+class GenerativeSampler(BaseSampler):
+    """Proposes what is expected to gain most hypervolume among what keeps the limits.
 
-    Attributes:
-        tried: Parameter sets that were judged.
-    """
-
-    def __init__(self, tried: int) -> None:
-        super().__init__(
-            "static_violations must leave something of the space, and in "
-            f"{tried:,} parameter sets nothing was found that it leaves"
-        )
-        self.tried = tried
-
-
-class Generator:
-    """Proposes parameter sets of a space that keep the static limits.
-
-    Where few random proposals keep them, it walks: changes that do not add to the sum of what
-    is over the limits are kept until nothing is. Around what keeps them it spreads by changes
-    that stay inside, so that all of the inside can be reached, not its rim alone.
+    For one objective or several, categorical, integer and float parameters, conditional spaces
+    included. A proposal is a function of the seed, the trials finished and running, and how
+    many began before it: a search that is killed and resumed goes on as it would have.
 
     Args:
-        space: Where proposals come from.
-        static_violations: Relative amounts over each limit; None where there are none.
-        rng: For exploring the space, once.
-        statics: Known objectives, less is better, NaN where training tells; None where nothing
-            is known.
+        space: The whole space, or the function that suggests it, called with a recorder in
+            place of a trial. With it no proposal breaks a static limit from the first trial on.
+            Without it the space is learned from the trials: then proposals are complete
+            parameter sets of a shape that was seen.
+        static_violations: Parameters to relative amounts over each hard limit, at most 0 is
+            met; known without training, and never broken by a proposal.
+        static_objectives: Parameters to the study's objective values in the study's order, NaN
+            where training has to tell.
+        seed: Drawn where None.
 
-    Raises:
-        NothingFound: Nothing that keeps the limits was found.
+    Both functions are called with complete active parameters, and must be functions of them.
     """
 
     def __init__(
         self,
-        space: ProposalSpace,
-        static_violations: StaticViolations | None,
-        rng: np.random.Generator,
-        statics: Callable[[Params], NDArray[np.float64]] | None = None,
+        *,
+        space: Mapping[str, BaseDistribution] | Suggest | None = None,
+        static_violations: StaticViolations | None = None,
+        static_objectives: StaticObjectives | None = None,
+        seed: int | None = None,
     ) -> None:
-        self.space = space
-        self._violations = static_violations
-        self._statics = statics
-        self._known_excess: dict[int, float] = {}
-        self._common = 1.0
-        #: Proposals that keep the limits, spread over those that do.
-        self.archive: list[Params] = []
-        self._explore(rng)
-        #: What exploring met, the same in every process; more is met later.
-        self.explored = dict(space.distributions)
+        self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
+        self._space: ProposalSpace | None = None
+        if isinstance(space, Mapping):
+            self._space = MappedSpace(space)
+        elif space is not None:
+            self._space = SuggestedSpace(space)
+        self._static_violations = static_violations
+        self._static_objectives = static_objectives
+        self._lock = threading.Lock()
+        self._blas = ThreadpoolController()
+        self._generator: Generator | None = None
+        self._statics: dict[int, Floats] = {}
+        self._study: Study | None = None
+        self._history: History | None = None
+        self._fits: dict[tuple[Any, ...], Fit] = {}
+        self._chosen: dict[int, Params] = {}
+        self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
-    def fits(self, params: Params) -> bool:
-        """Whether the parameter set keeps the static limits."""
-        return self.excess(params) <= 0
+    # -- what Optuna asks for ---------------------------------------------------------------
 
-    def excess(self, params: Params) -> float:
-        """Sum of what it is over the limits, each relative to its limit; 0 if it fits."""
-        if self._violations is None:
-            return 0.0
-        key = key_of(params)
-        known = self._known_excess.get(key)
-        if known is None:
-            known = float(sum(max(0.0, value) for value in self._violations(params)))
-            self._known_excess[key] = known
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The distributions of the whole proposal, which is made here."""
+        # Other threads only make these small matrices slower, the more so on a busy machine.
+        with self._lock, self._blas.limit(limits=1, user_api="blas"):
+            params = self._propose(study, trial)
+            if params is None:
+                return {}
+            self._chosen[trial.number] = params
+            distributions = self._require_space().distributions
+            return {name: distributions[name] for name in params}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The proposal."""
+        return self._chosen.pop(trial.number, {})
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A parameter that no proposal had: uniform."""
+        spread = sum(param_name.encode())
+        rng = np.random.default_rng([self._seed, 1, _index(study, trial), spread])
+        return draw(param_distribution, rng)
+
+    # -- for whoever wants to know ----------------------------------------------------------
+
+    def expectation(self, number: int) -> dict[int, tuple[float, float]]:
+        """What was expected of trial ``number``: of each objective that only training tells, by
+        its place in the study, mean and standard deviation; empty before anything was learnt.
+        """
+        return self._expected.get(number, {})
+
+    # -- the proposal -----------------------------------------------------------------------
+
+    def _propose(self, study: Study, trial: FrozenTrial) -> Params | None:
+        trials = [
+            each
+            for each in study._get_trials(deepcopy=False, use_cache=True)
+            if each.number != trial.number and each.state != TrialState.FAIL
+        ]
+        index = sum(each.number < trial.number for each in trials)
+        rng = np.random.default_rng([self._seed, 2, index])
+        if self._space is None or isinstance(self._space, SeenSpace):
+            seen = SeenSpace(each for each in trials if each.state.is_finished())
+            if not seen:
+                return None
+            self._space, self._generator = seen, None
+        if self._generator is None:
+            explore = np.random.default_rng([self._seed, 3])
+            self._generator = Generator(
+                self._require_space(),
+                self._static_violations,
+                explore,
+                lambda params: self._static_losses(params, study.directions),
+            )
+        generator = self._generator
+        history = self._history_of(study, trials)
+        history.read(trials)
+        observations = history.observations
+        # The archive's alone, which are the same whenever a search is taken up again.
+        reach = np.stack([history.static_losses(each) for each in generator.archive])
+        axes = Axes(history.encoding, history.static_losses, reach)
+        pool = _Pool(history.taken)
+        pool.add(generator.fresh(_FRESH, rng))
+        trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
+        if trained < _SPREAD_FIRST:
+            asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
+            if asked_for and index % 2:
+                pool = _Pool(history.taken)
+                pool.add(generator.offspring(asked_for, _FRESH, rng))
+            else:
+                pool.add(generator.archive)
+            tried = [*(each.params for each in observations), *history.pending]
+            params = _furthest(pool.params, tried, axes)
+        else:
+            belief = Belief(axes, observations, history.pending, self._fits)
+            best_first = index % _BEST_FIRST_EVERY == 0
+            places = belief.best_places if best_first else belief.front_places
+            parents = [observations[place].params for place in places]
+            params = self._most_promising(pool, parents, belief, rng, best_first=best_first)
+            if params is not None:
+                mean, deviation = belief.expectation(params)
+                mean = mean * signs_of(study.directions)
+                self._expected[trial.number] = {
+                    int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
+                }
+        if params is None:
+            params = next(generator.left_over(history.taken), None)
+        if params is None:
+            params = generator.archive[int(rng.integers(len(generator.archive)))]
+        return params
+
+    def _most_promising(
+        self,
+        pool: _Pool,
+        parents: Sequence[Params],
+        belief: Belief,
+        rng: np.random.Generator,
+        *,
+        best_first: bool,
+    ) -> Params | None:
+        """What is expected to gain most, from all over, the front's offspring and theirs."""
+        generator = self._require_generator()
+        pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
+        if not pool.params:
+            return None
+        gains = belief.gains(pool.params, best_first=best_first)
+        for _ in range(_ROUNDS):
+            best = [pool.params[int(place)] for place in np.argsort(-gains)[:_BEST]]
+            more = pool.add(generator.offspring(best, _CLOSER, rng))
+            if more:
+                gains = np.concatenate([gains, belief.gains(more, best_first=best_first)])
+        return pool.params[int(np.argmax(gains))]
+
+    def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
+        """What was read of this study before, unless parameters came that have no column."""
+        met = self._require_generator().explored
+        for trial in trials:
+            if not trial.distributions.keys() <= met.keys():
+                met = {**trial.distributions, **met}
+        known = self._history
+        if known is None or self._study is not study or known.encoding.names != sorted(met):
+            known = self._history = History(
+                Encoding(met),
+                lambda params: self._static_losses(params, study.directions),
+                study.directions,
+            )
+            self._study = study
         return known
 
-    def fresh(self, size: int, rng: np.random.Generator) -> list[Params]:
-        """Proposals from all over the inside of the limits, drawn without a look at results."""
-        if self._common >= _COMMON:
-            tries = range(round(2 * size / self._common))
-            drawn = (self.space.sample(rng) for _ in tries)
-            return list(islice((params for params in drawn if self.fits(params)), size))
-        out = []
-        for _ in range(size):
-            params = self.archive[int(rng.integers(len(self.archive)))]
-            for _ in range(4):
-                other = self.vary(params, rng)
-                params = other if self.fits(other) else params
-            out.append(params)
-        return out
+    def _require_space(self) -> ProposalSpace:
+        assert self._space is not None
+        return self._space
 
-    def offspring(
-        self, parents: Sequence[Params], size: int, rng: np.random.Generator
-    ) -> list[Params]:
-        """Variations of parents and mixtures of two of them that keep the limits."""
-        out = []
-        for _ in range(size):
-            params = parents[int(rng.integers(len(parents)))]
-            if rng.random() < 0.3:
-                params = self._cross(params, parents[int(rng.integers(len(parents)))], rng)
-                if rng.random() < 0.5:
-                    params = self.vary(params, rng)
-            else:
-                params = self.vary(params, rng)
-            if self.fits(params):
-                out.append(params)
-        return out
+    def _require_generator(self) -> Generator:
+        assert self._generator is not None
+        return self._generator
 
-    def vary(self, params: Params, rng: np.random.Generator) -> Params:
-        """The parameter set with one parameter changed, or a few."""
-        names = list(params)
-        changes = min(len(names), int(rng.geometric(0.5)))
-        changed = dict(params)
-        for place in rng.choice(len(names), changes, replace=False):
-            name = names[int(place)]
-            distribution = self.space.distributions.get(name)
-            if distribution is not None:
-                far = rng.random() < 0.5
-                old = params[name]
-                changed[name] = draw(distribution, rng) if far else step(distribution, old, rng)
-        return self.space.complete(changed, rng)
+    def _static_losses(self, params: Params, directions: Sequence[StudyDirection]) -> Floats:
+        """The objectives that are known, less is better; NaN for the others."""
+        if self._static_objectives is None:
+            return np.full(len(directions), np.nan)
+        key = key_of(params)
+        known = self._statics.get(key)
+        if known is None:
+            values = np.asarray(self._static_objectives(params), dtype=float)
+            known = self._statics[key] = values * signs_of(directions)
+        return known
 
-    def left_over(self, taken: Iterable[int]) -> Iterator[Params]:
-        """What keeps the limits and is not taken, one by one, of a space that can be counted."""
-        known = set(taken)
-        for params in islice(every(self.space), _MOST_ENUMERATED):
-            if key_of(params) not in known and self.fits(params):
-                yield params
 
-    def _cross(self, one: Params, other: Params, rng: np.random.Generator) -> Params:
-        mixed = {**other, **one}
-        for name in other:
-            if name in one and rng.random() < 0.5:
-                mixed[name] = other[name]
-        return self.space.complete(mixed, rng)
-
-    def _explore(self, rng: np.random.Generator) -> None:
-        drawn = [self.space.sample(rng) for _ in range(_EXPLORE_AT_RANDOM)]
-        inside = [params for params in drawn if self.fits(params)]
-        self._common = len(inside) / len(drawn)
-        if self._common < _COMMON:
-            inside += self._walk_inside(drawn, len(inside), rng)
-        if not inside:
-            raise NothingFound(len(self._known_excess))
-        inside = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
-        self.archive = inside + self._stretch(inside, rng)
-
-    def _stretch(self, inside: Sequence[Params], rng: np.random.Generator) -> list[Params]:
-        """Towards all ends of what is known without training: a random draw of a large space
-        lies in the middle of it.
-        """
-        if self._statics is None:
-            return []
-        values = [self._statics(params) for params in inside]
-        known = np.flatnonzero(~np.isnan(values).any(axis=0))
-        if not len(known):
-            return []
-        met = {key_of(params): params for params in inside}
-        reached = dict(zip(met, (value[known] for value in values), strict=True))
-        for _ in range(_STRETCH):
-            keys = list(met)
-            some = [keys[int(place)] for place in rng.integers(len(keys), size=_TOURNAMENT)]
-            # By ranks, so that no scale has to be known.
-            ranks = np.argsort(np.argsort([reached[key] for key in some], axis=0), axis=0)
-            pull = rng.dirichlet(np.ones(len(known))) * rng.choice([-1.0, 1.0])
-            start = some[int(np.argmax(ranks @ pull))]
-            other = self.vary(met[start], rng)
-            key = key_of(other)
-            if key not in met and self.fits(other):
-                met[key], reached[key] = other, self._statics(other)[known]
-        return list(met.values())[len(inside) :]
-
-    def _walk_inside(
-        self, drawn: Sequence[Params], found: int, rng: np.random.Generator
-    ) -> list[Params]:
-        starts = sorted(drawn, key=self.excess)
-        inside = starts[:found]
-        # The nearest first, so that something is found soon; then from anywhere.
-        for number in range(_GIVE_UP):
-            spent = len(self._known_excess)
-            if (inside and spent > _EXPLORE / 2) or spent > _GIVE_UP:
-                break
-            start = starts[found + number] if number < 2 else self.space.sample(rng)
-            walked = self._walk(start, rng)
-            if walked is not None:
-                inside.append(walked)
-        # From there to everywhere inside: each change is kept that stays within the limits.
-        spread = list(inside)
-        for _ in range(2 * _EXPLORE):
-            if not spread or len(self._known_excess) >= _EXPLORE:
-                break
-            other = self.vary(spread[int(rng.integers(len(spread)))], rng)
-            if self.fits(other):
-                spread.append(other)
-        return [spread[int(place)] for place in rng.permutation(len(spread))]
-
-    def _walk(self, params: Params, rng: np.random.Generator) -> Params | None:
-        excess = self.excess(params)
-        for _ in range(600):
-            if excess <= 0:
-                return params
-            other = self.vary(params, rng)
-            reached = self.excess(other)
-            if reached <= excess:
-                params, excess = other, reached
+def _furthest(pool: Sequence[Params], tried: Sequence[Params], axes: Axes) -> Params | None:
+    """Of a pool the one that is least like anything tried, costs counted."""
+    if not pool:
         return None
+    rows = axes.place(pool)[0]
+    if not tried:
+        return pool[int(np.argmin(axes.distances(rows, rows).sum(1)))]
+    return pool[int(np.argmax(axes.distances(rows, axes.place(tried)[0]).min(1)))]
+
+
+class _Pool:
+    """Proposals to choose from, each once and none that is taken."""
+
+    def __init__(self, taken: Iterable[int]) -> None:
+        self._met = set(taken)
+        self.params: list[Params] = []
+
+    def add(self, many: Iterable[Params]) -> list[Params]:
+        """Add what is new, and return it."""
+        new = []
+        for params in many:
+            key = key_of(params)
+            if key not in self._met:
+                self._met.add(key)
+                new.append(params)
+        self.params += new
+        return new
+
+
+def _index(study: Study, trial: FrozenTrial) -> int:
+    """How many trials that were not killed began before."""
+    return sum(
+        each.number < trial.number and each.state != TrialState.FAIL
+        for each in study._get_trials(deepcopy=False, use_cache=True)
+    )

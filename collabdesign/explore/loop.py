@@ -31,7 +31,7 @@ from collabdesign.evaluate.training import (
     train,
 )
 from collabdesign.explore.feasible import default_params, explain, feasibility
-from collabdesign.explore.generator import NothingFound
+from collabdesign.explore.generation import NothingFound
 from collabdesign.explore.lock import claiming
 from collabdesign.explore.progress import Step
 from collabdesign.explore.proposals import Proposals

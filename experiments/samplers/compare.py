@@ -26,14 +26,14 @@ from optuna.trial import TrialState
 from problems import DIRECTIONS, Problem, formula_problem, table_problem
 
 from collabdesign.explore.gain import not_dominated
-from collabdesign.explore.proposals import distributions_of
-from collabdesign.explore.sampler import (
+from collabdesign.explore.generator import (
     _CLOSER,
     _OFFSPRING,
     _ROUNDS,
     GenerativeSampler,
     _Pool,
 )
+from collabdesign.explore.proposals import distributions_of
 
 BUDGET = 200
 POINTS = (25, 50, 70, 100, 200)
@@ -206,9 +206,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
-    parser.add_argument(
-        "--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS)
-    )
+    parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
