@@ -12,15 +12,11 @@ left to do is not.
 from __future__ import annotations
 
 import argparse
-import os
 import sqlite3
 import statistics
 import tempfile
 from contextlib import closing
 from pathlib import Path
-
-# Read when torch loads: threads that wait by spinning take the core from those that work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 

@@ -224,7 +224,11 @@ class GenerativeSampler(BaseSampler):
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
         """What was read of this study before, unless parameters came that have no column."""
         met = self._require_generator().explored
+        space = self._require_space()
         for trial in trials:
+            if isinstance(space, SuggestedSpace):
+                # A search that is taken up again has to know what the one before it met.
+                space.meet(trial.distributions)
             if not trial.distributions.keys() <= met.keys():
                 met = {**trial.distributions, **met}
         known = self._history

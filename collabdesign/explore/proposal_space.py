@@ -107,6 +107,11 @@ class SuggestedSpace:
         self.distributions.update(recorder.distributions)
         return recorder.params
 
+    def meet(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        """Take note of what a trial was asked, which this process may not have met itself."""
+        for name in distributions.keys() - self.distributions.keys():
+            self.distributions[name] = distributions[name]
+
 
 class SeenSpace:
     """What finished trials showed: their shapes, which are sets of parameters asked together.
