@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,10 @@ import click
 from collabdesign.errors import CollabdesignError, NothingFits
 
 if TYPE_CHECKING:
+    from collabdesign.deliver.certificate import Certificate
+    from collabdesign.deliver.view import ReportView
     from collabdesign.design.requirements import Requirements
+    from collabdesign.explore.record import Record
 
 BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 INTERRUPTED = 130
@@ -173,7 +176,7 @@ def _search(
     terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
     _set_up(requirements, threads)
     from collabdesign.deliver.family import RULE, build_family
-    from collabdesign.deliver.gather import scale_of_record
+    from collabdesign.deliver.gather import gather, scale_of_record
     from collabdesign.deliver.publish import write_references, write_report
     from collabdesign.evaluate.data import load_test
     from collabdesign.explore.begin import prepare
@@ -230,7 +233,8 @@ def _search(
                     on_progress=display.family,
                 )
                 write_references(run_dir, requirements)
-                report = write_report(run_dir)
+                view = gather(run_dir)
+                report = write_report(run_dir, view)
         except InUse:
             terminal.out.print(
                 f"The search is done, and another command trains the family; `collabdesign status "
@@ -238,28 +242,26 @@ def _search(
                 markup=False,
             )
             return 0
-    return _conclude(requirements, run_dir, record, certificates, report, stopped)
+    return _conclude(record, certificates, view, report, stopped)
 
 
 def _conclude(
-    requirements: Requirements,
-    run_dir: Path,
-    record: Any,
-    certificates: Any,
+    record: Record,
+    certificates: Sequence[Certificate],
+    view: ReportView,
     report: Path,
     stopped: NothingFits | None,
 ) -> int:
     from collabdesign import terminal
-    from collabdesign.deliver.gather import gather
 
     terminal.show_counts(record)
     if not certificates:
         terminal.out.print("[red]Every training failed[/]; the report says why")
     terminal.show_family(certificates, record)
     terminal.show_misses(certificates)
-    terminal.show_findings(gather(run_dir))
+    terminal.show_findings(view)
     terminal.out.print(f"report: {report}", markup=False)
-    terminal.out.print(f"family: {run_dir / 'family'}", markup=False)
+    terminal.out.print(f"family: {report.with_name('family')}", markup=False)
     if stopped is not None:
         terminal.err.print(f"collabdesign: {stopped}", markup=False)
         return stopped.exit_code
@@ -314,10 +316,11 @@ def status(run_dir: Path, as_json: bool) -> int:
 
 def report(run_dir: Path) -> int:
     """Write DIR/report.html anew from what the run holds."""
+    from collabdesign.deliver.gather import gather
     from collabdesign.deliver.publish import write_report
     from collabdesign.explore.lock import is_running
 
-    click.echo(write_report(run_dir, running=is_running(run_dir)))
+    click.echo(write_report(run_dir, gather(run_dir, running=is_running(run_dir))))
     return 0
 
 

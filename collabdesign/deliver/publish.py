@@ -8,11 +8,11 @@ from pathlib import Path
 from collabdesign.deliver.gather import (
     FRONT_CSV,
     REFERENCES,
-    gather,
     scale_of_record,
     write_front,
 )
 from collabdesign.deliver.report import render_report
+from collabdesign.deliver.view import ReportView
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.record import read_record, requirements_of, trained_within
 from collabdesign.files import write_json, write_text
@@ -31,8 +31,12 @@ def write_references(run_dir: Path, requirements: Requirements) -> None:
         write_json(path, [asdict(each) for each in costs])
 
 
-def write_report(run_dir: Path, *, running: bool = False) -> Path:
+def write_report(run_dir: Path, view: ReportView) -> Path:
     """Write ``front.csv`` and ``report.html``; needs no torch.
+
+    Args:
+        run_dir: Of the search.
+        view: What :func:`gather` made of it.
 
     Returns:
         The report's path.
@@ -42,7 +46,7 @@ def write_report(run_dir: Path, *, running: bool = False) -> Path:
     """
     record = read_record(run_dir)
     requirements = requirements_of(record)
-    text = render_report(gather(run_dir, running=running))
+    text = render_report(view)
     trained = trained_within(record, requirements)
     write_front(run_dir / FRONT_CSV, trained, scale_of_record(record, requirements))
     write_text(run_dir / REPORT, text)

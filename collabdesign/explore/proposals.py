@@ -166,14 +166,25 @@ class Proposer:
             if not self._is_possible(candidate.params):
                 continue
             if (values := self._values(candidate)) is not None:
+                asked_for = candidate.proposed_by != "machine"
                 self._study.add_trial(
-                    self._frozen(candidate.params, met, TrialState.COMPLETE, values)
+                    self._frozen(
+                        candidate.params, met, TrialState.COMPLETE, values, asked_for=asked_for
+                    )
                 )
             elif candidate.outcome != "running":
                 self._study.add_trial(self._pruned(candidate.params, met))
         for candidate in pending:
             if self._is_possible(candidate.params):
-                self._study.add_trial(self._frozen(candidate.params, met, TrialState.RUNNING, None))
+                self._study.add_trial(
+                    self._frozen(
+                        candidate.params,
+                        met,
+                        TrialState.RUNNING,
+                        None,
+                        asked_for=candidate.proposed_by != "machine",
+                    )
+                )
 
     def ask(self) -> Params:
         """The next proposal; tell what became of it before asking again."""
@@ -234,14 +245,22 @@ class Proposer:
         violations: Mapping[str, float],
         state: TrialState,
         values: Sequence[float] | None,
+        *,
+        asked_for: bool = False,
     ) -> FrozenTrial:
+        attributes: dict[str, Any] = {}
+        if state == TrialState.COMPLETE:
+            attributes |= self._generation()
+        if asked_for:
+            # As Study.enqueue_trial writes it: samplers may look beside what a person put there.
+            attributes["fixed_params"] = dict(params)
         return create_trial(
             state=state,
             values=values,
             params=dict(params),
             distributions=distributions_of(self._space, params),
             constraints=dict(violations),
-            system_attrs=self._generation() if state == TrialState.COMPLETE else None,
+            system_attrs=attributes,
         )
 
     def _generation(self) -> dict[str, int]:
