@@ -46,9 +46,10 @@ _SPREAD_FIRST = 8
 _FRESH, _OFFSPRING = 48, 80
 _ROUNDS, _BEST, _CLOSER = 2, 6, 40
 
-# Every so many proposals the best of what training tells counts first. The dear end of a front
-# gains little hypervolume below a limit, and is what a person with a budget asks for first.
-_BEST_FIRST_EVERY = 3
+# Where somebody asked for a parameter set by name (Study.enqueue_trial), they want to see it
+# beaten: every so many proposals look beside it and beside the best, by small changes, and count
+# what training tells first. The dear end of a front gains little hypervolume below a limit.
+_BESIDE_EVERY = 2
 
 
 class GenerativeSampler(BaseSampler):
@@ -169,24 +170,23 @@ class GenerativeSampler(BaseSampler):
         # The archive's alone, which are the same whenever a search is taken up again.
         reach = np.stack([history.static_losses(each) for each in generator.archive])
         axes = Axes(history.encoding, history.static_losses, reach)
+        asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
+        beside = bool(asked_for) and index % _BESIDE_EVERY == 1
         pool = _Pool(history.taken)
-        pool.add(generator.fresh(_FRESH, rng))
+        if not beside:
+            pool.add(generator.fresh(_FRESH, rng))
         trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
-        if trained < _SPREAD_FIRST:
-            asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
-            if asked_for and index % 2:
-                pool = _Pool(history.taken)
-                pool.add(generator.offspring(asked_for, _FRESH, rng))
-            else:
-                pool.add(generator.archive)
+        if trained < _SPREAD_FIRST and beside:
+            params = next(iter(pool.add(generator.offspring(asked_for, _FRESH, rng))), None)
+        elif trained < _SPREAD_FIRST:
+            pool.add(generator.archive)
             tried = [*(each.params for each in observations), *history.pending]
             params = _furthest(pool.params, tried, axes)
         else:
             belief = Belief(axes, observations, history.pending, self._fits)
-            best_first = index % _BEST_FIRST_EVERY == 0
-            places = belief.best_places if best_first else belief.front_places
+            places = belief.best_places if beside else belief.front_places
             parents = [observations[place].params for place in places]
-            params = self._most_promising(pool, parents, belief, rng, best_first=best_first)
+            params = self._most_promising(pool, parents, belief, rng, best_first=beside)
             if params is not None:
                 mean, deviation = belief.expectation(params)
                 mean = mean * signs_of(study.directions)
@@ -208,7 +208,7 @@ class GenerativeSampler(BaseSampler):
         *,
         best_first: bool,
     ) -> Params | None:
-        """What is expected to gain most, from all over, the front's offspring and theirs."""
+        """What is expected to gain most of the pool, the parents' offspring and theirs."""
         generator = self._require_generator()
         pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
         if not pool.params:
