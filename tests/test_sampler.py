@@ -361,9 +361,7 @@ def test_costs_are_compared_by_ratios_and_for_the_dear_end_by_differences() -> N
     assert axes.differences(known)[:, 0] == pytest.approx([0, 9 / 999, 1])
 
 
-def test_a_better_dear_network_is_worth_more_when_the_best_counts_first() -> None:
-    """Loss falls with the width: half the gain at the dear end is then worth more than the whole
-    at the cheap one, where it had been worth less."""
+def test_what_is_to_be_beaten_is_worth_more_and_only_at_no_more_cost() -> None:
     space = {"width": IntDistribution(1, 1000), "odd": CategoricalDistribution([False, True])}
 
     def static(params: dict[str, Any]) -> Any:
@@ -380,9 +378,9 @@ def test_a_better_dear_network_is_worth_more_when_the_best_counts_first() -> Non
         for code in encoding.rows([params])
     ]
     belief = Belief(axes, seen, [], {})
-    cheap, dear = {"width": 2, "odd": True}, {"width": 980, "odd": True}
-    by_ratio = belief.gains([cheap, dear])
-    best_first = belief.gains([cheap, dear], best_first=True)
-    assert by_ratio[0] > by_ratio[1]
-    assert best_first[0] < best_first[1]
+    cheap, dear, dearest = ({"width": width, "odd": True} for width in (1, 980, 990))
+    gains = belief.gains([cheap, dear, dearest])
+    assert gains[0] > gains[1] > gains[2] > 0
+    gains = belief.gains([cheap, dear, dearest], to_beat=[{"width": 980, "odd": False}])
+    assert gains[1] > gains[0] > gains[2] == 0
     assert [seen[place].params["width"] for place in belief.best_places] == [100, 300, 900]

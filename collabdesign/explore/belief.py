@@ -27,8 +27,8 @@ _LOGARITHMIC = 3.0
 # no limit the largest was perhaps not met yet.
 _BEYOND = 0.05
 
-# Where the best counts first, the reference lies beyond by this share.
-_DEAR = 0.5
+# Where something is to be beaten the reference lies beyond its costs by this share of their span.
+_DEAR = 1.5
 _FEWEST_BEST = 3
 
 # What training tells is worth gaining from the worst that was seen, but from no further than
@@ -263,23 +263,28 @@ class Belief:
             }
         )
 
-    def gains(self, many: Sequence[Params], *, best_first: bool = False) -> Floats:
+    def gains(self, many: Sequence[Params], *, to_beat: Sequence[Params] = ()) -> Floats:
         """Expected gain in hypervolume of each, times the probability that it is allowed.
 
         Args:
             many: Proposals.
-            best_first: Count known costs by their differences, and what training tells at the
-                dear end of the front nearly as much as at the cheap one.
+            to_beat: Where there are such, only proposals that cost no more than the dearest of
+                these gain anything; costs are then compared by their differences, and what
+                training tells counts at the dear end of the front nearly as much as at the cheap
+                one.
         """
         mean, deviation, rows = self._predict(many)
         front, reference = self._front, self._reference
-        if best_first:
+        dearer = np.zeros(len(many), dtype=bool)
+        if to_beat:
             known = self._axes.known
+            highest = self._axes.place(to_beat)[1].max(0)
+            dearer = (mean[:, known] > highest).any(axis=1)
             mean, front, reference = mean.copy(), front.copy(), reference.copy()
             mean[:, known] = self._axes.differences(mean[:, known])
             front[:, known] = self._axes.differences(front[:, known])
-            reference[known] = 1 + _DEAR
-        gains = expected_gain(mean, deviation, front, reference)
+            reference[known] = self._axes.differences(highest[None])[0] + _DEAR
+        gains = expected_gain(mean, deviation, front, reference) * ~dearer
         for inquisitor in self._watched:
             middle, spread = inquisitor.predict(rows)
             gains = gains * ndtr(-middle / spread)

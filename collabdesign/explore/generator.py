@@ -47,8 +47,8 @@ _FRESH, _OFFSPRING = 48, 80
 _ROUNDS, _BEST, _CLOSER = 2, 6, 40
 
 # Where somebody asked for a parameter set by name (Study.enqueue_trial), they want to see it
-# beaten: every so many proposals look beside it and beside the best, by small changes, and count
-# what training tells first. The dear end of a front gains little hypervolume below a limit.
+# beaten at no more cost: every so many proposals look beside it and beside the best, by small
+# changes. The dear end of a front gains little hypervolume below a limit.
 _BESIDE_EVERY = 2
 
 
@@ -186,7 +186,8 @@ class GenerativeSampler(BaseSampler):
             belief = Belief(axes, observations, history.pending, self._fits)
             places = belief.best_places if beside else belief.front_places
             parents = [observations[place].params for place in places]
-            params = self._most_promising(pool, parents, belief, rng, best_first=beside)
+            parents += asked_for if beside else []
+            params = self._most_promising(pool, parents, belief, rng, asked_for if beside else ())
             if params is not None:
                 mean, deviation = belief.expectation(params)
                 mean = mean * signs_of(study.directions)
@@ -205,20 +206,19 @@ class GenerativeSampler(BaseSampler):
         parents: Sequence[Params],
         belief: Belief,
         rng: np.random.Generator,
-        *,
-        best_first: bool,
+        to_beat: Sequence[Params] = (),
     ) -> Params | None:
         """What is expected to gain most of the pool, the parents' offspring and theirs."""
         generator = self._require_generator()
         pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
         if not pool.params:
             return None
-        gains = belief.gains(pool.params, best_first=best_first)
+        gains = belief.gains(pool.params, to_beat=to_beat)
         for _ in range(_ROUNDS):
             best = [pool.params[int(place)] for place in np.argsort(-gains)[:_BEST]]
             more = pool.add(generator.offspring(best, _CLOSER, rng))
             if more:
-                gains = np.concatenate([gains, belief.gains(more, best_first=best_first)])
+                gains = np.concatenate([gains, belief.gains(more, to_beat=to_beat)])
         return pool.params[int(np.argmax(gains))]
 
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:

@@ -89,8 +89,7 @@ class GeneratorAlone(GenerativeSampler):
         parents: Any,
         belief: Any,
         rng: np.random.Generator,
-        *,
-        best_first: bool,
+        to_beat: Any = (),
     ) -> Any:
         history = self._history
         assert history is not None
@@ -113,13 +112,12 @@ class InquisitorAlone(GenerativeSampler):
         parents: Any,
         belief: Any,
         rng: np.random.Generator,
-        *,
-        best_first: bool,
+        to_beat: Any = (),
     ) -> Any:
         pool.add(self._require_generator().fresh(_OFFSPRING + _ROUNDS * _CLOSER, rng))
         if not pool.params:
             return None
-        return pool.params[int(np.argmax(belief.gains(pool.params, best_first=best_first)))]
+        return pool.params[int(np.argmax(belief.gains(pool.params, to_beat=to_beat)))]
 
 
 CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
