@@ -378,9 +378,10 @@ def test_what_is_to_be_beaten_is_worth_more_and_only_at_no_more_cost() -> None:
         for code in encoding.rows([params])
     ]
     belief = Belief(axes, seen, [], {})
-    cheap, dear, dearest = ({"width": width, "odd": True} for width in (1, 980, 990))
-    gains = belief.gains([cheap, dear, dearest])
-    assert gains[0] > gains[1] > gains[2] > 0
-    gains = belief.gains([cheap, dear, dearest], to_beat=[{"width": 980, "odd": False}])
-    assert gains[1] > gains[0] > gains[2] == 0
+    cheap, dear, dearest = ({"width": width, "odd": True} for width in (5, 980, 990))
+    free = belief.gains([cheap, dear, dearest])
+    assert (free > 0).all()
+    beating = belief.gains([cheap, dear, dearest], to_beat=[{"width": 980, "odd": False}])
+    assert beating[2] == 0
+    assert beating[1] / beating[0] > 2 * free[1] / free[0]
     assert [seen[place].params["width"] for place in belief.best_places] == [100, 300, 900]
