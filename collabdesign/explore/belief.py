@@ -27,8 +27,8 @@ _LOGARITHMIC = 3.0
 # no limit the largest was perhaps not met yet.
 _BEYOND = 0.05
 
-# Where something is to be beaten the reference lies beyond its costs by this share of their span.
-_DEAR = 1.5
+# Where something is to be beaten the reference lies beyond its costs by so many of their spans.
+_DEAR = 5.0
 _FEWEST_BEST = 3
 
 # What training tells is worth gaining from the worst that was seen, but from no further than
