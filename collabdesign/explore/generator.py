@@ -210,11 +210,14 @@ class GenerativeSampler(BaseSampler):
     ) -> Params | None:
         """What is expected to gain most of the pool, the parents' offspring and theirs."""
         generator = self._require_generator()
-        pool.add(generator.offspring(parents or generator.archive, _OFFSPRING, rng))
+        # What is to be beaten is looked beside, no further: far from all that was seen the
+        # predictions say little, and hope most.
+        rounds, first = (0, _OFFSPRING + _ROUNDS * _CLOSER) if to_beat else (_ROUNDS, _OFFSPRING)
+        pool.add(generator.offspring(parents or generator.archive, first, rng))
         if not pool.params:
             return None
         gains = belief.gains(pool.params, to_beat=to_beat)
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             best = [pool.params[int(place)] for place in np.argsort(-gains)[:_BEST]]
             more = pool.add(generator.offspring(best, _CLOSER, rng))
             if more:
