@@ -85,6 +85,14 @@ def test_what_was_asked_for_by_name_is_where_it_looks_first() -> None:
     # Of the others, drawn from all over, a fifth of the values is alike: 6 of 30.
     assert sum(count >= 20 for count in alike[1:]) == 4
     assert sum(count <= 13 for count in alike[1:]) == 3
+    run(
+        study.sampler,
+        lambda trial: [trial._suggest(*each) for each in space.items()],
+        lambda params: [float(sum(params.values()))],
+        8,
+        study=study,
+    )
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 16
 
 
 def test_the_ends_of_known_costs_are_in_reach_from_the_start() -> None:
@@ -383,5 +391,5 @@ def test_what_is_to_be_beaten_is_worth_more_and_only_at_no_more_cost() -> None:
     assert (free > 0).all()
     beating = belief.gains([cheap, dear, dearest], to_beat=[{"width": 980, "odd": False}])
     assert beating[2] == 0
-    assert beating[1] / beating[0] > 2 * free[1] / free[0]
+    assert beating[1] > 1e3 * beating[0]  # which is far from the best that was seen
     assert [seen[place].params["width"] for place in belief.best_places] == [100, 300, 900]

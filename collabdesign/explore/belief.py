@@ -28,7 +28,7 @@ _LOGARITHMIC = 3.0
 _BEYOND = 0.05
 
 # Where something is to be beaten the reference lies beyond its costs by so many of their spans.
-_DEAR = 5.0
+_DEAR = 2.0
 _FEWEST_BEST = 3
 
 # What training tells is worth gaining from the worst that was seen, but from no further than
@@ -269,9 +269,8 @@ class Belief:
         Args:
             many: Proposals.
             to_beat: Where there are such, only proposals that cost no more than the dearest of
-                these gain anything; costs are then compared by their differences, and what
-                training tells counts at the dear end of the front nearly as much as at the cheap
-                one.
+                these gain anything, and only by what training tells being better than all that
+                was seen; costs count a little, by their differences.
         """
         mean, deviation, rows = self._predict(many)
         front, reference = self._front, self._reference
@@ -282,7 +281,8 @@ class Belief:
             dearer = (mean[:, known] > highest).any(axis=1)
             mean, front, reference = mean.copy(), front.copy(), reference.copy()
             mean[:, known] = self._axes.differences(mean[:, known])
-            front[:, known] = self._axes.differences(front[:, known])
+            # As if all had cost nothing: what training tells has to be better than ever seen.
+            front[:, known] = np.minimum(0, mean[:, known].min(0))
             reference[known] = self._axes.differences(highest[None])[0] + _DEAR
         gains = expected_gain(mean, deviation, front, reference) * ~dearer
         for inquisitor in self._watched:
