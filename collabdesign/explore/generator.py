@@ -56,8 +56,10 @@ class GenerativeSampler(BaseSampler):
     """Proposes what is expected to gain most hypervolume among what keeps the limits.
 
     For one objective or several, categorical, integer and float parameters, conditional spaces
-    included. A proposal is a function of the seed, the trials finished and running, and how
-    many began before it: a search that is killed and resumed goes on as it would have.
+    included. Where a trial was enqueued (``study.enqueue_trial``), every second proposal looks for
+    what is better than all that was seen at no more known cost. A proposal is a function of the
+    seed, the trials finished and running, and how many began before it: a search that is killed
+    and resumed goes on as it would have.
 
     Args:
         space: The whole space, or the function that suggests it, called with a recorder in
