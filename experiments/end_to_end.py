@@ -33,6 +33,7 @@ ARMS = {
     "whole": ["--workers", str(CORES), "--threads", "1"],
     "random": ["--workers", "1", "--threads", str(CORES)],
 }
+WHOLE = ("search.sampler=generative", "search.early_stopping=true")
 RANDOM = ("search.sampler=random", "search.early_stopping=false", "search.trials=100000")
 
 
@@ -44,12 +45,14 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=1, help="searches of either kind")
     arguments = parser.parse_args()
+    # A command that a shell started in the background ignores it, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     first = load_requirements(arguments.requirements, arguments.overrides)
     scale = scale_of(DesignSpace(first), first)
     for seed in range(arguments.seeds):
         overrides = (*arguments.overrides, f"search.seed={seed}")
         folders = {arm: arguments.run_dir / f"{arm}-{seed}" for arm in ARMS}
-        whole = _command(arguments.requirements, folders["whole"], "whole", overrides)
+        whole = _command(arguments.requirements, folders["whole"], "whole", (*overrides, *WHOLE))
         seconds = _searched(whole, folders["whole"], trials=first.search.trials)
         without = _command(
             arguments.requirements, folders["random"], "random", (*overrides, *RANDOM)

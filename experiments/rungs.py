@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from collabdesign.explore.front import Scale, front, losses
 from collabdesign.explore.rungs import FullCurve, Rungs
 
-TABLE = Path(__file__).parent / "samplers" / "digits.csv"
-SELECT_IMAGES, CLASSES = 288, 10
+# Held-out images of each table of `samplers/build_table.py`.
+SELECT_IMAGES = {"digits": 288, "cifar10": 3000}
+CLASSES = 10
 OBJECTIVES = ("accuracy", "macs", "params")
 
 
@@ -34,11 +35,13 @@ class Table:
     """All networks of a small space.
 
     Attributes:
+        images: Held out, on which accuracy is counted.
         curves: Accuracy of network, training, epoch; 0 to 1.
         costs: Macs and params of each.
         neighbours: Of each, the places of those that differ in one or two parameters.
     """
 
+    images: int
     curves: NDArray[np.float64]
     costs: NDArray[np.float64]
     neighbours: list[NDArray[np.intp]]
@@ -73,15 +76,17 @@ class Found:
     full: int
 
 
-def load(path: Path) -> Table:
+def load(name: str) -> Table:
     """Read what `samplers/build_table.py` wrote."""
+    path = Path(__file__).parent / "samplers" / f"{name}.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     curves = [[row["right_0"].split(), row["right_1"].split()] for row in rows]
     params = np.array([row["params"].split(" ") for row in rows])
     apart = [(params != each).sum(1) for each in params]
     return Table(
-        np.array(curves, dtype=float) / SELECT_IMAGES,
+        SELECT_IMAGES[name],
+        np.array(curves, dtype=float) / SELECT_IMAGES[name],
         np.array([[row["macs"], row["parameters"]] for row in rows], dtype=float),
         [np.flatnonzero((each > 0) & (each <= 2)) for each in apart],
     )
@@ -109,7 +114,7 @@ def search(table: Table, trials: int, seed: int, *, stops: bool, evolves: bool) 
         place = int(pool[np.argmin(rank[pool])])
         untried[place] = False
         curve, cost = tuple(seen[place]), tuple(costs[place])
-        rungs = Rungs(tuple(full), SELECT_IMAGES)
+        rungs = Rungs(tuple(full), table.images)
         stopped_after = next(
             # The first is the prototype's default in a search, which is never stopped.
             (e for e in range(1, epochs) if stops and number and rungs.verdict(curve[:e], cost)),
@@ -133,7 +138,7 @@ def search(table: Table, trials: int, seed: int, *, stops: bool, evolves: bool) 
 def main() -> None:
     """Print both arms side by side."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--table", choices=SELECT_IMAGES, default="digits")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--random", action="store_true", help="no neighbours of the front")

@@ -91,10 +91,21 @@ def test_within_the_noise_nothing_stops() -> None:
 
 def test_low_ones_that_gain_more_are_waited_for() -> None:
     """All end at 0.9, wherever they were after the first epoch: so may this one."""
-    level = tuple(FullCurve(n, (1.0,), (0.1 + n / 20, 0.9)) for n in range(10))
-    assert Rungs(level, IMAGES).verdict([0.05], (1.0,)) is not None  # and adds nothing at 0.9
-    luckier = (*level[:8], *(FullCurve(n, (2.0,), (0.5, 0.95)) for n in (8, 9)))
-    assert Rungs(luckier, IMAGES).verdict([0.05], (1.0,)) is None
+    level = tuple(FullCurve(n, (2.0, 2.0), (0.1 + n / 20, 0.9)) for n in range(10))
+    assert Rungs(level, IMAGES).verdict([0.05], (2.0, 2.0)) is not None  # and adds nothing at 0.9
+    # As large, and dearer in one objective: no rivals.
+    luckier = (*level[:8], *(FullCurve(n, (4.0, 1.0), (0.5, 0.95)) for n in (8, 9)))
+    assert Rungs(luckier, IMAGES).verdict([0.05], (2.0, 2.0)) is None
+
+
+def test_large_ones_that_begin_slowly_are_waited_for() -> None:
+    """Whatever costs ten times as much ends 0.1 higher, from the same accuracy after an epoch."""
+    small = tuple(FullCurve(n, (100.0,), (0.3 + n / 100, 0.6 + n / 100)) for n in range(6))
+    large = tuple(FullCurve(6 + n, (1000.0,), (0.3 + n / 100, 0.7 + n / 100)) for n in range(6))
+    # One more of either kind, at 0.29, would end at 0.59 or 0.69; small ones ended at up to 0.65.
+    assert Rungs((*small, *large), IMAGES).verdict([0.29], (100.0,)) is not None
+    # One large one of thirteen tells as much as six: it is no outlier.
+    assert Rungs((*small, *small, large[0]), IMAGES).verdict([0.29], (999.0,)) is None
 
 
 def test_with_too_few_curves_nothing_stops() -> None:

@@ -136,7 +136,7 @@ class Rungs:
         if not rivals:
             return None
         rival = max(rivals, key=lambda each: each.accuracies[-1])
-        _, optimistic = self._projection(accuracies)
+        _, optimistic = self._projection(accuracies, costs)
         if optimistic > rival.accuracies[-1]:
             return None
         return Stop(len(accuracies), accuracies[-1], optimistic, rival)
@@ -153,7 +153,7 @@ class Rungs:
         """
         if not self._tell_of(len(accuracies)):
             return accuracies[-1]
-        expected, _ = self._projection(accuracies)
+        expected, _ = self._projection(accuracies, costs)
         rivals = self._rivals(accuracies, costs)
         return min(expected, max((each.accuracies[-1] for each in rivals), default=1.0))
 
@@ -176,19 +176,24 @@ class Rungs:
         """Standard error of the difference of two accuracies, the images counted as drawn."""
         return math.sqrt((one * (1 - one) + other * (1 - other)) / self.images)
 
-    def _projection(self, accuracies: Sequence[float]) -> tuple[float, float]:
+    def _projection(
+        self, accuracies: Sequence[float], costs: Sequence[float]
+    ) -> tuple[float, float]:
         """Median and upper end of the accuracy after the last epoch, 0 to 1.
 
         A line through the full curves (Theil-Sen), from the accuracy at this epoch to the last,
-        and the quantiles of their distances from it.
+        and of what is left another over the costs: a large network begins slowly and gains more.
+        To these the quantiles of the distances from both.
         """
         at = len(accuracies) - 1
         latest = self.full[-_MOST_CURVES:]
         there = np.array([each.accuracies[at] for each in latest])
         end = np.array([each.accuracies[-1] for each in latest])
         slope = _slope(there, end)
-        distances = np.quantile(end - slope * there, (0.5, _OPTIMISM))
-        middle, upper = np.clip(distances + slope * accuracies[-1], 0, 1)
+        sizes = np.array([_size(each.costs) for each in latest])
+        by_size = _slope(sizes, end - slope * there)
+        distances = np.quantile(end - slope * there - by_size * sizes, (0.5, _OPTIMISM))
+        middle, upper = np.clip(distances + slope * accuracies[-1] + by_size * _size(costs), 0, 1)
         return float(middle), float(upper)
 
 
@@ -201,6 +206,11 @@ def costs_of(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ..
         for value, direction in zip(values, directions, strict=True)
         if direction == "minimize"
     )
+
+
+def _size(costs: Sequence[float]) -> float:
+    """Mean of the logarithms of the costs."""
+    return float(np.log(np.maximum(costs, 1.0)).mean()) if costs else 0.0
 
 
 def _slope(x: Floats, y: Floats) -> float:
