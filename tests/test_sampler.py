@@ -117,6 +117,42 @@ def test_the_ends_of_known_costs_are_in_reach_from_the_start() -> None:
     assert max(sizes) > max(drawn)
 
 
+@pytest.mark.parametrize("wish", [{"layers": 1, "kind0": "conv", "width0": 8}, {"layers": 4}])
+def test_functions_get_whole_sets_whatever_trials_were_left_half_asked(
+    wish: dict[str, Any],
+) -> None:
+    """A trial pruned between two suggestions, others that wait, one asked for over the limit."""
+
+    def size(params: dict[str, Any]) -> float:
+        kinds = [params[f"kind{layer}"] for layer in range(params["layers"])]
+        return sum(params[f"width{n}"] for n, kind in enumerate(kinds) if kind == "conv") + 1.0
+
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=GenerativeSampler(
+            space=conditional,
+            static_violations=lambda params: [size(params) / 100 - 1],
+            static_objectives=lambda params: [math.nan, size(params)],
+            seed=0,
+        ),
+    )
+    for width in (64, 56, 48):
+        study.enqueue_trial({**wish, **{f"kind{n}": "conv" for n in range(4)}, "width1": width})
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        if trial.number % 5 == 3:
+            trial.suggest_int("layers", 1, 4)
+            raise optuna.TrialPruned
+        conditional(trial)
+        return math.log(size(trial.params)), size(trial.params)
+
+    study.optimize(objective, 25)
+    proposed = [t for t in study.trials[3:] if t.state == TrialState.COMPLETE]
+    assert len(proposed) == 17  # of 22, five were pruned
+    assert max(size(trial.params) for trial in proposed) <= 100
+    assert len({tuple(sorted(trial.params.items())) for trial in proposed}) == 17
+
+
 # Limits
 
 

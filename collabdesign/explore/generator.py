@@ -99,6 +99,7 @@ class GenerativeSampler(BaseSampler):
         self._history: History | None = None
         self._fits: dict[tuple[Any, ...], Fit] = {}
         self._chosen: dict[int, Params] = {}
+        self._whole: dict[int, bool] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
     # -- what Optuna asks for ---------------------------------------------------------------
@@ -166,6 +167,7 @@ class GenerativeSampler(BaseSampler):
                 lambda params: self._static_losses(params, study.directions),
             )
         generator = self._generator
+        trials = [each for each in trials if self._is_whole(each)]
         history = self._history_of(study, trials)
         history.read(trials)
         observations = history.observations
@@ -174,28 +176,34 @@ class GenerativeSampler(BaseSampler):
         axes = Axes(history.encoding, history.static_losses, reach)
         asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
         beside = bool(asked_for) and index % _BESIDE_EVERY == 1
-        pool = _Pool(history.taken)
-        if not beside:
-            pool.add(generator.fresh(_FRESH, rng))
         trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
-        if trained < _SPREAD_FIRST and beside:
-            params = next(iter(pool.add(generator.offspring(asked_for, _FRESH, rng))), None)
-        elif trained < _SPREAD_FIRST:
-            pool.add(generator.archive)
-            tried = [*(each.params for each in observations), *history.pending]
-            params = _furthest(pool.params, tried, axes)
-        else:
+        belief = None
+        if trained >= _SPREAD_FIRST:
             belief = Belief(axes, observations, history.pending, self._fits)
-            places = belief.best_places if beside else belief.front_places
-            parents = [observations[place].params for place in places]
-            parents += asked_for if beside else []
-            params = self._most_promising(pool, parents, belief, rng, asked_for if beside else ())
+        params = None
+        # Where nothing fits beside what was asked for, or nothing there gains, as elsewhere.
+        for to_beat in (asked_for, []) if beside else ([],):
+            pool = _Pool(history.taken)
+            if not to_beat:
+                pool.add(generator.fresh(_FRESH, rng))
+            if belief is not None:
+                places = belief.best_places if to_beat else belief.front_places
+                parents = [*(observations[place].params for place in places), *to_beat]
+                params = self._most_promising(pool, parents, belief, rng, to_beat)
+            elif to_beat:
+                params = next(iter(pool.add(generator.offspring(to_beat, _FRESH, rng))), None)
+            else:
+                pool.add(generator.archive)
+                tried = [*(each.params for each in observations), *history.pending]
+                params = _furthest(pool.params, tried, axes)
             if params is not None:
-                mean, deviation = belief.expectation(params)
-                mean = mean * signs_of(study.directions)
-                self._expected[trial.number] = {
-                    int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
-                }
+                break
+        if belief is not None and params is not None:
+            mean, deviation = belief.expectation(params)
+            mean = mean * signs_of(study.directions)
+            self._expected[trial.number] = {
+                int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
+            }
         if params is None:
             params = next(generator.left_over(history.taken), None)
         if params is None:
@@ -224,7 +232,21 @@ class GenerativeSampler(BaseSampler):
             more = pool.add(generator.offspring(best, _CLOSER, rng))
             if more:
                 gains = np.concatenate([gains, belief.gains(more, to_beat=to_beat)])
+        if to_beat and not gains.any():
+            return None
         return pool.params[int(np.argmax(gains))]
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether its parameters are a whole set: not where it waits, is still being asked, or
+        was pruned between two suggestions."""
+        space = self._require_space()
+        if trial.state == TrialState.COMPLETE or isinstance(space, SeenSpace):
+            return bool(trial.params)
+        key = key_of(trial.params)
+        if key not in self._whole:
+            completed = space.complete(trial.params, np.random.default_rng(0))
+            self._whole[key] = key_of(completed) == key
+        return self._whole[key]
 
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
         """What was read of this study before, unless parameters came that have no column."""
