@@ -22,7 +22,7 @@ from collabdesign.deliver.words import percent, short_count, short_quantity, sho
 
 if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
-    from collabdesign.deliver.family import FamilyProgress
+    from collabdesign.deliver.full_training import FamilyProgress
     from collabdesign.deliver.init import InitResult
     from collabdesign.deliver.view import ReportView
     from collabdesign.design.cost import Cost, PartCost

@@ -20,7 +20,7 @@ from collabdesign.explore.front import hypervolume
 from collabdesign.explore.gain import expected_gain
 from collabdesign.explore.generation import Generator, NothingFound
 from collabdesign.explore.generator import GenerativeSampler
-from collabdesign.explore.inquisitor import Encoding, Inquisitor
+from collabdesign.explore.inquisitor import Columns, Encoding, Inquisitor
 from collabdesign.explore.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
 
 FLAT = {
@@ -372,10 +372,44 @@ def test_the_inquisitor_knows_smooth_structure_and_how_sure_it_is() -> None:
     seen, fresh = rng.random((80, 20)), rng.random((300, 20))
     targets = truth(seen) + 0.1 * rng.standard_normal(80)
     targets[:3] += 30  # Dead networks.
-    mean, deviation = Inquisitor(seen, list(range(20)), targets).predict(fresh)
+    mean, deviation = Inquisitor(seen, Columns(tuple(range(20)), (20,) * 20), targets).predict(
+        fresh
+    )
     rest = mean - truth(fresh)
     assert 1 - (rest**2).mean() / truth(fresh).var() > 0.5
     assert (np.abs(rest) < 2 * deviation).mean() > 0.85
+
+
+def test_one_dead_network_tells_nothing_of_its_neighbours() -> None:
+    rng = np.random.default_rng(1)
+    seen, fresh = rng.random((60, 5)), rng.random((300, 5))
+    alone = Columns(tuple(range(5)), (5,) * 5)
+
+    def missed(targets: np.ndarray) -> float:
+        return float(np.abs(Inquisitor(seen, alone, targets).predict(fresh)[0] - fresh @ W).mean())
+
+    W = np.array([2.0, 1.0, 0.5, 0.2, 0.0])
+    targets = seen @ W + 0.05 * rng.standard_normal(60)
+    sound = missed(targets)
+    targets[[7, 21, 40]] = 9.0
+    assert missed(targets) < 1.5 * sound
+
+
+def test_parameters_whose_names_differ_by_a_number_are_learnt_together() -> None:
+    kinds = CategoricalDistribution(["a", "b", "c"])
+    places = range(24)
+    rng = np.random.default_rng(2)
+
+    def missed(name_of: Callable[[int], str]) -> float:
+        encoding = Encoding({name_of(place): kinds for place in places})
+        chosen = [[kinds.choices[i] for i in rng.integers(3, size=24)] for _ in range(230)]
+        rows = encoding.rows([{name_of(place): each[place] for place in places} for each in chosen])
+        loss = np.array([-each.count("b") for each in chosen]) + 0.5 * rng.standard_normal(230)
+        told = Inquisitor(rows[:30], encoding.columns, loss[:30]).predict(rows[30:])[0]
+        return float(np.abs(told - loss[30:]).mean())
+
+    alike = missed(lambda place: f"layer{place}.kind")
+    assert alike < 0.6 * missed(lambda place: "abcdefghijklmnopqrstuvwx"[place])
 
 
 @pytest.mark.parametrize(

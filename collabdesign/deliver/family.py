@@ -8,69 +8,44 @@ import math
 import shutil
 import statistics
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
-from collabdesign.deliver.gather import FAMILY
+from collabdesign.deliver.full_training import FullTrainings, OnProgress
+from collabdesign.deliver.gather import FAMILY, FINALISTS
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
-from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.errors import InputError
 from collabdesign.evaluate.data import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    TrainingResult,
-    evaluate,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.training import TrainingResult, evaluate
 from collabdesign.explore.environment import environment
 from collabdesign.explore.front import Scale, front, losses, netscore, values_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
 RULE = (
-    "The most accurate proxy and the smallest network (least product of the costs among the "
-    "objectives) are in. Between the two the product of the costs, in logarithm, is cut into as "
-    "many equal parts as members are missing; of each part, and last of all that are left, the "
-    "one is taken that adds most hypervolume to those chosen, of equal ones the one with the "
-    "higher NetScore. Only the front is chosen from; where it has too few, what is the front "
-    "without it follows."
+    "The most accurate candidate and the smallest (least product of the costs among the "
+    "objectives) are in; which proxy is the most accurate is settled by full training where "
+    "several are about as good. Between the two the product of the costs, in logarithm, is cut "
+    "into as many equal parts as members are missing; of each part, and last of all that are "
+    "left, the one is taken that adds most hypervolume to those chosen, of equal ones the one "
+    "with the higher NetScore. Only the front is chosen from; where it has too few, what is the "
+    "front without it follows."
 )
 _WORK = "training"
 _READINGS = "readings.json"
 
 
-@dataclass(frozen=True)
-class FamilyProgress:
-    """Where the full trainings stand.
-
-    Attributes:
-        training: Counted from 1, over all members and seeds.
-        trainings: All of them.
-        candidate: Number of the one in training.
-        epoch: Of this training.
-        epochs: Of each training.
-        accuracy: select_accuracy after the epoch.
-    """
-
-    training: int
-    trainings: int
-    candidate: int
-    epoch: int
-    epochs: int
-    accuracy: float
-
-
-OnProgress = Callable[[FamilyProgress], None]
+# Standard errors within which two proxies are about as good: on so many held-out images the
+# worse of two is further ahead by chance in one case of forty.
+_ABOUT_AS_GOOD = 1.96
 
 
 @dataclass(frozen=True)
@@ -104,6 +79,42 @@ def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list
     return sorted(pool, key=lambda each: (-_accuracy(each), each.number))
 
 
+def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Candidate]:
+    """The most accurate proxy and those that are about as good, the most accurate first.
+
+    Args:
+        trained: With an accuracy each.
+        images: On which it was counted.
+        most: So many at most.
+    """
+    ranked = sorted(trained, key=lambda each: (-_accuracy(each), each.number))
+    best = max((_accuracy(each) for each in ranked[:1]), default=0.0)
+    error = math.sqrt(2 * best * (1 - best) / images)
+    return [each for each in ranked[:most] if _accuracy(each) >= best - _ABOUT_AS_GOOD * error]
+
+
+def settle(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
+    """The candidates with the finalists' proxies in the order of their full trainings.
+
+    The best of these has the best proxy's accuracy, another one so much less as it is behind
+    after full training.
+
+    Args:
+        trained: With an accuracy each.
+        reached: By the number of the candidate, the accuracy after full training.
+    """
+    if not reached:
+        return list(trained)
+    first = max(reached.values())
+    proxy = max(_accuracy(each) for each in trained if each.number in reached)
+    return [
+        replace(each, accuracy=max(0.0, proxy - (first - reached[each.number])))
+        if each.number in reached
+        else each
+        for each in trained
+    ]
+
+
 def build_family(
     requirements: Requirements,
     run_dir: Path,
@@ -134,17 +145,28 @@ def build_family(
         The members' certificates, the most accurate on the held-out part first; empty where
         every full training failed.
     """
-    chosen = choose_family(trained_within(record, requirements), scale, requirements.family.size)
+    candidates = trained_within(record, requirements)
     folder = run_dir / FAMILY
-    (folder / _WORK).mkdir(parents=True, exist_ok=True)
-    trained = _train_all(chosen, requirements, data, device, folder / _WORK, on_progress)
+    full = FullTrainings(requirements, data, device, folder / _WORK, on_progress)
+    seeds, size = requirements.family.training.seeds, requirements.family.size
+    some = finalists(candidates, len(data.select_labels), requirements.family.finalists)
+    full.planned = max(0, len(some) - 1) + min(size, len(candidates)) * seeds
+    reached = _settle_first(some, full, folder) if len(some) > 1 else {}
+    settled = choose_family(settle(candidates, reached), scale, size)
+    by_number = {each.number: each for each in candidates}
+    chosen = [by_number[each.number] for each in settled]
+    once = {each.number for each in chosen} | reached.keys()
+    full.planned = len(once) + len(chosen) * (seeds - 1)
+    trained = [each for candidate in chosen if (each := _train(candidate, full, seeds))]
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
     certificates = []
     for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
         name = f"attonet-{letter}"
         certificates.append(_deliver(name, member, requirements, data, test, device, folder))
-    _clear(folder, keep={each.name for each in certificates}, trained=trained)
+    _clear(folder, {each.name for each in certificates}, full.files)
+    if not reached:
+        (folder / FINALISTS).unlink(missing_ok=True)
     return tuple(certificates)
 
 
@@ -196,57 +218,34 @@ def _size(scale: Scale, candidate: Candidate) -> float:
     return sum(math.log(max(value, 1)) for value in _values(scale, candidate)[1:])
 
 
-def _train_all(
-    chosen: Sequence[Candidate],
-    requirements: Requirements,
-    data: ImageData,
-    device: torch.device,
-    work: Path,
-    on_progress: OnProgress | None,
-) -> list[_Trained]:
-    recipe = requirements.family.training
-    plan = plan_training(len(data.train_labels), recipe)
-    trained = []
-    for position, candidate in enumerate(chosen):
-        seeds, results, networks = [], [], []
-        for number in range(recipe.seeds):
+def _settle_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
+    """Of each finalist, by its number, what one full training came to; written down as well."""
+    reached = {each.number: done.result.accuracy for each in some if (done := full.train(each, 0))}
+    write_json(
+        folder / FINALISTS,
+        [
+            {
+                "candidate": each.number,
+                "proxy_accuracy": each.accuracy,
+                "select_accuracy": reached.get(each.number),
+            }
+            for each in some
+        ],
+    )
+    return reached
 
-            def on_epoch(
-                record: EpochRecord, position: int = position, number: int = number
-            ) -> None:
-                if on_progress is not None:
-                    on_progress(
-                        FamilyProgress(
-                            training=position * recipe.seeds + number + 1,
-                            trainings=len(chosen) * recipe.seeds,
-                            candidate=chosen[position].number,
-                            epoch=record.epoch,
-                            epochs=plan.epochs,
-                            accuracy=record.accuracy,
-                        )
-                    )
 
-            seed = seed_of(candidate.architecture.id, requirements.search.seed + number)
-            network = build_network(candidate.architecture)
-            initialise(network, seed)
-            try:
-                result = train(
-                    network,
-                    data,
-                    recipe,
-                    seed=seed,
-                    device=device,
-                    checkpoint=work / f"{candidate.architecture.id}-{number}.pt",
-                    on_epoch=on_epoch,
-                )
-            except TrainingFailed:
-                continue  # another seed may do; a member without any is left out
-            seeds.append(requirements.search.seed + number)
-            results.append(result)
-            networks.append(network)
-        if seeds:
-            trained.append(_Trained(candidate, tuple(seeds), tuple(results), tuple(networks)))
-    return trained
+def _train(candidate: Candidate, full: FullTrainings, seeds: int) -> _Trained | None:
+    """With all its seeds; None where no training came to an end."""
+    done = {number: each for number in range(seeds) if (each := full.train(candidate, number))}
+    if not done:
+        return None
+    return _Trained(
+        candidate,
+        tuple(full.seed + number for number in done),
+        tuple(each.result for each in done.values()),
+        tuple(each.network for each in done.values()),
+    )
 
 
 def _deliver(
@@ -328,14 +327,13 @@ def _judge_on_test(
     return entry["accuracy"], entry["readings"]
 
 
-def _clear(family: Path, keep: set[str], trained: Sequence[_Trained]) -> None:
-    """Remove folders of an earlier, larger family and checkpoints of former members."""
+def _clear(family: Path, names: set[str], files: set[Path]) -> None:
+    """Remove folders of an earlier, larger family and checkpoints that nobody needs again."""
     for folder in family.glob("attonet-*"):
-        if folder.name not in keep:
+        if folder.name not in names:
             shutil.rmtree(folder)
-    members = {each.candidate.architecture.id for each in trained}
     for checkpoint in (family / _WORK).glob("*.pt"):
-        if checkpoint.stem.rsplit("-", 1)[0] not in members:
+        if checkpoint not in files:
             checkpoint.unlink()
 
 

@@ -17,6 +17,7 @@ from collabdesign.deliver.view import (
     AskedView,
     CandidateView,
     DataView,
+    FinalistView,
     PrototypeView,
     ReferenceView,
     RejectedView,
@@ -43,6 +44,7 @@ REFERENCES = "references.json"
 ENVIRONMENT = "environment.json"
 FRONT_CSV = "front.csv"
 FAMILY = "family"
+FINALISTS = "finalists.json"
 
 # More marks than this make the plot no clearer.
 _REJECTIONS_SHOWN = 400
@@ -80,6 +82,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         prototype=_prototype(record),
         family=tuple(_variant(certificate, architecture) for certificate, architecture in family),
         family_rule=str(record.attributes.get("family_rule", "")),
+        finalists=tuple(FinalistView(**row) for row in _json(run_dir / FAMILY / FINALISTS) or ()),
         family_folder=str(run_dir / FAMILY),
         references=_references(run_dir),
         hypervolume=_hypervolumes(record, trained, scale),

@@ -256,6 +256,21 @@ class ReferenceView:
 
 
 @dataclass(frozen=True)
+class FinalistView:
+    """One of those that were trained fully for the place of the most accurate member.
+
+    Attributes:
+        candidate: Its number.
+        proxy_accuracy: After the proxy, 0 to 1.
+        select_accuracy: After one full training, on the same images; ``None`` where it failed.
+    """
+
+    candidate: int
+    proxy_accuracy: float
+    select_accuracy: float | None
+
+
+@dataclass(frozen=True)
 class ReportView:
     """Everything that the report shows.
 
@@ -268,6 +283,7 @@ class ReportView:
         repeated_count: Proposals that were answered from the store.
         seconds: Wall time spent so far.
         family_rule: How the members were chosen from the front, in a sentence.
+        finalists: Of the most accurate member's place, where several proxies were about as good.
         family_folder: Where the members lie, as a person types it.
         continue_command: What continues an interrupted search.
         hypervolume: (trials so far, hypervolume of their front), in order.
@@ -290,6 +306,7 @@ class ReportView:
     prototype: PrototypeView | None = None
     family: tuple[VariantView, ...] = ()
     family_rule: str = ""
+    finalists: tuple[FinalistView, ...] = ()
     family_folder: str = "family"
     references: tuple[ReferenceView, ...] = ()
     hypervolume: tuple[tuple[int, float], ...] = ()

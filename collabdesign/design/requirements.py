@@ -263,6 +263,11 @@ class Family(_Written):
     """What is handed over: from AttoNet-A, the most accurate, to the smallest."""
 
     size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
+    finalists: Annotated[int, values.whole(1, 100)] = Field(
+        default=3,
+        description="Where the best proxies are about as good, so many are trained fully, and the "
+        "best of them on the held-out part is the most accurate member.",
+    )
     training: Annotated[FamilyTraining, _IfWritten] = Field(
         default=FamilyTraining(), description="The full training of each member."
     )

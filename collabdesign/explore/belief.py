@@ -139,8 +139,7 @@ class Axes:
         unknown: Places of the others.
         low: Of each known objective, on the scale on which it is compared.
         high: Likewise.
-        groups: Of each column of a row, the number of its parameter; each known objective is
-            one more.
+        columns: Of a row: those of the encoding, and one for each known objective.
     """
 
     def __init__(self, encoding: Encoding, static_losses: StaticLosses, reach: Floats) -> None:
@@ -156,13 +155,12 @@ class Axes:
         lengths = self._lengths(reach)
         self.low, self.high = lengths.min(0), lengths.max(0)
         self._span = np.maximum(self.high - self.low, 1e-12)
-        number = len(encoding.names)
-        self.groups = [*encoding.group_of, *range(number, number + len(self.known))]
+        self.columns = encoding.columns.beside(len(self.known))
 
     def place(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
         """Rows [n, d] for the inquisitor, and known losses [n, known]."""
         if not many:
-            return np.empty((0, len(self.groups))), np.empty((0, len(self.known)))
+            return np.empty((0, len(self.columns))), np.empty((0, len(self.known)))
         statics = np.stack([self._static_losses(params) for params in many])
         return self._placed(self._encoding.rows(many), statics)
 
@@ -312,12 +310,12 @@ class Belief:
     def _inquire(
         self, name: int | str, rows: Floats, targets: Floats, waiting: Floats, fits: Fits
     ) -> Inquisitor:
-        groups = self._axes.groups
+        columns = self._axes.columns
         fitted = _fitted(len(rows))
         key = (name, fitted, rows.shape[1], self._axes.low.tobytes(), self._axes.high.tobytes())
         if key not in fits:
-            fits[key] = Inquisitor.find_fit(rows[:fitted], groups, targets[:fitted])
-        inquisitor = Inquisitor(rows, groups, targets, fits[key])
+            fits[key] = Inquisitor.find_fit(rows[:fitted], columns, targets[:fitted])
+        inquisitor = Inquisitor(rows, columns, targets, fits[key])
         if len(waiting):
             # The uncertainty near them is spent already.
             inquisitor.take_as_expected(waiting)

@@ -13,7 +13,9 @@ from collabdesign.explore.proposal_space import (
     ProposalSpace,
     draw,
     every,
+    is_possible,
     key_of,
+    kind_of,
     step,
 )
 
@@ -32,6 +34,9 @@ _TOURNAMENT = 12
 _COMMON = 0.1
 # When so many walks towards the limits' inside ended outside, there is taken to be none.
 _GIVE_UP = 20_000
+# The share of changes that is made to all parameters of a kind: what is good in one place of a
+# network mostly is in others.
+_ALIKE = 0.25
 _MOST_ENUMERATED = 100_000
 
 
@@ -134,7 +139,7 @@ class Generator:
         return out
 
     def vary(self, params: Params, rng: np.random.Generator) -> Params:
-        """The parameter set with one parameter changed, or a few."""
+        """The parameter set with one parameter changed, or a few, or all of one kind."""
         names = list(params)
         changes = min(len(names), int(rng.geometric(0.5)))
         changed = dict(params)
@@ -144,7 +149,11 @@ class Generator:
             if distribution is not None:
                 far = rng.random() < 0.5
                 old = params[name]
-                changed[name] = draw(distribution, rng) if far else step(distribution, old, rng)
+                value = draw(distribution, rng) if far else step(distribution, old, rng)
+                alike = self._alike(name, params) if rng.random() < _ALIKE else [name]
+                for each in alike:
+                    if is_possible(self.space.distributions[each], {each: value}, each):
+                        changed[each] = value
         return self.space.complete(changed, rng)
 
     def left_over(self, taken: Iterable[int]) -> Iterator[Params]:
@@ -153,6 +162,12 @@ class Generator:
         for params in islice(every(self.space), _MOST_ENUMERATED):
             if key_of(params) not in known and self.fits(params):
                 yield params
+
+    def _alike(self, name: str, params: Params) -> list[str]:
+        """Active parameters of its kind, itself included."""
+        kind = kind_of(name)
+        known = self.space.distributions
+        return [each for each in params if each in known and kind_of(each) == kind]
 
     def _cross(self, one: Params, other: Params, rng: np.random.Generator) -> Params:
         mixed = {**other, **one}

@@ -17,7 +17,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from sklearn.ensemble import ExtraTreesRegressor
 
-from collabdesign.explore.proposal_space import share
+from collabdesign.explore.proposal_space import kind_of, share
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +36,11 @@ _MOST_TO_FIT = 200
 _MOST_TO_KNOW = 500
 
 _JITTER = 1e-5
+
+# Deviations by which a target is worse than the others let one expect when it is taken to tell
+# nothing of its neighbours, and the variance that it then has, of a spread of 1.
+_FAR = 3.0
+_ASTRAY = 100.0
 
 _TREES = 64
 _FEWEST_FOR_TREES = 16
@@ -49,8 +54,37 @@ _MATERN = (0.0, 1.0)
 _NOISE = (-3.0, 1.5)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a row belong together.
+
+    Attributes:
+        group_of: [d], of each column the number of its group: a parameter, a kind of parameters
+            or a known cost. A group's columns share one relevance.
+        crowd_of: [groups], how many groups of its sort there are. The prior on relevance falls
+            with it, so that all parameters together weigh as much as all kinds, and all costs.
+    """
+
+    group_of: tuple[int, ...]
+    crowd_of: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.group_of)
+
+    def beside(self, others: int) -> Columns:
+        """With so many columns more, each a group, these a sort of their own."""
+        number = len(self.crowd_of)
+        return Columns(
+            (*self.group_of, *range(number, number + others)),
+            (*self.crowd_of, *[others] * others),
+        )
+
+
 class Encoding:
     """Parameter sets as rows of numbers.
+
+    A parameter has its columns, and so has each kind (:func:`kind_of`), whose parameters mostly
+    do alike: the mean over those that are active.
 
     Args:
         distributions: The parameters that have a column; others are passed over.
@@ -58,48 +92,86 @@ class Encoding:
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
         self.names = sorted(distributions)
-        self._distributions = {name: distributions[name] for name in self.names}
-        self._places: dict[str, int] = {}
-        self._tables: dict[str, dict[Any, Floats]] = {}
-        #: Of each column, the number of its parameter.
-        self.group_of: list[int] = []
-        for number, name in enumerate(self.names):
-            self._places[name] = len(self.group_of)
-            table = _table(distributions[name])
-            if table is None:
-                self.group_of.append(number)
-            else:
-                self._tables[name] = table
-                self.group_of += [number] * len(next(iter(table.values())))
+        kinds: dict[tuple[str, bool], list[str]] = {}
+        for name in self.names:
+            is_number = _categories(distributions[name]) is None
+            kinds.setdefault((kind_of(name), is_number), []).append(name)
+        shared = [names for names in kinds.values() if len(names) > 1]
+        group_of: list[int] = []
+        self._codes: dict[str, list[_Code]] = {name: [] for name in self.names}
+        for group, names in enumerate([*([name] for name in self.names), *shared]):
+            choices = dict.fromkeys(
+                choice for name in names for choice in _categories(distributions[name]) or ()
+            )
+            for name in names:
+                table = _table(distributions[name], list(choices))
+                code = _Code(group, len(group_of), distributions[name], table)
+                self._codes[name].append(code)
+            group_of += [group] * max(1, len(choices))
+        crowds = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
+        #: Of the rows.
+        self.columns = Columns(tuple(group_of), tuple(crowds))
+        self._group_of = np.array(group_of, dtype=np.int64)
 
     def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
-        """One row a parameter set; what is not active lies in the middle."""
-        out = np.full((len(many), len(self.group_of)), 0.5)
-        for row, params in zip(out, many, strict=True):
+        """[n, d], one row a parameter set; what is not active lies in the middle."""
+        totals = np.zeros((len(many), len(self._group_of)))
+        active = np.zeros((len(many), len(self.columns.crowd_of)))
+        for total, count, params in zip(totals, active, many, strict=True):
             for name, value in params.items():
-                place = self._places.get(name)
-                if place is None:
-                    continue
-                table = self._tables.get(name)
-                if table is None:
-                    row[place] = share(self._distributions[name], value)
-                elif (code := table.get(value)) is not None:
-                    row[place : place + len(code)] = code
+                for code in self._codes.get(name, ()):
+                    if code.table is None:
+                        total[code.place] += share(code.distribution, value)
+                    elif value in code.table:
+                        offset, amount = code.table[value]
+                        total[code.place + offset] += amount
+                    else:
+                        continue
+                    count[code.group] += 1
+        met = active[:, self._group_of]
+        out: Floats = np.where(met > 0, totals / np.maximum(met, 1), 0.5)
         return out
 
 
-def _table(distribution: BaseDistribution) -> dict[Any, Floats] | None:
-    """Each category's columns: its rank where all are numbers, else one a category."""
+class _Code(NamedTuple):
+    """How a parameter's value goes into a row.
+
+    Attributes:
+        group: Whose columns these are.
+        place: The first of them.
+        distribution: Of the parameter.
+        table: Of each choice the column, counted from the first, and the number there; None where
+            the place of a number in its range is taken.
+    """
+
+    group: int
+    place: int
+    distribution: BaseDistribution
+    table: dict[Any, tuple[int, float]] | None
+
+
+def _categories(distribution: BaseDistribution) -> tuple[Any, ...] | None:
+    """Its choices, None where all are numbers."""
     if not isinstance(distribution, CategoricalDistribution):
         return None
     choices = distribution.choices
-    numbers = [each for each in choices if isinstance(each, int | float)]
-    if len(set(numbers)) == len(choices):
-        last = max(1, len(choices) - 1)
-        return {value: np.array([rank / last]) for rank, value in enumerate(sorted(numbers))}
+    numbers = {each for each in choices if isinstance(each, int | float)}
+    return None if len(numbers) == len(choices) else choices
+
+
+def _table(
+    distribution: BaseDistribution, columns: Sequence[Any]
+) -> dict[Any, tuple[int, float]] | None:
+    """Of each choice the column and the number there: its rank where all are numbers, else a
+    column of its own among ``columns``."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return None
+    if _categories(distribution) is None:
+        ranked = sorted(cast(Sequence[float], distribution.choices))
+        last = max(1, len(ranked) - 1)
+        return {value: (0, rank / last) for rank, value in enumerate(ranked)}
     # Two different categories are as far apart as the two ends of a number.
-    rows = np.eye(len(choices)) / math.sqrt(2)
-    return dict(zip(choices, rows, strict=True))
+    return {value: (columns.index(value), math.sqrt(0.5)) for value in distribution.choices}
 
 
 @dataclass(frozen=True)
@@ -123,7 +195,7 @@ class Inquisitor:
 
     Args:
         rows: [n, d], encoded.
-        groups: [d], of each column the number of its parameter, whose relevance it shares.
+        columns: Of the rows.
         targets: [n], less is better.
         fit: From :meth:`find_fit` on the first of these rows, where it was found already.
     """
@@ -134,19 +206,19 @@ class Inquisitor:
     _alpha: Floats
 
     def __init__(
-        self, rows: Floats, groups: Sequence[int], targets: Floats, fit: Fit | None = None
+        self, rows: Floats, columns: Columns, targets: Floats, fit: Fit | None = None
     ) -> None:
-        self._groups = np.asarray(groups)
+        self._groups = np.asarray(columns.group_of)
         self._middle, self._centre, self._spread, scaled = _scaled(rows, targets)
-        self._fit = self.find_fit(rows, groups, targets) if fit is None else fit
+        self._fit = self.find_fit(rows, columns, targets) if fit is None else fit
         self._theta = self._fit.theta
         known = _spread_out(scaled, _MOST_TO_KNOW)
         self._condition(rows[known], scaled[known])
 
     @classmethod
-    def find_fit(cls, rows: Floats, groups: Sequence[int], targets: Floats) -> Fit:
+    def find_fit(cls, rows: Floats, columns: Columns, targets: Floats) -> Fit:
         """Relevances, variances, trees and shares; arguments as of the class."""
-        theta = _fit_of(rows, groups, targets)
+        theta = _fit_of(rows, columns, targets)
         _, centre, spread, scaled = _scaled(rows, targets)
         if len(rows) < _FEWEST_FOR_TREES:
             return Fit(theta)
@@ -165,9 +237,9 @@ class Inquisitor:
             seen, hidden = known[inside], known[~inside]
             part = cls(
                 rows[seen],
-                groups,
+                columns,
                 targets[seen],
-                Fit(_fit_of(rows[seen], groups, targets[seen])),
+                Fit(_fit_of(rows[seen], columns, targets[seen])),
             )
             held_out[~inside] = part.predict(rows[hidden])[0]
         truth = scaled[known] * spread + centre
@@ -219,6 +291,9 @@ class Inquisitor:
         self._rows = rows
         self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
+        astray = _astray(kernel, scaled)
+        if astray.any():
+            kernel[np.diag_indices_from(kernel)] += _ASTRAY * astray
         self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
         self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
 
@@ -298,31 +373,48 @@ def _matern(squares: Floats) -> tuple[Floats, Floats]:
     return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
 
 
-def _fit_of(rows: Floats, groups: Sequence[int], targets: Floats) -> Floats:
+def _astray(kernel: Floats, targets: Floats) -> NDArray[np.bool_]:
+    """Which targets (less is better) are far worse than all others let one expect of them: a
+    training that died tells nothing of its neighbours.
+
+    Args:
+        kernel: [n, n], with noise.
+        targets: [n], about 0.
+    """
+    inverse = cho_solve(cho_factor(kernel, lower=True), np.eye(len(kernel)), check_finite=False)
+    certainty = np.diag(inverse)
+    # What leaving one out would predict for it differs by alpha over the certainty.
+    out: NDArray[np.bool_] = (inverse @ targets) / np.sqrt(certainty) > _FAR
+    return out
+
+
+def _fit_of(rows: Floats, columns: Columns, targets: Floats) -> Floats:
     middle, _, _, scaled = _scaled(rows, targets)
     some = _spread_out(scaled, _MOST_TO_FIT)
-    return _fit(rows[some] - middle, np.asarray(groups), scaled[some])
+    centred = rows[some] - middle
+    theta, kernel = _fit(centred, columns, scaled[some], np.zeros(len(some)))
+    astray = _astray(kernel, scaled[some])
+    if astray.any():
+        theta, _ = _fit(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
+    return theta
 
 
-def _fit(rows: Floats, groups: NDArray[np.int64], targets: Floats) -> Floats:
-    """Logarithms of each group's relevance, of the linear, Matern and noise variances."""
-    number = int(groups.max()) + 1 if len(groups) else 0
-    centre = np.full(number + 3, _RELEVANCE[0] - math.log(max(1, number)))
+def _fit(rows: Floats, columns: Columns, targets: Floats, unsure: Floats) -> tuple[Floats, Floats]:
+    """Logarithms of each group's relevance and of the linear, Matern and noise variances; the
+    kernel with them, [n, n], without what is added for ``unsure``, [n]."""
+    groups = np.asarray(columns.group_of, dtype=np.int64)
+    number = len(columns.crowd_of)
+    centre = np.full(number + 3, _RELEVANCE[0])
     width = np.full(number + 3, _RELEVANCE[1])
+    centre[:-3] -= np.log(columns.crowd_of)
     centre[-3:], width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
     squared = rows * rows
     identity = np.eye(len(rows))
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        weights = np.exp(theta[:-3])[groups]
         linear, matern, noise = np.exp(theta[-3:])
-        weighted = rows * np.sqrt(weights)
-        product = weighted @ weighted.T
-        norms = np.diag(product)
-        value, slope = _matern(norms[:, None] + norms[None, :] - 2 * product)
-        kernel = linear * (1 + product) + matern * value
-        kernel += (noise + _JITTER * (1 + linear + matern)) * identity
-        factor = cho_factor(kernel, lower=True, check_finite=False)
+        kernel, product, value, slope = _covariance(rows, groups, theta)
+        factor = cho_factor(kernel + np.diag(unsure), lower=True, check_finite=False)
         alpha = cho_solve(factor, targets, check_finite=False)
         inner = cho_solve(factor, identity, check_finite=False) - np.outer(alpha, alpha)
         pull = (theta - centre) / width
@@ -331,6 +423,7 @@ def _fit(rows: Floats, groups: NDArray[np.int64], targets: Floats) -> Floats:
         by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
             squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)
         )
+        weights = np.exp(theta[:-3])[groups]
         by_group = np.bincount(groups, weights * by_column, number) if number else np.zeros(0)
         by_rest = [
             linear * (inner * (1 + product)).sum(),
@@ -348,4 +441,20 @@ def _fit(rows: Floats, groups: NDArray[np.int64], targets: Floats) -> Floats:
         bounds=list(zip(centre - 4 * width, centre + 4 * width, strict=True)),
         options={"maxiter": 40},
     )
-    return np.asarray(found.x, dtype=np.float64)
+    theta = np.asarray(found.x, dtype=np.float64)
+    return theta, _covariance(rows, groups, theta)[0]
+
+
+def _covariance(
+    rows: Floats, groups: NDArray[np.int64], theta: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Of the rows the kernel with noise, and what it is made of: products of the weighted rows,
+    Matern values and their derivatives; each [n, n]."""
+    linear, matern, noise = np.exp(theta[-3:])
+    weighted = rows * np.sqrt(np.exp(theta[:-3])[groups])
+    product = weighted @ weighted.T
+    norms = np.diag(product)
+    value, slope = _matern(norms[:, None] + norms[None, :] - 2 * product)
+    kernel = linear * (1 + product) + matern * value
+    kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + matern)
+    return kernel, product, value, slope

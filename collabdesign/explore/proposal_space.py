@@ -8,7 +8,9 @@ a part of one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -26,6 +28,8 @@ Suggest = Callable[[BaseTrial], Any]
 # A step of a number reaches this share of its range, a standard deviation.
 _STEP = 0.15
 
+_NUMBER = re.compile(r"\d+")
+
 
 def key_of(params: Mapping[str, Any]) -> int:
     """What two equal parameter sets share in this process, whatever their order.
@@ -33,6 +37,13 @@ def key_of(params: Mapping[str, Any]) -> int:
     A hash: of hundreds of thousands of sets the sets themselves would fill the memory.
     """
     return hash(frozenset(params.items()))
+
+
+@cache
+def kind_of(name: str) -> str:
+    """What parameters share whose names differ by their numbers alone, such as
+    ``stage1.activation`` and ``stage2.activation``."""
+    return _NUMBER.sub("#", name)
 
 
 class ProposalSpace(Protocol):

@@ -20,11 +20,11 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from collabdesign.explore.belief import Axes
-from collabdesign.explore.inquisitor import Encoding, Fit, Inquisitor
+from collabdesign.explore.inquisitor import Columns, Encoding, Fit, Inquisitor
 from collabdesign.explore.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
-Predict = Callable[[Floats, list[int], Floats, Floats], Floats]
+Predict = Callable[[Floats, Columns, Floats, Floats], Floats]
 
 PREDICTORS: dict[str, Predict] = {
     "both": lambda x, groups, y, fresh: Inquisitor(x, groups, y).predict(fresh)[0],
@@ -40,7 +40,7 @@ PREDICTORS: dict[str, Predict] = {
 }
 
 
-def rows_of(problem: Problem, count: int) -> tuple[Floats, list[int], Floats, Floats]:
+def rows_of(problem: Problem, count: int) -> tuple[Floats, Columns, Floats, Floats]:
     """Encoded networks, groups of columns, one training's loss, true loss."""
     rng = np.random.default_rng(0)
     space = SuggestedSpace(problem.space.suggest)
@@ -60,7 +60,7 @@ def rows_of(problem: Problem, count: int) -> tuple[Floats, list[int], Floats, Fl
     )
     seen = np.array([1 - problem.observe(each, rng) for _, each in found.values()])
     true = np.array([1 - problem.truth(each) for _, each in found.values()])
-    return axes.place(many)[0], axes.groups, seen, true
+    return axes.place(many)[0], axes.columns, seen, true
 
 
 def main() -> None:
@@ -68,7 +68,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--draws", type=int, default=10)
     options = parser.parse_args()
-    for problem in (table_problem(None), formula_problem(None)):
+    for problem in (
+        table_problem("digits", None),
+        table_problem("cifar10", None),
+        formula_problem(None),
+    ):
         rows, groups, seen, true = rows_of(problem, 1200)
         print(f"\n{problem.name}: median Spearman, share explained, over {options.draws} draws")
         for count in (20, 50, 100, 200, 300):
