@@ -32,12 +32,12 @@ from collabdesign.files import write_json
 
 RULE = (
     "The most accurate candidate and the smallest (least product of the costs among the "
-    "objectives) are in; which proxy is the most accurate is settled by full training where "
-    "several are about as good. Between the two the product of the costs, in logarithm, is cut "
-    "into as many equal parts as members are missing; of each part, and last of all that are "
-    "left, the one is taken that adds most hypervolume to those chosen, of equal ones the one "
-    "with the higher NetScore. Only the front is chosen from; where it has too few, what is the "
-    "front without it follows."
+    "objectives) are in. The most accurate is settled by full training of the best proxies that "
+    "are about as good, and of the prototype's default network. Between the two the product of "
+    "the costs, in logarithm, is cut into as many equal parts as members are missing; of each "
+    "part, and last of all that are left, the one is taken that adds most hypervolume to those "
+    "chosen, of equal ones the one with the higher NetScore. Only the front is chosen from; "
+    "where it has too few, what is the front without it follows."
 )
 _WORK = "training"
 _READINGS = "readings.json"
@@ -80,17 +80,21 @@ def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list
 
 
 def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Candidate]:
-    """The most accurate proxy and those that are about as good, the most accurate first.
+    """The most accurate proxies, as far as they are about as good, and the prototype's default
+    network, which is to be beaten; the most accurate first.
 
     Args:
         trained: With an accuracy each.
         images: On which it was counted.
-        most: So many at most.
+        most: So many at most, the default not counted.
     """
     ranked = sorted(trained, key=lambda each: (-_accuracy(each), each.number))
-    best = max((_accuracy(each) for each in ranked[:1]), default=0.0)
+    if not ranked:
+        return []
+    best = _accuracy(ranked[0])
     error = math.sqrt(2 * best * (1 - best) / images)
-    return [each for each in ranked[:most] if _accuracy(each) >= best - _ABOUT_AS_GOOD * error]
+    some = [each for each in ranked[:most] if _accuracy(each) >= best - _ABOUT_AS_GOOD * error]
+    return some + [each for each in ranked if each.proposed_by == "prototype" and each not in some]
 
 
 def settle(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
@@ -149,8 +153,9 @@ def build_family(
     folder = run_dir / FAMILY
     full = FullTrainings(requirements, data, device, folder / _WORK, on_progress)
     seeds, size = requirements.family.training.seeds, requirements.family.size
-    some = finalists(candidates, len(data.select_labels), requirements.family.finalists)
-    full.planned = max(0, len(some) - 1) + min(size, len(candidates)) * seeds
+    most = requirements.family.finalists
+    some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
+    full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
     reached = _settle_first(some, full, folder) if len(some) > 1 else {}
     settled = choose_family(settle(candidates, reached), scale, size)
     by_number = {each.number: each for each in candidates}
@@ -226,6 +231,7 @@ def _settle_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) 
         [
             {
                 "candidate": each.number,
+                "proposed_by": each.proposed_by,
                 "proxy_accuracy": each.accuracy,
                 "select_accuracy": reached.get(each.number),
             }

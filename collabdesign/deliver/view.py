@@ -261,11 +261,13 @@ class FinalistView:
 
     Attributes:
         candidate: Its number.
+        proposed_by: ``machine``, ``human``, or ``prototype`` for the prototype's default.
         proxy_accuracy: After the proxy, 0 to 1.
         select_accuracy: After one full training, on the same images; ``None`` where it failed.
     """
 
     candidate: int
+    proposed_by: str
     proxy_accuracy: float
     select_accuracy: float | None
 

@@ -265,8 +265,9 @@ class Family(_Written):
     size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
     finalists: Annotated[int, values.whole(1, 100)] = Field(
         default=3,
-        description="Where the best proxies are about as good, so many are trained fully, and the "
-        "best of them on the held-out part is the most accurate member.",
+        description="So many of the best proxies, as far as they are about as good, are trained "
+        "fully beside the prototype's default network; the best of these on the held-out part is "
+        "the most accurate member. 1: the best proxy is.",
     )
     training: Annotated[FamilyTraining, _IfWritten] = Field(
         default=FamilyTraining(), description="The full training of each member."

@@ -34,9 +34,6 @@ _TOURNAMENT = 12
 _COMMON = 0.1
 # When so many walks towards the limits' inside ended outside, there is taken to be none.
 _GIVE_UP = 20_000
-# The share of changes that is made to all parameters of a kind: what is good in one place of a
-# network mostly is in others.
-_ALIKE = 0.25
 _MOST_ENUMERATED = 100_000
 
 
@@ -122,24 +119,36 @@ class Generator:
         return out
 
     def offspring(
-        self, parents: Sequence[Params], size: int, rng: np.random.Generator
+        self,
+        parents: Sequence[Params],
+        size: int,
+        rng: np.random.Generator,
+        *,
+        alike: float = 0.0,
     ) -> list[Params]:
-        """Variations of parents and mixtures of two of them that keep the limits."""
+        """Variations of parents and mixtures of two of them that keep the limits.
+
+        Args:
+            parents: At least one.
+            size: So many are made; returned are those that keep the limits.
+            rng: To draw from.
+            alike: Share of the changes that are made to all parameters of a kind.
+        """
         out = []
         for _ in range(size):
             params = parents[int(rng.integers(len(parents)))]
             if rng.random() < 0.3:
                 params = self._cross(params, parents[int(rng.integers(len(parents)))], rng)
                 if rng.random() < 0.5:
-                    params = self.vary(params, rng)
+                    params = self.vary(params, rng, alike)
             else:
-                params = self.vary(params, rng)
+                params = self.vary(params, rng, alike)
             if self.fits(params):
                 out.append(params)
         return out
 
-    def vary(self, params: Params, rng: np.random.Generator) -> Params:
-        """The parameter set with one parameter changed, or a few, or all of one kind."""
+    def vary(self, params: Params, rng: np.random.Generator, alike: float = 0.0) -> Params:
+        """The parameter set with one parameter changed, or a few; ``alike`` as for offspring."""
         names = list(params)
         changes = min(len(names), int(rng.geometric(0.5)))
         changed = dict(params)
@@ -150,8 +159,7 @@ class Generator:
                 far = rng.random() < 0.5
                 old = params[name]
                 value = draw(distribution, rng) if far else step(distribution, old, rng)
-                alike = self._alike(name, params) if rng.random() < _ALIKE else [name]
-                for each in alike:
+                for each in self._kin(name, params) if rng.random() < alike else [name]:
                     if is_possible(self.space.distributions[each], {each: value}, each):
                         changed[each] = value
         return self.space.complete(changed, rng)
@@ -163,7 +171,7 @@ class Generator:
             if key_of(params) not in known and self.fits(params):
                 yield params
 
-    def _alike(self, name: str, params: Params) -> list[str]:
+    def _kin(self, name: str, params: Params) -> list[str]:
         """Active parameters of its kind, itself included."""
         kind = kind_of(name)
         known = self.space.distributions

@@ -51,6 +51,10 @@ _ROUNDS, _BEST, _CLOSER = 2, 6, 40
 # changes. The dear end of a front gains little hypervolume below a limit.
 _BESIDE_EVERY = 2
 
+# Of these small changes so many are made to all parameters of a kind at once: a person who tries
+# another activation mostly tries it everywhere.
+_ALIKE = 0.5
+
 
 class GenerativeSampler(BaseSampler):
     """Proposes what is expected to gain most hypervolume among what keeps the limits.
@@ -191,7 +195,8 @@ class GenerativeSampler(BaseSampler):
                 parents = [*(observations[place].params for place in places), *to_beat]
                 params = self._most_promising(pool, parents, belief, rng, to_beat)
             elif to_beat:
-                params = next(iter(pool.add(generator.offspring(to_beat, _FRESH, rng))), None)
+                some = generator.offspring(to_beat, _FRESH, rng, alike=_ALIKE)
+                params = next(iter(pool.add(some)), None)
             else:
                 pool.add(generator.archive)
                 tried = [*(each.params for each in observations), *history.pending]
@@ -223,7 +228,8 @@ class GenerativeSampler(BaseSampler):
         # What is to be beaten is looked beside, no further: far from all that was seen the
         # predictions say little, and hope most.
         rounds, first = (0, _OFFSPRING + _ROUNDS * _CLOSER) if to_beat else (_ROUNDS, _OFFSPRING)
-        pool.add(generator.offspring(parents or generator.archive, first, rng))
+        alike = _ALIKE if to_beat else 0.0
+        pool.add(generator.offspring(parents or generator.archive, first, rng, alike=alike))
         if not pool.params:
             return None
         gains = belief.gains(pool.params, to_beat=to_beat)

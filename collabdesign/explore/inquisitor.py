@@ -213,19 +213,20 @@ class Inquisitor:
         self._fit = self.find_fit(rows, columns, targets) if fit is None else fit
         self._theta = self._fit.theta
         known = _spread_out(scaled, _MOST_TO_KNOW)
-        self._condition(rows[known], scaled[known])
+        #: Places of those that tell something of their neighbours.
+        self._sound = known[~self._condition(rows[known], scaled[known])]
 
     @classmethod
     def find_fit(cls, rows: Floats, columns: Columns, targets: Floats) -> Fit:
         """Relevances, variances, trees and shares; arguments as of the class."""
         theta = _fit_of(rows, columns, targets)
-        _, centre, spread, scaled = _scaled(rows, targets)
         if len(rows) < _FEWEST_FOR_TREES:
             return Fit(theta)
+        _, centre, spread, scaled = _scaled(rows, targets)
         trees = ExtraTreesRegressor(
             _TREES, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
         )
-        known = _spread_out(scaled, _MOST_TO_KNOW)
+        known = cls(rows, columns, targets, Fit(theta))._sound
         with warnings.catch_warnings():
             # Of few observations one may be in every bag; it does not count below.
             warnings.simplefilter("ignore")
@@ -287,15 +288,18 @@ class Inquisitor:
         """Standard deviation of one observation about the truth."""
         return float(np.exp(self._theta[-1] / 2)) * self._spread
 
-    def _condition(self, rows: Floats, scaled: Floats) -> None:
+    def _condition(self, rows: Floats, scaled: Floats) -> NDArray[np.bool_]:
+        """On these observations; returned is which of them are astray."""
         self._rows = rows
         self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
-        astray = _astray(kernel, scaled)
+        self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
+        astray = _astray(self._cholesky, scaled)
         if astray.any():
             kernel[np.diag_indices_from(kernel)] += _ASTRAY * astray
-        self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
+            self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
         self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
+        return astray
 
     def _noisy(self, kernel: Floats) -> Floats:
         """With the noise of each observation, in place."""
@@ -373,18 +377,24 @@ def _matern(squares: Floats) -> tuple[Floats, Floats]:
     return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
 
 
-def _astray(kernel: Floats, targets: Floats) -> NDArray[np.bool_]:
+def _astray(cholesky: Floats, targets: Floats) -> NDArray[np.bool_]:
     """Which targets (less is better) are far worse than all others let one expect of them: a
     training that died tells nothing of its neighbours.
 
     Args:
-        kernel: [n, n], with noise.
-        targets: [n], about 0.
+        cholesky: [n, n], lower factor of the kernel with noise.
+        targets: [n], scaled.
     """
-    inverse = cho_solve(cho_factor(kernel, lower=True), np.eye(len(kernel)), check_finite=False)
-    certainty = np.diag(inverse)
-    # What leaving one out would predict for it differs by alpha over the certainty.
-    out: NDArray[np.bool_] = (inverse @ targets) / np.sqrt(certainty) > _FAR
+    out = np.zeros(len(targets), dtype=bool)
+    bad = np.flatnonzero(targets > 1)
+    if len(bad):
+        unit = np.zeros((len(targets), len(bad)))
+        unit[bad, np.arange(len(bad))] = 1.0
+        half = solve_triangular(cholesky, unit, lower=True, check_finite=False)
+        certainty = (half * half).sum(axis=0)
+        # What leaving one out would predict for it differs by this over the certainty.
+        pull = cho_solve((cholesky, True), targets, check_finite=False)[bad]
+        out[bad] = pull / np.sqrt(certainty) > _FAR
     return out
 
 
@@ -393,7 +403,7 @@ def _fit_of(rows: Floats, columns: Columns, targets: Floats) -> Floats:
     some = _spread_out(scaled, _MOST_TO_FIT)
     centred = rows[some] - middle
     theta, kernel = _fit(centred, columns, scaled[some], np.zeros(len(some)))
-    astray = _astray(kernel, scaled[some])
+    astray = _astray(cho_factor(kernel, lower=True, check_finite=False)[0], scaled[some])
     if astray.any():
         theta, _ = _fit(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
     return theta
