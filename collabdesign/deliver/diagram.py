@@ -7,6 +7,7 @@ the shares of multiply-adds and parameters. The rows of one stage share a band.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
@@ -39,6 +40,9 @@ OUT_X = SUM_X + 17
 SHAPE_X = OUT_X + 92
 BAR_X = SHAPE_X + 74
 BAR_WIDTH = WIDTH - BAR_X - 82
+
+# Pixels of a letter in the widest of common fonts, DejaVu Sans, and of the space about a text.
+_WIDEST_LETTER, _MARGIN = 7.4, 8.0
 
 # Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
 STYLES = {
@@ -273,10 +277,10 @@ def _box(x: float, y: float, width: float, height: float, kind: str, lines: Sequ
     middle = x + width / 2
     if len(lines) == 1:
         small = "detail" if height < 20 else ""
-        texts = _text(middle, y + 4, lines[0], small, "middle")
+        texts = _text(middle, y + 4, lines[0], small, "middle", width)
     else:
-        texts = _text(middle, y - 2, lines[0], "", "middle")
-        texts += _text(middle, y + 11, lines[1], "detail", "middle")
+        texts = _text(middle, y - 2, lines[0], "", "middle", width)
+        texts += _text(middle, y + 11, lines[1], "detail", "middle", width)
     return (
         f'<g class="box"><rect x="{x:g}" y="{y - height / 2:g}" width="{width:g}" '
         f'height="{height:g}" rx="4" fill="{fill}" stroke="{stroke}"/>{texts}</g>'
@@ -298,5 +302,14 @@ def _wire(path: str, kind: str = "") -> str:
     return f'<path d="{path}" class="wire {kind}"/>'
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+def _text(
+    x: float, y: float, text: str, kind: str = "", anchor: str = "start", room: float = math.inf
+) -> str:
+    """Text, drawn narrower where a wide font would leave the room that it has."""
+    narrow = ""
+    if len(text) * _WIDEST_LETTER > room - _MARGIN:
+        narrow = f' textLength="{room - _MARGIN:g}" lengthAdjust="spacingAndGlyphs"'
+    return (
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{kind}"{narrow}>'
+        f"{escape(text)}</text>"
+    )

@@ -34,6 +34,8 @@ _TOURNAMENT = 12
 _COMMON = 0.1
 # When so many walks towards the limits' inside ended outside, there is taken to be none.
 _GIVE_UP = 20_000
+# A kind of more than this share of all parameters is not changed as one.
+_LARGEST_KIND = 0.25
 _MOST_ENUMERATED = 100_000
 
 
@@ -172,10 +174,12 @@ class Generator:
                 yield params
 
     def _kin(self, name: str, params: Params) -> list[str]:
-        """Active parameters of its kind, itself included."""
+        """Active parameters of its kind, itself included; itself alone where the kind is so
+        large that to change it were no small change."""
         kind = kind_of(name)
         known = self.space.distributions
-        return [each for each in params if each in known and kind_of(each) == kind]
+        kin = [each for each in params if each in known and kind_of(each) == kind]
+        return kin if len(kin) <= _LARGEST_KIND * len(params) else [name]
 
     def _cross(self, one: Params, other: Params, rng: np.random.Generator) -> Params:
         mixed = {**other, **one}
