@@ -54,10 +54,11 @@ _SIDES = (8, 16, 24, 32, 48, 64, 96)
 # Up to this side, pictures that are all of one size keep it: resizing would only blur them.
 _KEPT_SIDE = 64
 
-# What one proxy goes through, repeats included: half a minute or so for small pictures on two
-# processor cores; fewer pictures where they are larger. A full training takes ten times that.
-_PROXY_IMAGES = 40_000
-_PROXY_PIXELS = 125_000_000
+# What one proxy goes through, repeats included: a minute or so for small pictures on two
+# processor cores; fewer pictures where they are larger. A full training takes five times that:
+# the shorter a proxy beside it, the less its order is that of the full trainings.
+_PROXY_IMAGES = 80_000
+_PROXY_PIXELS = 250_000_000
 _TRIALS = 40
 
 _PROPOSALS = 400
@@ -321,7 +322,7 @@ def _choose_epochs(parts: _Parts, resolution: int) -> tuple[int, int]:
         images *= 1 - _TEST_FRACTION
     images *= 1 - _SELECT_FRACTION
     epochs = min(_PROXY_IMAGES, _PROXY_PIXELS / resolution**2) / images
-    return min(10, max(2, round(epochs))), min(100, max(20, round(10 * epochs)))
+    return min(20, max(2, round(epochs))), min(100, max(20, round(5 * epochs)))
 
 
 def _choose_limits(

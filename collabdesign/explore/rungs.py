@@ -1,7 +1,8 @@
 """When to stop a proxy early, with several objectives: a rule on learning curves and costs.
 
 After each epoch but the last, a rung, a candidate is held against the networks that were trained
-to the end and cost no more in any objective. It is stopped where one of them
+to the end and cost no more in any objective; in the first tenth of the epochs it is not, whose
+learning rates have only begun to rise. It is stopped where one of them
 
 - was better at the same epoch, by more than two counts on so many images differ by chance, and
 - ended where the candidate will hardly come: above the upper end of what so far became of such an
@@ -29,15 +30,18 @@ from collabdesign.explore.record import Candidate
 
 Floats = NDArray[np.float64]
 
-# One in ten of the candidates that just meet the line would have ended above it. A search bears
+# One in eight of the candidates that just meet the line would have ended above it. A search bears
 # that: what such a network adds to the front is the little by which it would have been above.
-_OPTIMISM = 0.9
+_OPTIMISM = 0.875
 
-# The fewest curves of which one in ten can lie above a line.
-LEAST_CURVES = 10
+# The fewest curves to judge by. Of eight, one more lies above them all in one of nine cases.
+LEAST_CURVES = 8
 
-# Standard errors by which a network is better at an epoch: one in ten is so by chance, as above.
-_CLEARLY = 1.282
+# Of a proxy's epochs the share that tells little: the learning rate has only begun to rise.
+_BEGINNING = 0.1
+
+# Standard errors by which a network is better at an epoch: one in eight is so by chance, as above.
+_CLEARLY = 1.150
 
 # The slope takes all pairs of curves; of more than these, the latest, it would change no more.
 _MOST_CURVES = 200
@@ -65,7 +69,7 @@ class Stop:
     Attributes:
         epochs: After so many.
         accuracy: Its own there, 0 to 1.
-        optimistic: At the end, 0 to 1: nine in ten such candidates end below.
+        optimistic: At the end, 0 to 1: seven in eight such candidates end below.
         rival: What it was held against.
     """
 
@@ -123,14 +127,16 @@ class Rungs:
         """Whether a candidate is stopped now, and why; None where it goes on.
 
         Never stopped are one that costs less, in some objective, than each that is fully
-        trained; one that none of those of no larger cost clearly beats at this epoch; any at
-        the last epoch; and any while fewer than :data:`LEAST_CURVES` are fully trained.
+        trained; one that none of those of no larger cost clearly beats at this epoch; any in
+        the first tenth of the epochs, and at the last; and any while fewer than
+        :data:`LEAST_CURVES` are fully trained.
 
         Args:
             accuracies: Its own so far, epoch by epoch, at least one.
             costs: As of :func:`costs_of`.
         """
-        if not self._tell_of(len(accuracies)):
+        epochs = len(accuracies)
+        if not self._tell_of(epochs) or epochs < _BEGINNING * len(self.full[0].accuracies):
             return None
         rivals = self._rivals(accuracies, costs)
         if not rivals:
@@ -192,7 +198,10 @@ class Rungs:
         slope = _slope(there, end)
         sizes = np.array([_size(each.costs) for each in latest])
         by_size = _slope(sizes, end - slope * there)
-        distances = np.quantile(end - slope * there - by_size * sizes, (0.5, _OPTIMISM))
+        rest = np.sort(end - slope * there - by_size * sizes)
+        # Of n distances and one more the last lies above the k-th in 1 - k / (n + 1) of all cases.
+        upper_place = min(len(rest), math.ceil(_OPTIMISM * (len(rest) + 1))) - 1
+        distances = np.array([np.median(rest), rest[upper_place]])
         middle, upper = np.clip(distances + slope * accuracies[-1] + by_size * _size(costs), 0, 1)
         return float(middle), float(upper)
 
