@@ -258,6 +258,7 @@ def _conclude(
     if not certificates:
         terminal.out.print("[red]Every training failed[/]; the report says why")
     terminal.show_family(certificates, record)
+    terminal.show_finalists(view.finalists)
     terminal.show_misses(certificates)
     terminal.show_findings(view)
     terminal.out.print(f"report: {report}", markup=False)

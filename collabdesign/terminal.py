@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
     from collabdesign.deliver.full_training import FamilyProgress
     from collabdesign.deliver.init import InitResult
-    from collabdesign.deliver.view import ReportView
+    from collabdesign.deliver.view import FinalistView, ReportView
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
     from collabdesign.explore.calibrate import CalibrateProgress, Outlook
@@ -302,6 +302,22 @@ def show_family(certificates: Sequence[Certificate], record: Record) -> None:
     if certificates:
         said = [f"{each.name} {proposed_by.get(each.candidate, '-')}" for each in certificates]
         out.print(f"proposed by: {', '.join(said)}", markup=False)
+
+
+def show_finalists(finalists: Sequence[FinalistView]) -> None:
+    """How the place of the most accurate member was settled, where several came near."""
+    said = []
+    for each in sorted(finalists, key=lambda each: -(each.select_accuracy or 0.0)):
+        name = f"candidate {each.candidate}"
+        if each.proposed_by == "prototype":
+            name = f"the prototype's default ({name})"
+        reached = each.select_accuracy
+        said.append(f"{name} {'failed' if reached is None else percent(reached)}")
+    if said:
+        out.print(
+            f"first place, after a full training each, held-out part: {', '.join(said)}",
+            markup=False,
+        )
 
 
 def show_misses(certificates: Sequence[Certificate]) -> None:

@@ -276,6 +276,8 @@ def test_again_nothing_is_trained_or_read(finished: Path, finished_copy: Path) -
     before = snapshot(run_dir / "family")
     code, said = run(search_words(finished_copy), finished_copy)
     assert code == 0, said
+    assert "first place, after a full training each, held-out part: " in said
+    assert "the prototype's default (candidate 0)" in said
     after = snapshot(run_dir / "family")
     assert "epoch" not in said
     for name, (changed, content) in before.items():
@@ -359,11 +361,14 @@ def test_the_first_place_is_settled_by_full_training(finished: Path, finished_co
         best["candidate"],
         best["select_accuracy"],
     )
-    assert f"candidate {best['candidate']} (proxy " in (run_dir / "report.html").read_text()
+    report = (run_dir / "report.html").read_text()
+    assert f"candidate {best['candidate']} (proxy " in report
+    assert "on the held-out part after one full training, candidate 0" in report
     # Without them the best proxy has the place, and their checkpoints go.
     run_dir = finished_copy / "run"
     code, said = run(search_words(finished_copy, "--set", "family.finalists=1"), finished_copy)
     assert code == 0, said
+    assert "first place" not in said
     assert finalists_of(run_dir) == set()
     members = certificates(run_dir).values()
     assert rows[0]["candidate"] in [each["candidate"] for each in members]
