@@ -264,7 +264,7 @@ class Family(_Written):
 
     size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
     finalists: Annotated[int, values.whole(1, 100)] = Field(
-        default=3,
+        default=4,
         description="So many of the best proxies, as far as they are about as good, are trained "
         "fully beside the prototype's default network; the best of these on the held-out part is "
         "the most accurate member. 1: the best proxy is.",
