@@ -185,7 +185,8 @@ def _kind(value: Any) -> str:
 class _Reader:
     """One pass over the events of a text, with bounded depth and size."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, loader: Any = None) -> None:
+        self.loader = loader or _LOADER
         self.text = text
         self.file = file
         self.problems: list[Problem] = []
@@ -200,10 +201,14 @@ class _Reader:
         unprintable = yaml.reader.Reader.NON_PRINTABLE.search(self.text)
         if unprintable:
             raise InputError(self._unprintable(unprintable.start()))
-        self.events = yaml.parse(self.text, Loader=_LOADER)
+        self.events = yaml.parse(self.text, Loader=self.loader)
         try:
             data = self._documents()
         except yaml.YAMLError as error:
+            if self.loader is not yaml.SafeLoader and "nesting depth" in str(error):
+                # Some versions of libyaml look ahead and stop at a bound of their own, far
+                # beyond where ours was passed.
+                return _Reader(self.text, self.file, yaml.SafeLoader).read()
             raise InputError([*self.problems, self._syntax(error)]) from None
         if self.problems:
             raise InputError(self.problems)
