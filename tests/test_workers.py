@@ -191,9 +191,6 @@ def test_a_joiner_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
     process = begin(words, tmp_path)
     until(lambda: len(read_record_or_none(run_dir)) >= 1, process)
     assert process.pid is not None
-    # The candidate shows a moment before the lock of the claim is let go; stopped in between, the
-    # first would keep all others waiting, as it should.
-    time.sleep(0.5)
     os.kill(process.pid, signal.SIGSTOP)  # alive, and holding its candidate
     other = begin(words, tmp_path)
     until(lambda: len(pids(run_dir)) == 2, other)
