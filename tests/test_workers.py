@@ -32,7 +32,7 @@ from collabdesign.design.reading import load_requirements
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore import environment
 from collabdesign.explore.environment import workers_for
-from collabdesign.explore.lock import at_work, is_running
+from collabdesign.explore.lock import at_work, claiming, is_running
 from collabdesign.explore.record import Record, read_record
 from collabdesign.explore.search import search
 from collabdesign.explore.workers import devices_for
@@ -191,7 +191,9 @@ def test_a_joiner_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
     process = begin(words, tmp_path)
     until(lambda: len(read_record_or_none(run_dir)) >= 1, process)
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGSTOP)  # alive, and holding its candidate
+    # Alive, and holding its candidate; not the lock of the claim, for which all others would wait.
+    with claiming(run_dir):
+        os.kill(process.pid, signal.SIGSTOP)
     other = begin(words, tmp_path)
     until(lambda: len(pids(run_dir)) == 2, other)
     until(lambda: len(candidates(run_dir)) == 1, other)
