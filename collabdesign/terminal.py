@@ -459,8 +459,8 @@ def _show_time(found: TimeEstimate, requirements: Requirements) -> None:
         f"[bold]Time[/] on {found.device}, measured on {found.networks} networks: {middle:,.0f} "
         f"images/s ({slow:,.0f} to {fast:,.0f}); a proxy takes about "
         f"{short_time(found.proxy_seconds)}, {requirements.search.trials} trials "
-        f"{short_time(usual)} ({short_time(shortest)} to {short_time(longest)}), the family's "
-        f"full trainings {short_time(found.family_seconds)}"
+        f"{short_time(usual)} ({short_time(shortest)} to {short_time(longest)}), the full "
+        f"trainings of the family and its finalists at most {short_time(found.family_seconds)}"
     )
 
 

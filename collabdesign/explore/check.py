@@ -67,7 +67,8 @@ class TimeEstimate:
         images_per_second: In training, of the slowest, middle and fastest of them.
         proxy_seconds: For one proxy of the middle one.
         search_seconds: For all trials, slowest, middle and fastest.
-        family_seconds: For the full trainings of the family, of the middle one.
+        family_seconds: For the full trainings of the family and of as many finalists as there
+            can be, of the middle one.
     """
 
     device: str
@@ -198,6 +199,9 @@ def _estimate(
     proxy_images = proxy.steps * proxy.batch
     trials, family = requirements.search.trials, requirements.family
     trainings = min(family.size, trials) * family.training.seeds
+    if family.finalists > 1:
+        # With the prototype's default, and without the one that wins and is a member.
+        trainings += min(family.finalists, trials - 1)
     return TimeEstimate(
         device=str(device),
         networks=len(speeds),
