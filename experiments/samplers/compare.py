@@ -6,25 +6,36 @@ count. Under a budget the others may ask 20 times for a network that fits, each 
 with its constraint, then take a random one that does.
 
     python experiments/samplers/compare.py --seeds 20
+
+Each run is a line of ``results.jsonl`` as soon as it is done, so that a comparison that was broken
+off goes on where it was. Runs of the generative sampler that another form of it made are made anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import threadpoolctl
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from problems import DIRECTIONS, Problem, formula_problem, table_problem
+from problems import DIRECTIONS, HERE, Problem, formula_problem, table_problem
+from rich.progress import track
 
+import collabdesign.explore
 from collabdesign.explore.gain import not_dominated
 from collabdesign.explore.generator import (
     _CLOSER,
@@ -39,6 +50,7 @@ BUDGET = 200
 POINTS = (25, 50, 70, 100, 200)
 MARKS = sorted({*POINTS, *range(10, BUDGET + 1, 10)})
 ASKS = 20
+RESULTS = HERE / "results.jsonl"
 
 
 class ParetoEvolution(BaseSampler):
@@ -50,13 +62,20 @@ class ParetoEvolution(BaseSampler):
         self._chosen: dict[str, Any] = {}
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        done = [each for each in study.get_trials(deepcopy=False) if each.values]
+        # Each once: a network that was chosen again has the values that it had.
+        done = {
+            self._problem.look(each.params)[0].id: each
+            for each in study.get_trials(deepcopy=False)
+            if each.values
+        }
         space = self._problem.space
         if len(done) < 10:
             self._chosen = space.sample(self._rng)
         else:
-            best = study.best_trials
-            parent = best[int(self._rng.integers(len(best)))]
+            trials = list(done.values())
+            losses = np.array([each.values for each in trials]) * (-1, 1, 1)
+            best = not_dominated(losses)
+            parent = trials[int(best[int(self._rng.integers(len(best)))])]
             rate = 1.5 / len(parent.params)
             self._chosen = space.vary(parent.params, self._rng, rate)
         return {}
@@ -133,6 +152,16 @@ CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
     "evolution": ParetoEvolution,
 }
 
+OURS = frozenset({"generative", "generator alone", "inquisitor alone"})
+MODULES = (
+    "belief.py",
+    "gain.py",
+    "generation.py",
+    "generator.py",
+    "inquisitor.py",
+    "proposal_space.py",
+)
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "digits": lambda: table_problem("digits", None),
     "digits20": lambda: table_problem("digits", 0.2),
@@ -143,8 +172,39 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
+@dataclass(frozen=True)
+class Run:
+    """One search by one sampler.
+
+    Attributes:
+        form: Of the sampler's code where it is ours, else empty.
+        volumes: Hypervolume after so many trained networks, as ``MARKS`` has them.
+        over: Proposals over the limit.
+        ask: Mean seconds of asking for a proposal, for each trained network.
+    """
+
+    problem: str
+    contender: str
+    seed: int
+    form: str
+    volumes: list[float]
+    over: int
+    ask: float
+
+
+def form_of(contender: str) -> str:
+    """Digest of the code that a contender's proposals come from, where it is ours."""
+    if contender not in OURS:
+        return ""
+    folder = Path(collabdesign.explore.__path__[0])
+    digest = hashlib.sha256()
+    for name in MODULES:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, float]:
-    """Hypervolume after each trained network, proposals over the limit, seconds of asking."""
+    """Hypervolume at each of ``MARKS``, proposals over the limit, seconds of asking."""
     rng = np.random.default_rng([seed, 7])
     sampler = CONTENDERS[contender](problem, seed)
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
@@ -198,43 +258,74 @@ def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, 
     return volumes, broken, seconds / BUDGET
 
 
+@cache
+def _problem(key: str) -> Problem:
+    return PROBLEMS[key]()
+
+
+def _run(key: str, contender: str, seed: int) -> Run:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    with threadpoolctl.threadpool_limits(1):
+        volumes, over, ask = run(_problem(key), contender, seed)
+    return Run(key, contender, seed, form_of(contender), volumes, over, ask)
+
+
+def read(path: Path) -> list[Run]:
+    """Runs that are still of today's form."""
+    if not path.exists():
+        return []
+    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
+    return [each for each in runs if each.form == form_of(each.contender)]
+
+
+def show(runs: Iterable[Run]) -> None:
+    """Medians and quartiles, one line for each contender."""
+    runs = list(runs)
+    for key in (key for key in PROBLEMS if any(each.problem == key for each in runs)):
+        print(f"\n{_problem(key).name}")
+        for contender in CONTENDERS:
+            its = [each for each in runs if (each.problem, each.contender) == (key, contender)]
+            if not its:
+                continue
+            places = [MARKS.index(at) for at in POINTS]
+            table = np.array([each.volumes for each in its])[:, places]
+            low, middle, high = np.quantile(table, (0.25, 0.5, 0.75), axis=0)
+            cells = [
+                f"{m:.4f} ({a:.4f}, {b:.4f})" for a, m, b in zip(low, middle, high, strict=True)
+            ]
+            print(
+                f"| {contender} | {' | '.join(cells)} | {sum(each.over for each in its):,} | "
+                f"n={len(its)}, {1e3 * statistics.median(each.ask for each in its):.0f} ms |"
+            )
+
+
 def main() -> None:
-    """Run, print a table, write the curves."""
+    """Run what is not there yet, and print a table of all."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore")
-    results: dict[str, Any] = {}
-    for key in options.problems:
-        problem = PROBLEMS[key]()
-        print(f"\n{problem.name}", flush=True)
-        for contender in options.only:
-            curves, broken, asks = [], 0, []
-            for seed in range(options.first, options.first + options.seeds):
-                volumes, over, seconds = run(problem, contender, seed)
-                curves.append(volumes)
-                broken += over
-                asks.append(seconds)
-            results[f"{key}/{contender}"] = {"curves": curves, "broken": broken}
-            table = np.array(curves)
-            cells = [
-                f"{np.median(table[:, MARKS.index(at)]):.4f}"
-                f" ({np.quantile(table[:, MARKS.index(at)], 0.25):.4f}"
-                f" {np.quantile(table[:, MARKS.index(at)], 0.75):.4f})"
-                for at in POINTS
-            ]
-            print(
-                f"  {contender:18}{'  '.join(cells)}  over {broken}"
-                f"  ask {1e3 * statistics.median(asks):.0f} ms",
-                flush=True,
-            )
-    if options.out:
-        options.out.write_text(json.dumps({"marks": MARKS, "results": results}))
+    seeds = range(options.first, options.first + options.seeds)
+    known = {(each.problem, each.contender, each.seed): each for each in read(options.out)}
+    wanted = [
+        (key, contender, seed)
+        for key in options.problems
+        for contender in options.only
+        for seed in seeds
+    ]
+    with ProcessPoolExecutor(options.jobs) as pool, options.out.open("a") as out:
+        waiting = [pool.submit(_run, *each) for each in wanted if each not in known]
+        for future in track(as_completed(waiting), "runs", total=len(waiting)):
+            done = future.result()
+            known[done.problem, done.contender, done.seed] = done
+            out.write(json.dumps(asdict(done)) + "\n")
+            out.flush()
+    show(known[each] for each in wanted)
 
 
 if __name__ == "__main__":
