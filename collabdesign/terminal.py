@@ -222,7 +222,7 @@ def show_calibration(found: Calibration, run_dir: Path) -> None:
 
 def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> None:
     """Before a search: what is known of its proxy, and a better one if one was found."""
-    from collabdesign.explore.calibration import KEPT_CORRELATION, calibration_of
+    from collabdesign.explore.calibration import KEPT_CORRELATION, calibration_of, proxy_goal
 
     found = calibration_of(run_dir, requirements, data_fingerprint)
     if found is None:
@@ -232,6 +232,13 @@ def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint:
         f"{found.proxy_epochs} epochs and full training; {found.noise_sentence}",
         markup=False,
     )
+    asked, aim = requirements.goals.accuracy, proxy_goal(requirements, found)
+    if asked is not None and aim is not None:
+        err.print(
+            f"goals.accuracy {percent(asked)} comes of proxies from about {percent(aim)}: "
+            "proposals aim there",
+            markup=False,
+        )
     best, proxy = found.cheapest, requirements.search.proxy
     if best is not None and best.asked != proxy.epochs and "epochs" not in proxy.model_fields_set:
         err.print(

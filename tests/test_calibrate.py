@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +21,6 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import GoalsNotMet, InputError, NothingFits
 from collabdesign.evaluate.training import plan_training
-from collabdesign.explore.calibrate import (
-    PROXY_SEEDS,
-    Planned,
-    compare,
-    plan_trainings,
-    proxy_lengths,
-    spread_networks,
-)
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -35,11 +28,22 @@ from collabdesign.explore.calibration import (
     Key,
     Trained,
     calibration_of,
+    proxy_goal,
     read_calibration,
 )
+from collabdesign.explore.calibration_plan import (
+    PROXY_SEEDS,
+    Planned,
+    compare,
+    plan_trainings,
+    proxy_lengths,
+    spread_networks,
+)
 from collabdesign.explore.feasible import default_params
+from collabdesign.explore.proposals import Proposals
 from collabdesign.explore.rank import Estimate, estimate, kendall, pooled_deviation, spearman
-from collabdesign.explore.record import read_record
+from collabdesign.explore.record import Candidate, read_record
+from collabdesign.explore.rungs import Rungs
 from collabdesign.terminal import show_calibrated
 
 NETWORKS = 4
@@ -379,9 +383,11 @@ def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
     assert found is not None
     assert Calibration.from_json(record.attributes["calibration"]) == found
     assert "calibrated: Spearman" in said and found.noise_sentence in said
+    assert "goals.accuracy 20.0 % comes of proxies from about" in said
     assert "--set search.proxy.epochs" not in said  # the file says how many
     page = (folder / "run" / "report.html").read_text()
     assert found.noise_sentence in page and "was not calibrated" not in page
+    assert "the search aimed there" in page
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -413,3 +419,70 @@ def test_check_proposes_it(tiny: Path) -> None:
     code, said = run(["check", str(tiny), "--threads", "1"], tiny.parent)
     assert code == 0
     assert f"collabdesign calibrate {tiny}" in said.splitlines()[-1]
+
+
+def on_a_line(intercept: float, slope: float, requirements: Requirements) -> Calibration:
+    """Of networks whose full training is such a function of their proxy, but for one outlier."""
+    plan, known = made_up(requirements, FULL, PROXY, gap=0.01)
+    found = compare(plan, known, requirements)
+    points = [
+        each._replace(full=intercept + slope * each.proxy if number != 2 else 0.99)
+        for number, each in enumerate(found.points)
+    ]
+    return replace(found, points=tuple(points))
+
+
+def test_the_proxy_that_comes_to_an_accuracy(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    found = on_a_line(0.5, 0.8, requirements)  # proxies of 0.1 to 0.5
+    assert found.proxy_for(0.5 + 0.8 * 0.25) == pytest.approx(0.25)
+    assert found.proxy_for(0.95) == pytest.approx(0.5)  # nothing beyond was seen
+    assert found.proxy_for(0.2) == pytest.approx(0.1)
+    assert on_a_line(0.5, -0.8, requirements).proxy_for(0.7) is None
+    assert proxy_goal(requirements, found) == pytest.approx(0.1)  # the file asks 0.2
+    assert proxy_goal(requirements, None) is None
+    changed = load_requirements(tiny, ["search.proxy.epochs=6"])
+    assert proxy_goal(changed, found) is None  # other proxies, of which nothing is known
+
+
+def searched(requirements: Requirements, aim: float | None) -> list[Candidate]:
+    """40 candidates whose accuracy grows with their size, as the sampler proposes them."""
+    space, objectives = DesignSpace(requirements), requirements.objectives
+    lowest, highest = 4e3, 30e3
+
+    def rungs_of(found: Sequence[Candidate]) -> Rungs:
+        return Rungs.of(found, objectives, 1, IMAGES)
+
+    proposals = Proposals(space, requirements, rungs_of, aim)
+    history: list[Candidate] = []
+    for index in range(40):
+        params = proposals.at(index, history, ()).ask()
+        architecture = space.decode(params)
+        cost = cost_of(architecture, requirements.deploy.precision)
+        accuracy = math.log(cost.macs / lowest) / math.log(highest / lowest)
+        history.append(
+            Candidate(
+                index,
+                index,
+                params,
+                architecture,
+                cost,
+                "machine",
+                outcome="trained",
+                accuracy=min(max(accuracy, 0.0), 1.0),
+            )
+        )
+    return history
+
+
+def test_an_accuracy_that_is_asked_steers_the_proposals(tiny: Path) -> None:
+    """Where a calibration says which proxies come to it; the small end of the front is left."""
+    requirements = load_requirements(tiny)
+
+    def there(aim: float | None) -> int:
+        late = searched(requirements, aim)[15:]
+        return sum(each.accuracy is not None and each.accuracy >= 0.6 for each in late)
+
+    # The cheapest that come to it gain most, so that many come just short of it.
+    assert there(0.7) >= 20
+    assert there(None) <= 10

@@ -16,7 +16,7 @@ from pickle import UnpicklingError
 import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
-from collabdesign.deliver.full_training import FullTrainings, OnProgress
+from collabdesign.deliver.full_training import FullTraining, FullTrainings, OnProgress
 from collabdesign.deliver.gather import FAMILY, FINALISTS
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
@@ -24,7 +24,7 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import TrainingResult, evaluate
+from collabdesign.evaluate.training import evaluate
 from collabdesign.explore.environment import environment
 from collabdesign.explore.front import Scale, front, losses, netscore, values_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
@@ -49,20 +49,18 @@ _ABOUT_AS_GOOD = 1.96
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _Member:
     candidate: Candidate
-    seeds: tuple[int, ...]
-    results: tuple[TrainingResult, ...]
-    networks: tuple[AttoNet, ...]
+    trainings: tuple[FullTraining, ...]
 
     @property
-    def best(self) -> int:
-        """Position of the seed that is best on the held-out part; the first of equal ones."""
-        return max(range(len(self.seeds)), key=lambda i: (self.results[i].accuracy, -i))
+    def best(self) -> FullTraining:
+        """The one that is best on the held-out part; the first of equal ones."""
+        return max(self.trainings, key=lambda each: each.result.accuracy)
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(result.accuracy for result in self.results)
+        return statistics.fmean(each.result.accuracy for each in self.trainings)
 
 
 def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list[Candidate]:
@@ -241,22 +239,15 @@ def _settle_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) 
     return reached
 
 
-def _train(candidate: Candidate, full: FullTrainings, seeds: int) -> _Trained | None:
+def _train(candidate: Candidate, full: FullTrainings, seeds: int) -> _Member | None:
     """With all its seeds; None where no training came to an end."""
-    done = {number: each for number in range(seeds) if (each := full.train(candidate, number))}
-    if not done:
-        return None
-    return _Trained(
-        candidate,
-        tuple(full.seed + number for number in done),
-        tuple(each.result for each in done.values()),
-        tuple(each.network for each in done.values()),
-    )
+    done = tuple(each for number in range(seeds) if (each := full.train(candidate, number)))
+    return _Member(candidate, done) if done else None
 
 
 def _deliver(
     name: str,
-    member: _Trained,
+    member: _Member,
     requirements: Requirements,
     data: ImageData,
     test: TestData,
@@ -264,7 +255,7 @@ def _deliver(
     family: Path,
 ) -> Certificate:
     """Write one folder under a temporary name and rename it."""
-    network, result = member.networks[member.best], member.results[member.best]
+    best, network = member.best, member.best.network
     architecture, cost = member.candidate.architecture, member.candidate.cost
     fresh = family / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -279,15 +270,15 @@ def _deliver(
         architecture=architecture.id,
         cost=cost,
         precision=requirements.deploy.precision,
-        select_accuracies=tuple(each.accuracy for each in member.results),
-        seeds=member.seeds,
-        delivered_seed=member.seeds[member.best],
+        select_accuracies=tuple(each.result.accuracy for each in member.trainings),
+        seeds=tuple(each.seed for each in member.trainings),
+        delivered_seed=best.seed,
         test_accuracy=accuracy,
         test_images=len(test.labels),
         test_readings=readings,
         requirements=judge(requirements, cost, accuracy),
-        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in result.curve),
-        epochs=len(result.curve),
+        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.result.curve),
+        epochs=len(best.result.curve),
         weights_sha256=digest,
         data={
             "source": requirements.data.source,

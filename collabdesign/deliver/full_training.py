@@ -49,8 +49,13 @@ OnProgress = Callable[[FamilyProgress], None]
 
 @dataclass(frozen=True)
 class FullTraining:
-    """A network that was trained to the end, and how that went."""
+    """A network that was trained to the end, and how that went.
 
+    Attributes:
+        seed: What its beginning and its order of images were drawn from, with its id.
+    """
+
+    seed: int
     network: AttoNet
     result: TrainingResult
 
@@ -81,7 +86,7 @@ class FullTrainings:
         work.mkdir(parents=True, exist_ok=True)
         self.planned = 0
         self.files: set[Path] = set()
-        self.seed = requirements.search.seed
+        self._seed = requirements.search.seed
         self._recipe = requirements.family.training
         self._data = data
         self._device = device
@@ -115,7 +120,7 @@ class FullTrainings:
 
         checkpoint = self._work / f"{candidate.architecture.id}-{number}.pt"
         self.files.add(checkpoint)
-        seed = seed_of(candidate.architecture.id, self.seed + number)
+        seed = seed_of(candidate.architecture.id, self._seed + number)
         network = build_network(candidate.architecture)
         initialise(network, seed)
         try:
@@ -130,4 +135,4 @@ class FullTrainings:
             )
         except TrainingFailed:
             return None  # another seed may do; a member without any is left out
-        return FullTraining(network, result)
+        return FullTraining(self._seed + number, network, result)

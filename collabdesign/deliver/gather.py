@@ -29,7 +29,12 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import LIMITS, Data, Requirements
 from collabdesign.errors import InputError
-from collabdesign.explore.calibration import Calibration, calibration_of
+from collabdesign.explore.calibration import (
+    Calibration,
+    calibration_of,
+    noted_calibration,
+    proxy_goal,
+)
 from collabdesign.explore.front import Scale, front, losses, values_of
 from collabdesign.explore.record import (
     Candidate,
@@ -166,6 +171,7 @@ def _asked(
         proxy_epochs=data["proxy_epochs"],
         family_epochs=data["family_epochs"],
         family_seeds=requirements.family.training.seeds,
+        proxy_goal=proxy_goal(requirements, noted_calibration(record)),
     )
 
 
@@ -253,9 +259,7 @@ def _hypervolumes(
 def _calibration(run_dir: Path, requirements: Requirements, record: Record) -> Calibration | None:
     """The run folder's, which may be newer than the search, or what the search wrote down."""
     fingerprint = record.attributes.get("data_fingerprint", "")
-    found = calibration_of(run_dir, requirements, fingerprint)
-    noted = record.attributes.get("calibration")
-    return Calibration.from_json(noted) if found is None and noted else found
+    return calibration_of(run_dir, requirements, fingerprint) or noted_calibration(record)
 
 
 def _json(path: Path) -> Any:

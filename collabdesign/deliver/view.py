@@ -63,6 +63,8 @@ class AskedView:
         proxy_epochs: Length of a proxy.
         family_epochs: Length of a full training.
         family_seeds: Trainings of each variant.
+        proxy_goal: The proxy_accuracy (0 to 1) that the search aimed at for ``goals.accuracy``;
+            ``None`` where none is known.
     """
 
     limits: Mapping[str, int]
@@ -75,6 +77,7 @@ class AskedView:
     proxy_epochs: int
     family_epochs: int
     family_seeds: int = 1
+    proxy_goal: float | None = None
 
 
 @dataclass(frozen=True)

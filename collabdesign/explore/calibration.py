@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from scipy.stats import theilslopes
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.rank import Estimate
+from collabdesign.explore.record import Record
 from collabdesign.files import write_json
 
 CALIBRATION = "calibration.json"
@@ -130,6 +132,22 @@ class Calibration:
         """The proxy of fewest epochs that keeps the rank correlation, None where none does."""
         kept = [each for each in self.budgets if each.spearman.value >= KEPT_CORRELATION]
         return min(kept, key=lambda each: (each.epochs, each.steps), default=None)
+
+    def proxy_for(self, full: float) -> float | None:
+        """The proxy_accuracy from which full training comes to this accuracy, by a line through
+        the networks (Theil-Sen); within the proxies that were seen, beyond which nothing is known.
+
+        ``None`` where a better proxy does not let one expect a better full training.
+
+        Args:
+            full: Accuracy after full training, 0 to 1.
+        """
+        proxies = [point.proxy for point in self.points]
+        line = theilslopes([point.full for point in self.points], proxies)
+        if not line.slope > 0:
+            return None
+        wanted = (full - line.intercept) / line.slope
+        return float(min(max(wanted, min(proxies)), max(proxies)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; :meth:`from_json` is its inverse."""
@@ -261,3 +279,20 @@ def calibration_of(
     if found is None or found.changes(requirements, data_fingerprint):
         return None
     return found.result
+
+
+def noted_calibration(record: Record) -> Calibration | None:
+    """What the search wrote down when it began or was last continued."""
+    noted = record.attributes.get("calibration")
+    return Calibration.from_json(noted) if noted else None
+
+
+def proxy_goal(requirements: Requirements, found: Calibration | None) -> float | None:
+    """The proxy_accuracy that lets one expect ``goals.accuracy`` of a full training.
+
+    ``None`` where no accuracy is asked, or no calibration of these very proxies tells.
+    """
+    goal = requirements.goals.accuracy
+    if goal is None or found is None or found.asked != requirements.search.proxy.epochs:
+        return None
+    return found.proxy_for(goal)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -157,63 +158,80 @@ class GenerativeSampler(BaseSampler):
         ]
         index = sum(each.number < trial.number for each in trials)
         rng = np.random.default_rng([self._seed, 2, index])
+        if not self._has_space(study, trials):
+            return None
+        now = self._situation(study, [each for each in trials if self._is_whole(each)])
+        params = None
+        if now.asked_for and index % _BESIDE_EVERY == 1:
+            params = self._choose(now, rng, to_beat=now.asked_for)
+        if params is None:
+            # Where nothing fits beside what was asked for, or nothing there gains, too.
+            params = self._choose(now, rng)
+        if params is not None:
+            self._expect(trial, study, now, params)
+            return params
+        # Something new is left in a corner that nothing came to, or nothing new at all.
+        archive = self._require_generator().archive
+        left = next(self._require_generator().left_over(now.history.taken), None)
+        return archive[int(rng.integers(len(archive)))] if left is None else left
+
+    def _has_space(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
+        """Know the space, and what of it keeps the limits; not before a trial where the trials
+        have to tell what the space is."""
         if self._space is None or isinstance(self._space, SeenSpace):
             seen = SeenSpace(each for each in trials if each.state.is_finished())
             if not seen:
-                return None
+                return False
             self._space, self._generator = seen, None
         if self._generator is None:
-            explore = np.random.default_rng([self._seed, 3])
             self._generator = Generator(
-                self._require_space(),
+                self._space,
                 self._static_violations,
-                explore,
+                np.random.default_rng([self._seed, 3]),
                 lambda params: self._static_losses(params, study.directions),
             )
-        generator = self._generator
-        trials = [each for each in trials if self._is_whole(each)]
+        return True
+
+    def _situation(self, study: Study, trials: Sequence[FrozenTrial]) -> _Situation:
         history = self._history_of(study, trials)
         history.read(trials)
-        observations = history.observations
         # The archive's alone, which are the same whenever a search is taken up again.
-        reach = np.stack([history.static_losses(each) for each in generator.archive])
+        archive = self._require_generator().archive
+        reach = np.stack([history.static_losses(each) for each in archive])
         axes = Axes(history.encoding, history.static_losses, reach)
-        asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
-        beside = bool(asked_for) and index % _BESIDE_EVERY == 1
+        observations = history.observations
         trained = sum(bool(np.isfinite(each.losses).all()) for each in observations)
         belief = None
         if trained >= _SPREAD_FIRST:
             belief = Belief(axes, observations, history.pending, self._fits)
-        params = None
-        # Where nothing fits beside what was asked for, or nothing there gains, as elsewhere.
-        for to_beat in (asked_for, []) if beside else ([],):
-            pool = _Pool(history.taken)
-            if not to_beat:
-                pool.add(generator.fresh(_FRESH, rng))
-            if belief is not None:
-                places = belief.best_places if to_beat else belief.front_places
-                parents = [*(observations[place].params for place in places), *to_beat]
-                params = self._most_promising(pool, parents, belief, rng, to_beat)
-            elif to_beat:
-                some = generator.offspring(to_beat, _FRESH, rng, alike=_ALIKE)
-                params = next(iter(pool.add(some)), None)
-            else:
-                pool.add(generator.archive)
-                tried = [*(each.params for each in observations), *history.pending]
-                params = _furthest(pool.params, tried, axes)
-            if params is not None:
-                break
-        if belief is not None and params is not None:
-            mean, deviation = belief.expectation(params)
-            mean = mean * signs_of(study.directions)
-            self._expected[trial.number] = {
-                int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
-            }
-        if params is None:
-            params = next(generator.left_over(history.taken), None)
-        if params is None:
-            params = generator.archive[int(rng.integers(len(generator.archive)))]
-        return params
+        asked_for = [each.params for each in trials if each.system_attrs.get("fixed_params")]
+        return _Situation(history, axes, belief, asked_for)
+
+    def _choose(
+        self, now: _Situation, rng: np.random.Generator, to_beat: Sequence[Params] = ()
+    ) -> Params | None:
+        """A proposal that is new; None where none came up.
+
+        Args:
+            now: What is known.
+            rng: To draw from.
+            to_beat: Where there are such, what is looked beside, for what is better at no more
+                cost.
+        """
+        generator, observations = self._require_generator(), now.history.observations
+        pool = _Pool(now.history.taken)
+        if not to_beat:
+            pool.add(generator.fresh(_FRESH, rng))
+        if now.belief is not None:
+            places = now.belief.best_places if to_beat else now.belief.front_places
+            parents = [*(observations[place].params for place in places), *to_beat]
+            return self._most_promising(pool, parents, now.belief, rng, to_beat)
+        if to_beat:
+            some = generator.offspring(to_beat, _FRESH, rng, alike=_ALIKE)
+            return next(iter(pool.add(some)), None)
+        pool.add(generator.archive)
+        tried = [*(each.params for each in observations), *now.history.pending]
+        return _furthest(pool.params, tried, now.axes)
 
     def _most_promising(
         self,
@@ -241,6 +259,16 @@ class GenerativeSampler(BaseSampler):
         if to_beat and not gains.any():
             return None
         return pool.params[int(np.argmax(gains))]
+
+    def _expect(self, trial: FrozenTrial, study: Study, now: _Situation, params: Params) -> None:
+        """Note what is expected of a proposal, where anything is."""
+        if now.belief is None:
+            return
+        mean, deviation = now.belief.expectation(params)
+        mean = mean * signs_of(study.directions)
+        self._expected[trial.number] = {
+            int(axis): (float(mean[axis]), float(deviation[axis])) for axis in now.axes.unknown
+        }
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
         """Whether its parameters are a whole set: not where it waits, is still being asked, or
@@ -292,6 +320,23 @@ class GenerativeSampler(BaseSampler):
             values = np.asarray(self._static_objectives(params), dtype=float)
             known = self._statics[key] = values * signs_of(directions)
         return known
+
+
+@dataclass(frozen=True)
+class _Situation:
+    """What is known before a proposal.
+
+    Attributes:
+        history: Of the study.
+        axes: On which proposals are compared.
+        belief: None while proposals are spread out.
+        asked_for: What somebody enqueued.
+    """
+
+    history: History
+    axes: Axes
+    belief: Belief | None
+    asked_for: Sequence[Params]
 
 
 def _furthest(pool: Sequence[Params], tried: Sequence[Params], axes: Axes) -> Params | None:

@@ -30,6 +30,7 @@ from collabdesign.evaluate.training import (
     seed_of,
     train,
 )
+from collabdesign.explore.calibration import noted_calibration, proxy_goal
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.generation import NothingFound
 from collabdesign.explore.lock import claiming
@@ -99,8 +100,9 @@ class Loop:
         self._worker = worker
         self._on_step = on_step
         self._epochs = plan_training(len(data.train_labels), requirements.search.proxy).epochs
-        self._proposals = Proposals(space, requirements, self._rungs)
         self._record = store.read()
+        goal = proxy_goal(requirements, noted_calibration(self._record))
+        self._proposals = Proposals(space, requirements, self._rungs, goal)
 
     def run(self) -> None:
         """Until the budget is met and nobody is training any more.

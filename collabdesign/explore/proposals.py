@@ -4,6 +4,8 @@ A proposal is a function of the seed, its index and the outcomes before it: for 
 sampler sees an in-memory study made from the record, and draws from a generator seeded by
 (seed, index). So a killed and resumed search does what an uninterrupted one would have done. Of a
 candidate that was stopped early the sampler is told what the fully trained let one expect of it.
+An accuracy that is asked of the finished networks is a constraint, where a calibration says which
+proxies come to it.
 
 ``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
 with variations of the prototype's default network, from a few parameters changed to half of
@@ -85,6 +87,7 @@ class Proposals:
         space: What to propose from.
         requirements: Of the search.
         rungs_of: What the finished candidates let one expect of those that were stopped.
+        proxy_goal: proxy_accuracy that comes to ``goals.accuracy``, where that is known.
     """
 
     def __init__(
@@ -92,8 +95,10 @@ class Proposals:
         space: DesignSpace,
         requirements: Requirements,
         rungs_of: Callable[[Sequence[Candidate]], Rungs],
+        proxy_goal: float | None = None,
     ) -> None:
         self._space = space
+        self._proxy_goal = proxy_goal
         self._requirements = requirements
         self._rungs_of = rungs_of
         # It draws by index itself; what it keeps was found from trials alone.
@@ -117,7 +122,16 @@ class Proposals:
             self._space, self._requirements, _seed(search.seed, index)
         )
         rungs = self._rungs_of(history)
-        return Proposer(self._space, self._requirements, sampler, index, rungs, history, pending)
+        return Proposer(
+            self._space,
+            self._requirements,
+            sampler,
+            index,
+            rungs,
+            history,
+            pending,
+            proxy_goal=self._proxy_goal,
+        )
 
 
 class Proposer:
@@ -131,6 +145,7 @@ class Proposer:
         rungs: What to expect of a candidate that was stopped.
         history: Finished candidates.
         pending: Running candidates.
+        proxy_goal: As of :class:`Proposals`.
     """
 
     def __init__(
@@ -142,9 +157,12 @@ class Proposer:
         rungs: Rungs,
         history: Sequence[Candidate],
         pending: Sequence[Candidate] = (),
+        *,
+        proxy_goal: float | None = None,
     ) -> None:
         self._space = space
         self._rungs = rungs
+        self._proxy_goal = proxy_goal
         self._sampler = sampler
         self._objectives = objectives = requirements.objectives
         search = requirements.search
@@ -169,7 +187,11 @@ class Proposer:
                 asked_for = candidate.proposed_by != "machine"
                 self._study.add_trial(
                     self._frozen(
-                        candidate.params, met, TrialState.COMPLETE, values, asked_for=asked_for
+                        candidate.params,
+                        met | self._misses(values),
+                        TrialState.COMPLETE,
+                        values,
+                        asked_for=asked_for,
                     )
                 )
             elif candidate.outcome != "running":
@@ -219,7 +241,15 @@ class Proposer:
         if values is None:
             self._study.tell(self._trial, state=TrialState.PRUNED)
         else:
+            for name, value in self._misses(values).items():
+                self._trial.set_constraint(name, value)
             self._study.tell(self._trial, list(values))
+
+    def _misses(self, values: Sequence[float]) -> dict[str, float]:
+        """By how much the goal is missed, at most 0 is met; empty where that is not known."""
+        if self._proxy_goal is None:
+            return {}
+        return {"accuracy": self._proxy_goal - values[list(self._objectives).index("accuracy")]}
 
     def _values(self, candidate: Candidate) -> tuple[float, ...] | None:
         """The objectives' values: known, expected where it was stopped, or else None."""
