@@ -17,7 +17,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,57 +97,94 @@ class Encoding:
             is_number = _categories(distributions[name]) is None
             kinds.setdefault((kind_of(name), is_number), []).append(name)
         shared = [names for names in kinds.values() if len(names) > 1]
+        # A slot for a number, one for each of other categories.
+        self._slots: dict[str, _Slots] = {}
+        count = 0
+        for name in self.names:
+            slots = _Slots(count, distributions[name])
+            self._slots[name] = slots
+            count += len(slots.categories)
+        groups = [*([name] for name in self.names), *shared]
         group_of: list[int] = []
-        self._codes: dict[str, list[_Code]] = {name: [] for name in self.names}
-        for group, names in enumerate([*([name] for name in self.names), *shared]):
-            choices = dict.fromkeys(
-                choice for name in names for choice in _categories(distributions[name]) or ()
+        #: [slots, d] and [slots, groups], 1 where a slot belongs.
+        self._column_of = np.zeros((count, 2 * count))
+        self._group_of = np.zeros((count, len(groups)))
+        for group, names in enumerate(groups):
+            columns = dict.fromkeys(
+                category for name in names for category in self._slots[name].categories
             )
             for name in names:
-                table = _table(distributions[name], list(choices))
-                code = _Code(group, len(group_of), distributions[name], table)
-                self._codes[name].append(code)
-            group_of += [group] * max(1, len(choices))
+                for slot, category in enumerate(self._slots[name].categories):
+                    column = len(group_of) + list(columns).index(category)
+                    self._column_of[self._slots[name].first + slot, column] = 1.0
+                    self._group_of[self._slots[name].first + slot, group] = 1.0
+            group_of += [group] * len(columns)
+        self._column_of = self._column_of[:, : len(group_of)]
+        self._groups = np.array(group_of, dtype=np.int64)
         crowds = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
         #: Of the rows.
         self.columns = Columns(tuple(group_of), tuple(crowds))
-        self._group_of = np.array(group_of, dtype=np.int64)
 
     def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
         """[n, d], one row a parameter set; what is not active lies in the middle."""
-        totals = np.zeros((len(many), len(self._group_of)))
-        active = np.zeros((len(many), len(self.columns.crowd_of)))
-        for total, count, params in zip(totals, active, many, strict=True):
+        slots = len(self._column_of)
+        places: list[int] = []
+        found: list[float] = []
+        for number, params in enumerate(many):
+            first = number * slots
             for name, value in params.items():
-                for code in self._codes.get(name, ()):
-                    if code.table is None:
-                        total[code.place] += share(code.distribution, value)
-                    elif value in code.table:
-                        offset, amount = code.table[value]
-                        total[code.place + offset] += amount
-                    else:
-                        continue
-                    count[code.group] += 1
-        met = active[:, self._group_of]
-        out: Floats = np.where(met > 0, totals / np.maximum(met, 1), 0.5)
+                known = self._slots.get(name)
+                if known is None:
+                    continue
+                here = known.amounts.get(value) or known.find(value)
+                if here is not None:
+                    places.append(first + here[0])
+                    found.append(here[1])
+        amounts = np.zeros((len(many), slots))
+        active = np.zeros((len(many), slots))
+        amounts.flat[places] = found
+        active.flat[places] = 1.0
+        counts = (active @ self._group_of)[:, self._groups]
+        totals = amounts @ self._column_of
+        out: Floats = np.where(counts > 0, totals / np.maximum(counts, 1), 0.5)
         return out
 
 
-class _Code(NamedTuple):
-    """How a parameter's value goes into a row.
+class _Slots:
+    """Where a parameter's values go.
+
+    Args:
+        first: Of its slots among all.
+        distribution: Of the parameter.
 
     Attributes:
-        group: Whose columns these are.
-        place: The first of them.
-        distribution: Of the parameter.
-        table: Of each choice the column, counted from the first, and the number there; None where
-            the place of a number in its range is taken.
+        categories: What has a slot; of a number the number itself, as ``None``.
+        amounts: Of values met so far the slot and how much goes there.
     """
 
-    group: int
-    place: int
-    distribution: BaseDistribution
-    table: dict[Any, tuple[int, float]] | None
+    def __init__(self, first: int, distribution: BaseDistribution) -> None:
+        self.first = first
+        self._distribution = distribution
+        self.amounts: dict[Any, tuple[int, float]] = {}
+        categories = _categories(distribution)
+        self.categories: tuple[Any, ...] = categories or (None,)
+        if categories is not None:
+            # Two different categories are as far apart as the two ends of a number.
+            far = math.sqrt(0.5)
+            self.amounts = {value: (first + at, far) for at, value in enumerate(categories)}
+        elif isinstance(distribution, CategoricalDistribution):
+            ranked = sorted(cast(Sequence[float], distribution.choices))
+            last = max(1, len(ranked) - 1)
+            self.amounts = {value: (first, rank / last) for rank, value in enumerate(ranked)}
+
+    def find(self, value: Any) -> tuple[int, float] | None:
+        """Likewise of a new value; None of a category that the distribution does not have."""
+        if isinstance(self._distribution, CategoricalDistribution):
+            return None
+        found = self.first, share(self._distribution, value)
+        if isinstance(value, int):  # of which there are few
+            self.amounts[value] = found
+        return found
 
 
 def _categories(distribution: BaseDistribution) -> tuple[Any, ...] | None:
@@ -157,21 +194,6 @@ def _categories(distribution: BaseDistribution) -> tuple[Any, ...] | None:
     choices = distribution.choices
     numbers = {each for each in choices if isinstance(each, int | float)}
     return None if len(numbers) == len(choices) else choices
-
-
-def _table(
-    distribution: BaseDistribution, columns: Sequence[Any]
-) -> dict[Any, tuple[int, float]] | None:
-    """Of each choice the column and the number there: its rank where all are numbers, else a
-    column of its own among ``columns``."""
-    if not isinstance(distribution, CategoricalDistribution):
-        return None
-    if _categories(distribution) is None:
-        ranked = sorted(cast(Sequence[float], distribution.choices))
-        last = max(1, len(ranked) - 1)
-        return {value: (0, rank / last) for rank, value in enumerate(ranked)}
-    # Two different categories are as far apart as the two ends of a number.
-    return {value: (columns.index(value), math.sqrt(0.5)) for value in distribution.choices}
 
 
 @dataclass(frozen=True)
