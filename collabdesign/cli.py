@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
     from collabdesign.deliver.view import ReportView
     from collabdesign.design.requirements import Requirements
+    from collabdesign.evaluate.data import TestData
+    from collabdesign.explore.begin import Prepared
     from collabdesign.explore.record import Record
+    from collabdesign.terminal import Display
 
 BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 INTERRUPTED = 130
@@ -164,23 +167,15 @@ def _search(
 ) -> int:
     requirements = _load(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
-    from collabdesign import terminal
-    from collabdesign.explore.lock import InUse, at_work, held
-    from collabdesign.explore.record import DATABASE, read_record
-
-    done = len(read_record(run_dir).finished) if (run_dir / DATABASE).is_file() else 0
-    trials = requirements.search.trials
-    text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
-    if others := len(at_work(run_dir, "worker")):
-        text = f"joining {others} at work after {done} of {trials} trials"
-    terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
+    left = requirements.search.trials - _announce(requirements, run_dir)
     _set_up(requirements, threads)
-    from collabdesign.deliver.family import RULE, build_family
-    from collabdesign.deliver.gather import gather, scale_of_record
-    from collabdesign.deliver.publish import write_references, write_report
+    from collabdesign import terminal
+    from collabdesign.deliver.family import RULE
     from collabdesign.evaluate.data import load_test
     from collabdesign.explore.begin import prepare
     from collabdesign.explore.environment import workers_for
+    from collabdesign.explore.lock import InUse, held
+    from collabdesign.explore.record import DATABASE, read_record
     from collabdesign.explore.search import search as explore
 
     display = terminal.Display()
@@ -207,7 +202,7 @@ def _search(
                 explore(
                     requirements,
                     run_dir,
-                    workers=max(1, min(trials - done, count)),
+                    workers=max(1, min(left, count)),
                     worker_threads=threads or 1,
                     accept_changes=accept_changes,
                     notes={"command": command, "family_rule": RULE},
@@ -220,21 +215,7 @@ def _search(
                 raise
         try:
             with held(run_dir):
-                record = read_record(run_dir)
-                scale = scale_of_record(record, requirements)
-                certificates = build_family(
-                    requirements,
-                    run_dir,
-                    record,
-                    scale,
-                    prepared.data,
-                    test,
-                    prepared.device,
-                    on_progress=display.family,
-                )
-                write_references(run_dir, requirements)
-                view = gather(run_dir)
-                report = write_report(run_dir, view)
+                ended = _deliver(requirements, run_dir, prepared, test, display)
         except InUse:
             terminal.out.print(
                 f"The search is done, and another command trains the family; `collabdesign status "
@@ -242,7 +223,47 @@ def _search(
                 markup=False,
             )
             return 0
-    return _conclude(record, certificates, view, report, stopped)
+    return _conclude(*ended, stopped)
+
+
+def _announce(requirements: Requirements, run_dir: Path) -> int:
+    """Say what is about to be done; how many trials are done already."""
+    from collabdesign import terminal
+    from collabdesign.explore.lock import at_work
+    from collabdesign.explore.record import DATABASE, read_record
+
+    done = len(read_record(run_dir).finished) if (run_dir / DATABASE).is_file() else 0
+    trials = requirements.search.trials
+    text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
+    if others := len(at_work(run_dir, "worker")):
+        text = f"joining {others} at work after {done} of {trials} trials"
+    terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)
+    return done
+
+
+def _deliver(
+    requirements: Requirements, run_dir: Path, prepared: Prepared, test: TestData, display: Display
+) -> tuple[Record, tuple[Certificate, ...], ReportView, Path]:
+    """Train the family of a search and write the report, whose path is the last."""
+    from collabdesign.deliver.family import build_family
+    from collabdesign.deliver.gather import gather, scale_of_record
+    from collabdesign.deliver.publish import write_references, write_report
+    from collabdesign.explore.record import read_record
+
+    record = read_record(run_dir)
+    certificates = build_family(
+        requirements,
+        run_dir,
+        record,
+        scale_of_record(record, requirements),
+        prepared.data,
+        test,
+        prepared.device,
+        on_progress=display.family,
+    )
+    write_references(run_dir, requirements)
+    view = gather(run_dir)
+    return record, certificates, view, write_report(run_dir, view)
 
 
 def _conclude(

@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=1, help="searches of either kind")
+    parser.add_argument("--first", type=int, default=0, help="seed")
     arguments = parser.parse_args()
     # A command that a shell started in the background ignores it, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     first = load_requirements(arguments.requirements, arguments.overrides)
     scale = scale_of(DesignSpace(first), first)
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         overrides = (*arguments.overrides, f"search.seed={seed}")
         folders = {arm: arguments.run_dir / f"{arm}-{seed}" for arm in ARMS}
         whole = _command(arguments.requirements, folders["whole"], "whole", (*overrides, *WHOLE))
