@@ -450,6 +450,14 @@ def test_page_without_what_older_records_lack() -> None:
     assert "cross-validated r\u00b2 0.04" in render_report(weak)
 
 
+def test_page_says_which_proxies_the_goal_asks_for() -> None:
+    view = full_view()
+    assert "the search aimed there" not in render_report(view)
+    aiming = replace(view, asked=replace(view.asked, proxy_goal=0.612))
+    page = render_report(aiming).replace("\N{NO-BREAK SPACE}", " ")
+    assert "comes of proxies from about 61.2 %: the search aimed there" in page
+
+
 # Drawings
 
 

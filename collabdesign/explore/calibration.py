@@ -137,14 +137,14 @@ class Calibration:
         """The proxy_accuracy from which full training comes to this accuracy, by a line through
         the networks (Theil-Sen); within the proxies that were seen, beyond which nothing is known.
 
-        ``None`` where a better proxy does not let one expect a better full training.
+        ``None`` where it is not sure that a better proxy lets one expect a better full training.
 
         Args:
             full: Accuracy after full training, 0 to 1.
         """
         proxies = [point.proxy for point in self.points]
         line = theilslopes([point.full for point in self.points], proxies)
-        if not line.slope > 0:
+        if self.spearman.low <= 0 or line.slope <= 0:
             return None
         wanted = (full - line.intercept) / line.slope
         return float(min(max(wanted, min(proxies)), max(proxies)))
