@@ -254,7 +254,7 @@ def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, 
             study.tell(trial, list(values))
         truths.append((problem.truth(architecture), float(macs), float(count)))
         if len(truths) in MARKS:
-            volumes.append(problem.scale.hypervolume(truths))
+            volumes.append(round(problem.scale.hypervolume(truths), 5))
     return volumes, broken, seconds / BUDGET
 
 
