@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,10 @@ from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
 StaticLosses = Callable[[Params], Floats]
-Fits = dict[tuple[Any, ...], Fit]
+Fits = dict[int | str, tuple[int, Fit]]
+
+# Beside the least known cost that is compared by its logarithm, what counts as nothing.
+_NEGLIGIBLE = 1e-3
 
 # Known costs that span more than this factor are compared by their logarithms.
 _LOGARITHMIC = 3.0
@@ -73,7 +75,7 @@ class History:
 
     Attributes:
         pending: Parameters that are being tried elsewhere.
-        taken: Keys of everything tried, being tried or refused.
+        taken: Keys of everything tried, being tried or refused; not of what was killed.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class History:
         self.taken: set[int] = set()
         self._signs = signs_of(directions)
         self._read: set[int] = set()
+        self._finished: set[int] = set()
         self._observations: dict[int, Observation] = {}
 
     def read(self, trials: Iterable[FrozenTrial]) -> None:
@@ -101,12 +104,12 @@ class History:
             if trial.number in self._read or not trial.params:
                 continue
             params = dict(trial.params)
-            self.taken.add(key_of(params))
             if trial.state == TrialState.RUNNING:
                 self.pending.append(params)
             if not trial.state.is_finished():
                 continue
             self._read.add(trial.number)
+            self._finished.add(key_of(params))
             constraints = trial.constraints
             if trial.state == TrialState.COMPLETE:
                 losses = np.asarray(trial.values, dtype=float) * self._signs
@@ -119,6 +122,7 @@ class History:
             statics = self.static_losses(params)
             observation = Observation(params, losses, constraints, code, statics)
             self._observations[trial.number] = observation
+        self.taken = self._finished | {key_of(params) for params in self.pending}
 
     @property
     def observations(self) -> list[Observation]:
@@ -147,14 +151,19 @@ class Axes:
         self._static_losses = static_losses
         self.known = np.flatnonzero(~np.isnan(reach).any(axis=0))
         self.unknown = np.flatnonzero(np.isnan(reach).any(axis=0))
-        costs = reach[:, self.known]
+        self._worst = reach[:, self.known].max(0)
+        costs = self._costs(reach)
         one_sign = np.abs(np.sign(costs).sum(axis=0)) == len(reach)
         sizes = np.abs(costs)
         self._logarithmic = one_sign & (sizes.min(0) * _LOGARITHMIC < sizes.max(0))
         self._signs = np.where(costs.min(0) > 0, 1.0, -1.0)
+        self._least = _NEGLIGIBLE * sizes.min(0)
         lengths = self._lengths(reach)
         self.low, self.high = lengths.min(0), lengths.max(0)
-        self._span = np.maximum(self.high - self.low, 1e-12)
+        span = self.high - self.low
+        # Of a cost that is the same everywhere nothing depends.
+        size = np.maximum(np.abs(self.low), np.abs(self.high))
+        self._span = np.where(span > 1e-9 * size, span, np.maximum(size, 1.0))
         self.columns = encoding.columns.beside(len(self.known))
 
     def place(self, many: Sequence[Params]) -> tuple[Floats, Floats]:
@@ -187,7 +196,7 @@ class Axes:
 
     def _placed(self, codes: Floats, statics: Floats) -> tuple[Floats, Floats]:
         known = self._lengths(statics)
-        return np.hstack([codes, (known - self.low) / self._span]), known
+        return np.hstack([codes, np.clip((known - self.low) / self._span, -1, 2)]), known
 
     def _plain(self, lengths: Floats) -> Floats:
         """Out of :meth:`_lengths` again."""
@@ -196,10 +205,18 @@ class Axes:
 
     def _lengths(self, statics: Floats) -> Floats:
         """Known objectives, by their logarithms where they are compared so."""
-        costs = statics[:, self.known]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logarithms = np.sign(costs) * np.log(np.abs(costs))
+        costs = self._costs(statics)
+        # What is nothing, or of the other sign, has no logarithm: it counts as very little.
+        sizes = np.maximum(self._signs * costs, self._least)
+        with np.errstate(divide="ignore"):
+            logarithms = self._signs * np.log(sizes)
         return np.where(self._logarithmic, logarithms, costs)
+
+    def _costs(self, statics: Floats) -> Floats:
+        """The known objectives; one that is not known, against what was said, is the worst."""
+        costs = statics[:, self.known]
+        out: Floats = np.where(np.isfinite(costs), costs, self._worst)
+        return out
 
 
 class Belief:
@@ -232,7 +249,8 @@ class Belief:
         points[:, axes.known] = np.vstack([known, waiting_known])
         self._reference = np.empty(self._size)
         highest = np.maximum(axes.high, points[:, axes.known].max(0))
-        self._reference[axes.known] = highest + _BEYOND * (highest - axes.low) + 1e-9
+        beyond = _BEYOND * (highest - axes.low) + 1e-9 * np.maximum(1.0, np.abs(highest))
+        self._reference[axes.known] = highest + beyond
         self._inquisitors: dict[int, Inquisitor] = {}
         for axis in map(int, axes.unknown):
             worst = np.nanmax(losses[:, axis])
@@ -246,8 +264,15 @@ class Belief:
                 points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
             self._reference[axis] = min(worst, _far_out(targets))
         self._watched = self._watch(observations, rows, fits)
-        allowed = [all(value <= 0 for value in each.constraints.values()) for each in observations]
-        places = np.flatnonzero(allowed + [True] * len(waiting))
+        allowed = [
+            bool(np.isfinite(each.losses).all())
+            and all(value <= 0 for value in each.constraints.values())
+            for each in observations
+        ]
+        keeps = np.ones(len(waiting), dtype=bool)
+        for inquisitor in self._watched if len(waiting) else ():
+            keeps &= inquisitor.predict(waiting)[0] <= 0
+        places = np.flatnonzero([*allowed, *keeps])
         best = places[not_dominated(points[places])]
         self._front = points[best]
         self.front_places = [int(place) for place in best if place < len(rows)]
@@ -312,10 +337,12 @@ class Belief:
     ) -> Inquisitor:
         columns = self._axes.columns
         fitted = _fitted(len(rows))
-        key = (name, fitted, rows.shape[1], self._axes.low.tobytes(), self._axes.high.tobytes())
-        if key not in fits:
-            fits[key] = Inquisitor.find_fit(rows[:fitted], columns, targets[:fitted])
-        inquisitor = Inquisitor(rows, columns, targets, fits[key])
+        # By what it was found from: of a network that was stopped, what is expected changes.
+        key = hash((columns, rows[:fitted].tobytes(), targets[:fitted].tobytes()))
+        if fits.get(name, (None, None))[0] != key:
+            found = Inquisitor.find_fit(rows[:fitted], columns, targets[:fitted])
+            fits[name] = key, found
+        inquisitor = Inquisitor(rows, columns, targets, fits[name][1])
         if len(waiting):
             # The uncertainty near them is spent already.
             inquisitor.take_as_expected(waiting)
@@ -331,9 +358,16 @@ class Belief:
         )
         for name in sorted(set().union(*broken)):
             places = [place for place, each in enumerate(observations) if name in each.constraints]
-            values = np.array([observations[place].constraints[name] for place in places])
+            values = _finite(np.array([observations[place].constraints[name] for place in places]))
             found.append(self._inquire(name, rows[places], values, rows[:0], fits))
         return found
+
+
+def _finite(values: Floats) -> Floats:
+    """With the largest and the smallest that are there in place of what is endless."""
+    known = values[np.isfinite(values)]
+    high, low = max(1.0, known.max(initial=0.0)), min(-1.0, known.min(initial=0.0))
+    return np.nan_to_num(values, nan=high, posinf=high, neginf=low)
 
 
 def _far_out(targets: Floats) -> float:

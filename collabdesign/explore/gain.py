@@ -17,8 +17,9 @@ from scipy.special import ndtr
 Floats = NDArray[np.float64]
 
 # A front of more points is thinned: the cells are as many as its points to the power of the
-# known axes.
+# axes but one, over and over for the nodes of the quadrature.
 _MOST_POINTS = 48
+_MOST_CELLS = 200_000
 
 
 def expected_gain(mean: Floats, deviation: Floats, front: Floats, bound: Floats) -> Floats:
@@ -41,9 +42,11 @@ def expected_gain(mean: Floats, deviation: Floats, front: Floats, bound: Floats)
     total = np.zeros(len(mean))
     inside = front[np.all(front < bound, axis=1)]
     inside = inside[not_dominated(inside)]
-    if len(inside) > _MOST_POINTS:
+    cells = _MOST_CELLS / len(nodes) ** len(others)
+    most = max(2, min(_MOST_POINTS, int(cells ** (1 / max(1, mean.shape[1] - 1))) - 1))
+    if len(inside) > most:
         order = np.lexsort(inside.T)
-        inside = inside[order[np.linspace(0, len(order) - 1, _MOST_POINTS).astype(int)]]
+        inside = inside[order[np.linspace(0, len(order) - 1, most).astype(int)]]
     for picked in itertools.product(range(len(nodes)), repeat=len(others)):
         place = mean.copy()
         for axis, node in zip(others, picked, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -9,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.explore.proposal_space import (
+    STEP,
     Params,
     ProposalSpace,
+    SeenSpace,
     draw,
     every,
     is_possible,
@@ -37,6 +40,8 @@ _GIVE_UP = 20_000
 # A kind of more than this share of all parameters is not changed as one.
 _LARGEST_KIND = 0.25
 _MOST_ENUMERATED = 100_000
+# Of the steps with which it walks there, the shortest beside the longest.
+_FINEST = 1e-6
 
 
 class NothingFound(ValueError):
@@ -101,9 +106,19 @@ class Generator:
         key = key_of(params)
         known = self._known_excess.get(key)
         if known is None:
-            known = float(sum(max(0.0, value) for value in self._violations(params)))
+            known = self._judge(params)
             self._known_excess[key] = known
         return known
+
+    def _judge(self, params: Params) -> float:
+        assert self._violations is not None
+        try:
+            values = [float(value) for value in self._violations(params)]
+        except KeyError:
+            if isinstance(self.space, SeenSpace):
+                return math.inf  # a set of a shape that does not exist
+            raise
+        return math.fsum(math.inf if math.isnan(value) else max(0.0, value) for value in values)
 
     def fresh(self, size: int, rng: np.random.Generator) -> list[Params]:
         """Proposals from all over the inside of the limits, drawn without a look at results."""
@@ -149,8 +164,15 @@ class Generator:
                 out.append(params)
         return out
 
-    def vary(self, params: Params, rng: np.random.Generator, alike: float = 0.0) -> Params:
-        """The parameter set with one parameter changed, or a few; ``alike`` as for offspring."""
+    def vary(
+        self,
+        params: Params,
+        rng: np.random.Generator,
+        alike: float = 0.0,
+        reach: float = STEP,
+    ) -> Params:
+        """The parameter set with one parameter changed, or a few; ``alike`` as for offspring,
+        ``reach`` as for :func:`step`."""
         names = list(params)
         changes = min(len(names), int(rng.geometric(0.5)))
         changed = dict(params)
@@ -160,7 +182,7 @@ class Generator:
             if distribution is not None:
                 far = rng.random() < 0.5
                 old = params[name]
-                value = draw(distribution, rng) if far else step(distribution, old, rng)
+                value = draw(distribution, rng) if far else step(distribution, old, rng, reach)
                 for each in self._kin(name, params) if rng.random() < alike else [name]:
                     if is_possible(self.space.distributions[each], {each: value}, each):
                         changed[each] = value
@@ -253,7 +275,8 @@ class Generator:
         for _ in range(600):
             if excess <= 0:
                 return params
-            other = self.vary(params, rng)
+            # From coarse to fine: the inside may be a narrow range of a number.
+            other = self.vary(params, rng, reach=STEP * _FINEST ** rng.random())
             reached = self.excess(other)
             if reached <= excess:
                 params, excess = other, reached

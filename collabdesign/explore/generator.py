@@ -10,6 +10,7 @@ maximises U(G(s)) subject to 1_r(G(s)) = 1; here U is the expected gain.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from collabdesign.explore.belief import Axes, Belief, History, signs_of
-from collabdesign.explore.generation import Generator, StaticViolations
-from collabdesign.explore.inquisitor import Encoding, Fit
+from collabdesign.explore.belief import Axes, Belief, Fits, History, signs_of
+from collabdesign.explore.generation import Generator, NothingFound, StaticViolations
+from collabdesign.explore.inquisitor import Encoding
 from collabdesign.explore.proposal_space import (
     MappedSpace,
     Params,
@@ -46,6 +47,9 @@ _SPREAD_FIRST = 8
 # offspring of the best of these, so many times.
 _FRESH, _OFFSPRING = 48, 80
 _ROUNDS, _BEST, _CLOSER = 2, 6, 40
+
+# Where a part of a parameter set is fixed, so many are tried around it.
+_AROUND = 300
 
 # Where somebody asked for a parameter set by name (Study.enqueue_trial), they want to see it
 # beaten at no more cost: every so many proposals look beside it and beside the best, by small
@@ -88,6 +92,7 @@ class GenerativeSampler(BaseSampler):
         static_objectives: StaticObjectives | None = None,
         seed: int | None = None,
     ) -> None:
+        self._given_space = space
         self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
         self._space: ProposalSpace | None = None
         if isinstance(space, Mapping):
@@ -102,8 +107,8 @@ class GenerativeSampler(BaseSampler):
         self._statics: dict[int, Floats] = {}
         self._study: Study | None = None
         self._history: History | None = None
-        self._fits: dict[tuple[Any, ...], Fit] = {}
-        self._chosen: dict[int, Params] = {}
+        self._fits: Fits = {}
+        self._chosen: dict[tuple[int, int], Params] = {}
         self._whole: dict[int, bool] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
@@ -118,15 +123,16 @@ class GenerativeSampler(BaseSampler):
             params = self._propose(study, trial)
             if params is None:
                 return {}
-            self._chosen[trial.number] = params
+            self._chosen[id(study), trial.number] = params
             distributions = self._require_space().distributions
             return {name: distributions[name] for name in params}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The proposal."""
-        return self._chosen.pop(trial.number, {})
+        """The proposal, as far as it is asked for: a sampler around this one may fix the rest."""
+        params = self._chosen.pop((id(study), trial.number), {})
+        return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self,
@@ -136,7 +142,7 @@ class GenerativeSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """A parameter that no proposal had: uniform."""
-        spread = sum(param_name.encode())
+        spread = zlib.crc32(param_name.encode())
         rng = np.random.default_rng([self._seed, 1, _index(study, trial), spread])
         return draw(param_distribution, rng)
 
@@ -151,11 +157,7 @@ class GenerativeSampler(BaseSampler):
     # -- the proposal -----------------------------------------------------------------------
 
     def _propose(self, study: Study, trial: FrozenTrial) -> Params | None:
-        trials = [
-            each
-            for each in study._get_trials(deepcopy=False, use_cache=True)
-            if each.number != trial.number and each.state != TrialState.FAIL
-        ]
+        trials = [each for each in _counted(study) if each.number != trial.number]
         index = sum(each.number < trial.number for each in trials)
         rng = np.random.default_rng([self._seed, 2, index])
         if not self._has_space(study, trials):
@@ -168,6 +170,7 @@ class GenerativeSampler(BaseSampler):
             # Where nothing fits beside what was asked for, or nothing there gains, too.
             params = self._choose(now, rng)
         if params is not None:
+            params = self._around(trial.system_attrs.get("fixed_params"), params, rng)
             self._expect(trial, study, now, params)
             return params
         # Something new is left in a corner that nothing came to, or nothing new at all.
@@ -178,18 +181,26 @@ class GenerativeSampler(BaseSampler):
     def _has_space(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
         """Know the space, and what of it keeps the limits; not before a trial where the trials
         have to tell what the space is."""
-        if self._space is None or isinstance(self._space, SeenSpace):
-            seen = SeenSpace(each for each in trials if each.state.is_finished())
-            if not seen:
+        learnt = self._space is None or isinstance(self._space, SeenSpace)
+        if learnt:
+            complete = [each for each in trials if each.state == TrialState.COMPLETE]
+            seen = SeenSpace(complete)
+            # The first ones are asked freely: what is never seen is never proposed.
+            if len(complete) < _SPREAD_FIRST or not seen:
                 return False
             self._space, self._generator = seen, None
         if self._generator is None:
-            self._generator = Generator(
-                self._space,
-                self._static_violations,
-                np.random.default_rng([self._seed, 3]),
-                lambda params: self._static_losses(params, study.directions),
-            )
+            try:
+                self._generator = Generator(
+                    self._require_space(),
+                    self._static_violations,
+                    np.random.default_rng([self._seed, 3]),
+                    self._statics_of,
+                )
+            except NothingFound:
+                if not learnt:
+                    raise
+                return False  # what was not seen yet may fit
         return True
 
     def _situation(self, study: Study, trials: Sequence[FrozenTrial]) -> _Situation:
@@ -260,6 +271,25 @@ class GenerativeSampler(BaseSampler):
             return None
         return pool.params[int(np.argmax(gains))]
 
+    def _around(
+        self, fixed: Mapping[str, Any] | None, params: Params, rng: np.random.Generator
+    ) -> Params:
+        """The proposal beside what somebody fixed of this trial, so that the limits are kept;
+        the proposal itself where nothing does."""
+        if not fixed:
+            return params
+        generator, space = self._require_generator(), self._require_space()
+        if fixed.keys() >= params.keys():
+            return space.complete(fixed, rng)
+        parents = [params, *generator.archive]
+        for number in range(_AROUND):
+            near = parents[number % len(parents)]
+            near = near if number < len(parents) else generator.vary(near, rng)
+            whole = space.complete({**near, **fixed}, rng)
+            if generator.fits(whole):
+                return whole
+        return params
+
     def _expect(self, trial: FrozenTrial, study: Study, now: _Situation, params: Params) -> None:
         """Note what is expected of a proposal, where anything is."""
         if now.belief is None:
@@ -271,15 +301,19 @@ class GenerativeSampler(BaseSampler):
         }
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
-        """Whether its parameters are a whole set: not where it waits, is still being asked, or
-        was pruned between two suggestions."""
+        """Whether its parameters are a whole set: not where it waits, is still being asked, was
+        pruned between two suggestions, or is of another space."""
         space = self._require_space()
-        if trial.state == TrialState.COMPLETE or isinstance(space, SeenSpace):
-            return bool(trial.params)
+        if isinstance(space, SeenSpace):
+            return space.has_shape_of(trial.params)
         key = key_of(trial.params)
         if key not in self._whole:
             completed = space.complete(trial.params, np.random.default_rng(0))
-            self._whole[key] = key_of(completed) == key
+            # A finished one may have more than the space asks for, or values it no longer has.
+            finished = trial.state == TrialState.COMPLETE
+            self._whole[key] = (
+                completed.keys() <= trial.params.keys() if finished else key_of(completed) == key
+            )
         return self._whole[key]
 
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
@@ -300,6 +334,7 @@ class GenerativeSampler(BaseSampler):
                 study.directions,
             )
             self._study = study
+            self._expected.clear()
         return known
 
     def _require_space(self) -> ProposalSpace:
@@ -314,12 +349,31 @@ class GenerativeSampler(BaseSampler):
         """The objectives that are known, less is better; NaN for the others."""
         if self._static_objectives is None:
             return np.full(len(directions), np.nan)
+        out: Floats = self._statics_of(params) * signs_of(directions)
+        return out
+
+    def _statics_of(self, params: Params) -> Floats:
+        """The objectives that are known, as the study has them."""
+        if self._static_objectives is None:
+            return np.full(1, np.nan)
         key = key_of(params)
         known = self._statics.get(key)
         if known is None:
-            values = np.asarray(self._static_objectives(params), dtype=float)
-            known = self._statics[key] = values * signs_of(directions)
+            known = np.asarray(self._static_objectives(params), dtype=float)
+            self._statics[key] = known
         return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made from: a study is read anew."""
+        return {
+            "space": self._given_space,
+            "static_violations": self._static_violations,
+            "static_objectives": self._static_objectives,
+            "seed": self._seed,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -368,9 +422,24 @@ class _Pool:
         return new
 
 
+def _counted(study: Study) -> list[FrozenTrial]:
+    """All trials but those that were killed from outside, which are done again.
+
+    Optuna calls both failed, what was killed and what raised or came to no number; one that
+    fails again counts as failed.
+    """
+    failed: set[int] = set()
+    counted = []
+    for each in study._get_trials(deepcopy=False, use_cache=True):
+        if each.state == TrialState.FAIL:
+            key = key_of(each.params)
+            if key not in failed:
+                failed.add(key)
+                continue
+        counted.append(each)
+    return counted
+
+
 def _index(study: Study, trial: FrozenTrial) -> int:
-    """How many trials that were not killed began before."""
-    return sum(
-        each.number < trial.number and each.state != TrialState.FAIL
-        for each in study._get_trials(deepcopy=False, use_cache=True)
-    )
+    """How many trials that count began before."""
+    return sum(each.number < trial.number for each in _counted(study))

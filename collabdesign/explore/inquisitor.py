@@ -110,12 +110,14 @@ class Encoding:
         self._column_of = np.zeros((count, 2 * count))
         self._group_of = np.zeros((count, len(groups)))
         for group, names in enumerate(groups):
-            columns = dict.fromkeys(
-                category for name in names for category in self._slots[name].categories
+            columns = list(
+                dict.fromkeys(
+                    repr(category) for name in names for category in self._slots[name].categories
+                )
             )
             for name in names:
                 for slot, category in enumerate(self._slots[name].categories):
-                    column = len(group_of) + list(columns).index(category)
+                    column = len(group_of) + columns.index(repr(category))
                     self._column_of[self._slots[name].first + slot, column] = 1.0
                     self._group_of[self._slots[name].first + slot, group] = 1.0
             group_of += [group] * len(columns)
@@ -136,7 +138,10 @@ class Encoding:
                 known = self._slots.get(name)
                 if known is None:
                     continue
-                here = known.amounts.get(value) or known.find(value)
+                try:
+                    here = known.amounts.get(value) or known.find(value)
+                except TypeError:  # a list has no hash
+                    here = known.find(value)
                 if here is not None:
                     places.append(first + here[0])
                     found.append(here[1])
@@ -166,12 +171,13 @@ class _Slots:
         self.first = first
         self._distribution = distribution
         self.amounts: dict[Any, tuple[int, float]] = {}
+        self._amounts: dict[str, tuple[int, float]] = {}  # by text, as a list has no hash
         categories = _categories(distribution)
         self.categories: tuple[Any, ...] = categories or (None,)
         if categories is not None:
             # Two different categories are as far apart as the two ends of a number.
             far = math.sqrt(0.5)
-            self.amounts = {value: (first + at, far) for at, value in enumerate(categories)}
+            self._amounts = {repr(value): (first + at, far) for at, value in enumerate(categories)}
         elif isinstance(distribution, CategoricalDistribution):
             ranked = sorted(cast(Sequence[float], distribution.choices))
             last = max(1, len(ranked) - 1)
@@ -180,7 +186,10 @@ class _Slots:
     def find(self, value: Any) -> tuple[int, float] | None:
         """Likewise of a new value; None of a category that the distribution does not have."""
         if isinstance(self._distribution, CategoricalDistribution):
-            return None
+            found = self._amounts.get(repr(value))
+            if found is not None and isinstance(value, str | int | float | None):
+                self.amounts[value] = found
+            return found
         found = self.first, share(self._distribution, value)
         if isinstance(value, int):  # of which there are few
             self.amounts[value] = found
@@ -205,11 +214,15 @@ class Fit:
             Matern part, noise.
         trees: None where there were too few observations.
         share: Of the Gaussian process in the prediction, 0 to 1.
+        centre: Of the targets that the trees know.
+        spread: Of these, by which they are scaled.
     """
 
     theta: Floats
     trees: ExtraTreesRegressor | None = None
     share: float = 1.0
+    centre: float = 0.0
+    spread: float = 1.0
 
 
 class Inquisitor:
@@ -252,7 +265,7 @@ class Inquisitor:
         with warnings.catch_warnings():
             # Of few observations one may be in every bag; it does not count below.
             warnings.simplefilter("ignore")
-            trees.fit(rows[known], scaled[known] * spread + centre)
+            trees.fit(rows[known], scaled[known])
         held_out = np.empty(len(known))
         for fold in range(_FOLDS):
             # About as much is seen here as in a bag, relevances included.
@@ -264,27 +277,30 @@ class Inquisitor:
                 targets[seen],
                 Fit(_fit_of(rows[seen], columns, targets[seen])),
             )
-            held_out[~inside] = part.predict(rows[hidden])[0]
-        truth = scaled[known] * spread + centre
+            held_out[~inside] = (part.predict(rows[hidden])[0] - centre) / spread
+        truth = scaled[known]
         counted = trees.oob_prediction_ != 0
         share = _share((held_out - truth)[counted], (trees.oob_prediction_ - truth)[counted])
-        return Fit(theta, trees if share < 1 else None, share)
+        return Fit(theta, trees if share < 1 else None, share, centre, spread)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
         cross = self._kernel(rows, self._rows)
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
         variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
-        mean = self._centre + self._spread * (cross @ self._alpha)
-        variance = self._spread**2 * np.maximum(variance, 1e-9)
+        mean = cross @ self._alpha
+        variance = np.maximum(variance, 1e-9)
         if self._fit.trees is not None:
             trees = np.stack([tree.predict(rows) for tree in self._fit.trees.estimators_])
+            # Since they were fitted, centre and spread have moved on.
+            trees = trees * (self._fit.spread / self._spread)
+            trees += (self._fit.centre - self._centre) / self._spread
             other, share = trees.mean(axis=0), self._fit.share
             # Of a mixture: the spreads of both, and how far they are apart.
             variance = share * variance + (1 - share) * trees.var(axis=0)
             variance += share * (1 - share) * (mean - other) ** 2
             mean = share * mean + (1 - share) * other
-        return mean, np.sqrt(variance)
+        return self._centre + self._spread * mean, self._spread * np.sqrt(variance)
 
     def take_as_expected(self, rows: Floats) -> None:
         """Go on as if these had been observed and had come as expected: [n, d], at least one."""
@@ -370,7 +386,9 @@ def _share(one: Floats, other: Floats) -> float:
 def _scaled(rows: Floats, targets: Floats) -> tuple[Floats, float, float, Floats]:
     """Middle of the rows; centre and spread of the targets; the targets so scaled."""
     drawn_in = _draw_in(targets)
-    centre, spread = float(drawn_in.mean()), float(drawn_in.std()) or 1.0
+    centre = float(drawn_in.mean())
+    largest = float(np.abs(drawn_in - centre).max()) or 1.0  # the square of 1e200 is no number
+    spread = largest * float(((drawn_in - centre) / largest).std()) or 1.0
     return rows.mean(axis=0), centre, spread, (drawn_in - centre) / spread
 
 

@@ -7,6 +7,7 @@ a part of one.
 
 from __future__ import annotations
 
+import marshal
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,10 @@ _Number = IntDistribution | FloatDistribution
 Suggest = Callable[[BaseTrial], Any]
 
 # A step of a number reaches this share of its range, a standard deviation.
-_STEP = 0.15
+STEP = 0.15
+
+# The last version of marshal's format in which equal values always have equal bytes.
+_PLAIN = 2
 
 _NUMBER = re.compile(r"\d+")
 
@@ -35,9 +39,14 @@ _NUMBER = re.compile(r"\d+")
 def key_of(params: Mapping[str, Any]) -> int:
     """What two equal parameter sets share in this process, whatever their order.
 
-    A hash: of hundreds of thousands of sets the sets themselves would fill the memory.
+    A hash: of hundreds of thousands of sets the sets themselves would fill the memory. One of
+    bytes, as -1 and -2 have the same hash as numbers.
     """
-    return hash(frozenset(params.items()))
+    items = sorted(params.items())
+    try:
+        return hash(marshal.dumps(items, _PLAIN))
+    except ValueError:  # a value of another type than Python's own
+        return hash(repr(items))
 
 
 @cache
@@ -128,6 +137,9 @@ class SuggestedSpace:
 class SeenSpace:
     """What finished trials showed: their shapes, which are sets of parameters asked together.
 
+    A category, or a whole number, that was only ever seen with other shapes is taken to choose
+    between them: a parameter set that has it gets one of those.
+
     Args:
         trials: In order; where two disagree on a distribution, the later one counts.
     """
@@ -136,6 +148,8 @@ class SeenSpace:
         self.distributions: dict[str, BaseDistribution] = {}
         self._shapes: dict[frozenset[str], tuple[str, ...]] = {}
         self._counts: dict[frozenset[str], int] = {}
+        self._seen: dict[frozenset[str], set[tuple[str, str]]] = {}
+        self._met: set[tuple[str, str]] = set()
         for trial in trials:
             self.add(trial)
 
@@ -150,23 +164,47 @@ class SeenSpace:
         self.distributions.update(trial.distributions)
         self._shapes.setdefault(shape, tuple(trial.distributions))
         self._counts[shape] = self._counts.get(shape, 0) + 1
+        chosen = set(_choices_of(trial.params, trial.distributions))
+        self._seen.setdefault(shape, set()).update(chosen)
+        self._met |= chosen
+
+    def has_shape_of(self, params: Mapping[str, Any]) -> bool:
+        """Whether these very parameters were asked together."""
+        return frozenset(params) in self._shapes
 
     def sample(self, rng: np.random.Generator) -> Params:
         """A known shape, as often as it was seen, with every parameter drawn uniformly."""
         shapes = list(self._shapes)
         counts = np.array([self._counts[shape] for shape in shapes], dtype=float)
         shape = shapes[int(rng.choice(len(shapes), p=counts / counts.sum()))]
-        return {name: draw(self.distributions[name], rng) for name in self._shapes[shape]}
+        drawn = {name: draw(self.distributions[name], rng) for name in self._shapes[shape]}
+        return drawn if len(shapes) == 1 else self.complete(drawn, rng)
 
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """The known shape that shares most names with the parameters, drawing what is missing."""
-        shape = max(self._shapes, key=lambda each: (len(each & params.keys()), -len(each)))
+        """The known shape that agrees with most of the choices, then the one that shares most
+        names with the parameters, drawing what is missing."""
+        chosen = set(_choices_of(params, self.distributions)) & self._met
+
+        def fit(shape: frozenset[str]) -> tuple[int, int, int]:
+            elsewhere = sum(name in shape for name, _ in chosen - self._seen[shape])
+            return -elsewhere, len(shape & params.keys()), -len(shape)
+
+        shape = max(self._shapes, key=fit)
         return {
             name: params[name]
             if is_possible(self.distributions[name], params, name)
             else draw(self.distributions[name], rng)
             for name in self._shapes[shape]
         }
+
+
+def _choices_of(
+    params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+) -> Iterator[tuple[str, str]]:
+    """Categories and whole numbers, as text."""
+    for name, value in params.items():
+        if not isinstance(distributions.get(name), FloatDistribution | None):
+            yield name, repr(value)
 
 
 def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name: str) -> bool:
@@ -179,12 +217,14 @@ def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name:
     number = cast(_Number, distribution)
     if isinstance(value, str) or value is None or not number.low <= value <= number.high:
         return False
-    step = number.step
-    return step is None or step == 1 or number._contains(float(value))
+    whole = number.step == 1 and isinstance(number, IntDistribution)
+    return whole or number.step is None or number._contains(float(value))
 
 
 def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
     """A value, uniform on the scale of the distribution."""
+    if isinstance(rng, _Counter):
+        return rng.next_of(distribution)
     if _is_categorical(distribution):
         return distribution.choices[int(rng.integers(len(distribution.choices)))]
     size = count(distribution)
@@ -193,20 +233,29 @@ def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
     return from_share(distribution, (int(rng.integers(size)) + 0.5) / size)
 
 
-def step(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
-    """Another value: of categories any, of numbers a near one."""
+def step(
+    distribution: BaseDistribution, value: Any, rng: np.random.Generator, reach: float = STEP
+) -> Any:
+    """Another value: of categories any, of numbers a near one.
+
+    Args:
+        distribution: Of the parameter.
+        value: Its own.
+        rng: To draw from.
+        reach: Standard deviation of a number's step, as a share of its range.
+    """
     if _is_categorical(distribution):
         others = [each for each in distribution.choices if each != value]
         return others[int(rng.random() * len(others))] if others else value
     here = share(distribution, value)
     size = count(distribution)
     if size is None:
-        there = here + _STEP * rng.standard_normal()
+        there = here + reach * rng.standard_normal()
         return from_share(distribution, float(np.clip(there, 0.0, 1.0)))
     if size == 1:
         return value
     place = round(here * (size - 1))
-    moves = max(1, round(abs(_STEP * (size - 1) * rng.standard_normal())))
+    moves = max(1, round(abs(reach * (size - 1) * rng.standard_normal())))
     there = place + (moves if rng.random() < 0.5 else -moves)
     if not 0 <= there < size:
         there = int(np.clip(2 * place - there, 0, size - 1))
@@ -243,7 +292,7 @@ def from_share(distribution: BaseDistribution, position: float) -> float | int:
         first, last = math.log(low - half), math.log(high + half)
         value = math.exp(first + position * (last - first))
     elif (size := count(number)) is not None:
-        value = low + min(int(position * size), size - 1) * (number.step or 0)
+        value = from_step(number, min(int(position * size), size - 1))
     else:
         value = low + position * (high - low)
     value = min(max(value, low), high)
@@ -253,6 +302,13 @@ def from_share(distribution: BaseDistribution, position: float) -> float | int:
 def _is_categorical(distribution: BaseDistribution) -> TypeGuard[CategoricalDistribution]:
     """Asked of every value of every proposal, where ``isinstance`` of an abstract class is slow."""
     return type(distribution) is CategoricalDistribution
+
+
+def from_step(distribution: IntDistribution | FloatDistribution, position: int) -> float | int:
+    """The value so many steps above the lowest."""
+    # 0.3, and not 3 * 0.1, which is another number.
+    value = round(distribution.low + position * (distribution.step or 0), 12)
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
 class _Continuous(Exception):
@@ -266,14 +322,17 @@ class _Counter:
         self._positions = positions
         self.asked: list[tuple[int, int]] = []
 
-    def integers(self, size: int) -> int:
+    def next_of(self, distribution: BaseDistribution) -> Any:
+        size = count(distribution)
+        if size is None:
+            raise _Continuous
         place = len(self.asked)
         position = self._positions[place] if place < len(self._positions) else 0
         self.asked.append((position, size))
-        return position
-
-    def random(self) -> float:
-        raise _Continuous
+        if _is_categorical(distribution):
+            return distribution.choices[position]
+        number = cast(_Number, distribution)
+        return number.low if size == 1 else from_step(number, position)
 
 
 class _Recorder(BaseTrial):

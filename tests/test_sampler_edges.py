@@ -1,0 +1,317 @@
+"""The sampler on studies that are not ours: odd numbers, failures, samplers around it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
+
+from collabdesign import GenerativeSampler
+from collabdesign.explore.proposal_space import key_of
+
+UNIT = FloatDistribution(0, 1)
+PLANE = {"x": UNIT, "y": UNIT}
+Space = Mapping[str, BaseDistribution]
+
+
+def of(space: Space) -> Callable[[optuna.Trial], dict[str, Any]]:
+    return lambda trial: {name: trial._suggest(name, each) for name, each in space.items()}
+
+
+def study_of(sampler: optuna.samplers.BaseSampler, *directions: str) -> optuna.Study:
+    return optuna.create_study(sampler=sampler, directions=list(directions or ["minimize"]))
+
+
+# What tells two parameter sets apart
+
+
+def test_numbers_of_one_hash_are_told_apart() -> None:
+    assert hash(-1) == hash(-2)
+    assert key_of({"x": -1}) != key_of({"x": -2})
+    assert key_of({"x": -1.0, "y": 2}) == key_of({"y": 2, "x": -1.0})
+    assert key_of({"x": [1, 2]}) != key_of({"x": [1, 3]})
+    assert key_of({"x": np.float64(1)}) != key_of({"x": np.float64(2)})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_negative_numbers_keep_limits_and_come_once(seed: int) -> None:
+    space = {"x": IntDistribution(-2, -1), "y": IntDistribution(0, 4)}
+    sampler = GenerativeSampler(
+        space=space, static_violations=lambda params: [params["x"] + 1.5], seed=seed
+    )
+    study = study_of(sampler)
+    study.optimize(lambda trial: float(sum(of(space)(trial).values())), 5)
+    assert {trial.params["x"] for trial in study.trials} == {-2}
+    assert len({trial.params["y"] for trial in study.trials}) == 5
+
+
+def test_all_of_a_logarithmic_range_comes_before_anything_again() -> None:
+    space = {"x": IntDistribution(1, 30, log=True)}
+    study = study_of(GenerativeSampler(space=space, seed=0))
+    study.optimize(lambda trial: float(of(space)(trial)["x"]), 30)
+    assert {trial.params["x"] for trial in study.trials} == set(range(1, 31))
+
+
+def test_a_tenth_is_a_tenth() -> None:
+    space = {"x": FloatDistribution(0, 1, step=0.1)}
+    study = study_of(GenerativeSampler(space=space, seed=0))
+    study.enqueue_trial({"x": 0.3})
+    study.optimize(lambda trial: float(of(space)(trial)["x"]), 11)
+    assert len({round(10 * trial.params["x"]) for trial in study.trials}) == 11
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_choices_that_have_no_hash() -> None:
+    space = {"x": CategoricalDistribution([[1, 2], [3, 4], [5, 6]])}
+    study = study_of(GenerativeSampler(space=space, seed=0))
+    study.optimize(lambda trial: float(sum(of(space)(trial)["x"])), 3)
+    assert len({str(trial.params["x"]) for trial in study.trials}) == 3
+
+
+# Failures
+
+
+def test_where_no_number_comes_it_goes_on_elsewhere() -> None:
+    study = study_of(GenerativeSampler(space=PLANE, seed=0), "maximize")
+
+    def objective(trial: optuna.Trial) -> float:
+        params = of(PLANE)(trial)
+        return math.nan if params["x"] > 0.75 else sum(params.values())
+
+    study.optimize(objective, 60)
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert len(failed) < 30
+    assert study.best_value > 1.5  # of 1.75
+
+
+def test_values_without_end_are_learnt_from() -> None:
+    study = study_of(GenerativeSampler(space=PLANE, seed=0))
+    for _ in range(30):
+        trial = study.ask()
+        params = of(PLANE)(trial)
+        trial.set_constraint("odd", math.inf if params["x"] < 0.3 else -1e200)
+        study.tell(trial, 1e200 * params["y"])
+    late = [trial.params for trial in study.trials[15:]]
+    assert np.mean([params["y"] < 0.2 for params in late]) > 0.5
+
+
+def test_a_violation_that_is_no_number_is_not_met() -> None:
+    space = {"x": FloatDistribution(-1, 1)}
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        with np.errstate(invalid="ignore"):
+            return [float(np.log(params["x"]))]
+
+    study = study_of(GenerativeSampler(space=space, static_violations=violations, seed=0))
+    study.optimize(lambda trial: -of(space)(trial)["x"], 15)
+    assert all(trial.params["x"] > 0 for trial in study.trials)
+
+
+# Known objectives that are odd
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        pytest.param(lambda params: 0.0 if params["skip"] == 0 else 1 + params["x"], id="nothing"),
+        pytest.param(lambda params: 200.0 if params["skip"] == 0 else 100.0, id="one is dearer"),
+        pytest.param(lambda params: 1e9, id="all the same"),
+        pytest.param(lambda params: math.nan if params["skip"] == 0 else 1.0, id="one unknown"),
+        pytest.param(lambda params: math.inf if params["skip"] == 0 else 1.0, id="one endless"),
+    ],
+)
+def test_known_costs_that_are_odd_do_no_harm(cost: Callable[[dict[str, Any]], float]) -> None:
+    space = {**PLANE, "skip": IntDistribution(0, 10**6)}
+    sampler = GenerativeSampler(
+        space=space, static_objectives=lambda params: [math.nan, cost(params)], seed=0
+    )
+    study = study_of(sampler, "minimize", "minimize")
+    study.enqueue_trial({"x": 0.9, "y": 0.1, "skip": 0})
+    best = math.inf
+    for _ in range(40):
+        trial = study.ask()
+        params = of(space)(trial)
+        value = (params["x"] - 0.3) ** 2 + (params["y"] - 0.6) ** 2
+        best = min(best, value)
+        study.tell(trial, [value, 5.0 if math.isnan(cost(params)) else cost(params)])
+    assert best < 2e-3
+
+
+def test_five_objectives_take_little_time_and_memory() -> None:
+    rng = np.random.default_rng(0)
+    space = {f"x{number}": UNIT for number in range(5)}
+    study = study_of(GenerativeSampler(space=space, seed=0), *["minimize"] * 5)
+    for _ in range(40):
+        params = {name: float(rng.random()) for name in space}
+        values = list(params.values())
+        values[4] = 5 - sum(values[:4])
+        study.add_trial(create_trial(params=params, distributions=space, values=values))
+    study.optimize(lambda trial: tuple(of(space)(trial).values()), 2)
+    assert len(study.trials) == 42
+
+
+# Narrow limits
+
+
+@pytest.mark.parametrize(
+    ("distribution", "place", "width"), [(UNIT, 0.3, 5e-6), (IntDistribution(1, 100_000), 7, 0.5)]
+)
+def test_a_narrow_range_of_a_number_is_found(
+    distribution: BaseDistribution, place: float, width: float
+) -> None:
+    for seed in range(3):
+        calls = 0
+
+        def violations(params: dict[str, Any]) -> list[float]:
+            nonlocal calls
+            calls += 1
+            return [abs(params["x"] - place) / width - 1]
+
+        sampler = GenerativeSampler(
+            space={"x": distribution}, static_violations=violations, seed=seed
+        )
+        trial = study_of(sampler).ask({"x": distribution})
+        assert abs(trial.params["x"] - place) <= width
+        assert calls <= 2000
+
+
+def test_floats_of_whole_steps_keep_limits_in_each_branch() -> None:
+    def suggest(trial: Any) -> None:
+        if trial.suggest_categorical("k", ["a", "b"]) == "a":
+            trial.suggest_float("x", 0.5, 9.5, step=1)
+        else:
+            trial.suggest_float("x", 0, 10, step=1)
+
+    sampler = GenerativeSampler(
+        space=suggest, static_violations=lambda params: [params["x"] - 6], seed=0
+    )
+    study = study_of(sampler, "maximize")
+    for _ in range(14):
+        trial = study.ask()
+        suggest(trial)
+        study.tell(trial, trial.params["x"])
+    assert max(trial.params["x"] for trial in study.trials) <= 6
+
+
+def test_limits_are_kept_beside_what_is_fixed() -> None:
+    sampler = GenerativeSampler(
+        space=PLANE, static_violations=lambda params: [params["x"] + params["y"] - 1], seed=0
+    )
+    study = study_of(sampler)
+    for value in (0.9, 0.5):
+        study.enqueue_trial({"x": value})
+    study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 4)
+    assert [trial.params["x"] for trial in study.trials[:2]] == [0.9, 0.5]
+    assert all(sum(trial.params.values()) <= 1 for trial in study.trials)
+
+
+# Without a space
+
+
+def test_what_a_choice_asks_for_comes_with_it() -> None:
+    def violations(params: dict[str, Any]) -> list[float]:
+        return [params["x" + params["k"]] - 0.9]
+
+    def objective(trial: optuna.Trial) -> float:
+        return trial.suggest_float("x" + trial.suggest_categorical("k", ["a", "b"]), 0, 1)
+
+    study = study_of(GenerativeSampler(static_violations=violations, seed=0))
+    study.optimize(objective, 25)
+    assert {trial.params["k"] for trial in study.trials} == {"a", "b"}
+
+
+def test_what_was_cut_off_between_two_questions_is_no_shape() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        if trial.number % 3 == 1:
+            raise optuna.TrialPruned
+        return x + trial.suggest_float("y", 0, 1)
+
+    sampler = GenerativeSampler(
+        static_violations=lambda params: [params["x"] + params["y"] - 1.9], seed=0
+    )
+    study = study_of(sampler)
+    study.optimize(objective, 14)
+    study.ask().suggest_float("x", 0, 1)  # and is asked no more for now
+    study.optimize(objective, 2)
+
+
+def test_limits_that_nothing_seen_keeps_end_no_study() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        return trial.suggest_float("x" + trial.suggest_categorical("k", ["a", "b"]), 0, 1)
+
+    sampler = GenerativeSampler(
+        static_violations=lambda params: [-1.0 if "xb" in params else 1.0], seed=0
+    )
+    study = study_of(sampler)
+    study.enqueue_trial({"k": "a"})
+    study.optimize(objective, 4)
+
+
+# Other samplers and other studies
+
+
+def test_a_sampler_around_it_may_fix_parameters() -> None:
+    sampler = optuna.samplers.PartialFixedSampler(
+        {"y": 0.5}, GenerativeSampler(space=PLANE, seed=0)
+    )
+    study = study_of(sampler)
+    study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 12)
+    assert {trial.params["y"] for trial in study.trials} == {0.5}
+
+
+def test_it_can_be_stored_and_copied() -> None:
+    sampler = GenerativeSampler(space=PLANE, seed=3)
+    found = []
+    for each in (sampler, pickle.loads(pickle.dumps(sampler)), copy.deepcopy(sampler)):
+        study = study_of(each)
+        study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 11)
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1] == found[2]
+
+
+def test_two_studies_do_not_disturb_each_other() -> None:
+    def sampler() -> GenerativeSampler:
+        return GenerativeSampler(
+            space=PLANE, static_objectives=lambda params: [math.nan, params["x"] + 1], seed=0
+        )
+
+    def run(sampler: GenerativeSampler, *directions: str) -> list[dict[str, Any]]:
+        study = study_of(sampler, *directions)
+        for _ in range(14):
+            trial = study.ask()
+            params = of(PLANE)(trial)
+            study.tell(trial, [params["x"] + params["y"], params["x"] + 1])
+        return [trial.params for trial in study.trials]
+
+    used = sampler()
+    run(used, "maximize", "minimize")
+    assert run(used, "maximize", "maximize") == run(sampler(), "maximize", "maximize")
+
+
+def test_trials_of_another_space_are_passed_over() -> None:
+    sampler = GenerativeSampler(
+        space=PLANE,
+        static_objectives=lambda params: [math.nan, params["x"] + params["y"]],
+        seed=0,
+    )
+    study = study_of(sampler, "minimize", "minimize")
+    study.add_trial(create_trial(params={"x": 0.5}, distributions={"x": UNIT}, values=[1.0, 2.0]))
+    more = {**PLANE, "z": UNIT}
+    params = {"x": 0.5, "y": 0.5, "z": 0.1}
+    study.add_trial(create_trial(params=params, distributions=more, values=[1.0, 2.0]))
+    study.optimize(lambda trial: (sum(of(PLANE)(trial).values()),) * 2, 12)
+    assert len(study.trials) == 14
