@@ -234,16 +234,19 @@ def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint:
     )
     asked, aim = requirements.goals.accuracy, proxy_goal(requirements, found)
     if asked is not None and aim is not None:
-        err.print(
-            f"goals.accuracy {percent(asked)} comes of proxies from about {percent(aim)}: "
-            "proposals aim there",
-            markup=False,
-        )
+        means = f"needs a proxy_accuracy of about {percent(aim)}: proposals aim there"
+        if asked > max(point.full for point in found.points):
+            means = (
+                "was reached by no network of the calibration: proposals aim at the best proxies "
+                f"there were, from {percent(aim)}"
+            )
+        err.print(f"goals.accuracy {percent(asked)} {means}", markup=False)
     best, proxy = found.cheapest, requirements.search.proxy
     if best is not None and best.asked != proxy.epochs and "epochs" not in proxy.model_fields_set:
         err.print(
             f"a proxy of {best.epochs} epochs was the cheapest that keeps Spearman at "
-            f"{KEPT_CORRELATION}: --set search.proxy.epochs={best.asked}",
+            f"{KEPT_CORRELATION}: --set search.proxy.epochs={best.asked}, for which the same "
+            "calibrate command is to be repeated; what is trained counts",
             markup=False,
         )
 

@@ -284,7 +284,7 @@ def test_calibrate_on_digits(calibrated: tuple[Path, str]) -> None:
     assert f"Kendall {found.kendall.value:.2f} (95 % interval " in said
     assert found.noise_sentence in said
     assert "Estimated from 4 networks" in said
-    assert {path.name for path in (folder / "run").iterdir()} == {CALIBRATION, "lock"}
+    assert {path.name for path in (folder / "run").iterdir()} == {CALIBRATION, "calibration.lock"}
 
 
 def test_the_same_again_trains_nothing(calibrated: tuple[Path, str]) -> None:
@@ -444,6 +444,7 @@ def test_the_proxy_that_comes_to_an_accuracy(tiny: Path) -> None:
     assert proxy_goal(requirements, None) is None
     changed = load_requirements(tiny, ["search.proxy.epochs=6"])
     assert proxy_goal(changed, found) is None  # other proxies, of which nothing is known
+    assert proxy_goal(load_requirements(tiny, ["search.sampler=random"]), found) is None
 
 
 def test_what_the_goal_means_for_proxies_is_told(
@@ -454,7 +455,11 @@ def test_what_the_goal_means_for_proxies_is_told(
     CalibrationFile(asked, "images", (), found).write(tmp_path)
     show_calibrated(tmp_path, asked, "images")
     said = capsys.readouterr().err.replace("\N{NO-BREAK SPACE}", " ")
-    assert "goals.accuracy 70.0 % comes of proxies from about 25.0 %" in said
+    assert "goals.accuracy 70.0 % needs a proxy_accuracy of about 25.0 %" in said
+    more = load_requirements(tmp_path / "tiny.yaml", ["goals.accuracy=0.995"])
+    show_calibrated(tmp_path, more, "images")
+    said = capsys.readouterr().err.replace("\N{NO-BREAK SPACE}", " ")
+    assert "99.5 % was reached by no network" in said and "from 50.0 %" in said
 
 
 def searched(requirements: Requirements, aim: float | None) -> list[Candidate]:

@@ -342,6 +342,14 @@ def test_several_seeds(finished_copy: Path) -> None:
     assert trained_fully(run_dir) == {certificate["architecture"]} | finalists_of(run_dir)
 
 
+def test_the_winner_stands_before_a_smaller_one_of_its_proxy() -> None:
+    some = candidates((0.9, 900), (0.9, 800), (0.9, 100))
+    assert [each.number for each in finalists(some, 200, 2)] == [2, 1]
+    settled = settle(some, {0: 0.97, 1: 0.95})
+    assert chosen(settled, 1) == [0]
+    assert chosen(settled, 2) == [0, 2]
+
+
 def test_the_first_place_is_settled_by_full_training(finished: Path, finished_copy: Path) -> None:
     run_dir = finished / "run"
     requirements = load_requirements(finished / "tiny.yaml")

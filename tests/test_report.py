@@ -455,7 +455,7 @@ def test_page_says_which_proxies_the_goal_asks_for() -> None:
     assert "the search aimed there" not in render_report(view)
     aiming = replace(view, asked=replace(view.asked, proxy_goal=0.612))
     page = render_report(aiming).replace("\N{NO-BREAK SPACE}", " ")
-    assert "comes of proxies from about 61.2 %: the search aimed there" in page
+    assert "lets proxies be expected from about 61.2 %: the search aimed there" in page
 
 
 # Drawings

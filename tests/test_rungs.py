@@ -248,6 +248,26 @@ def test_resumed_is_the_same_as_uninterrupted(stopping: Path, tmp_path: Path) ->
     assert list(ours) == list(theirs)
 
 
+def test_a_proposal_is_the_same_in_a_process_begun_anew(stopping: Path) -> None:
+    """What is expected of stopped candidates changes with each curve, and fits with it."""
+    changes = [each for each in CHANGES if "sampler" not in each]
+    requirements = load_requirements(stopping / "tiny.yaml", changes)
+    assert requirements.search.sampler == "generative"
+    space, objectives = DesignSpace(requirements), requirements.objectives
+    candidates = read_record(stopping / "run").candidates
+
+    def rungs_of(found: Sequence[Candidate]) -> Rungs:
+        return Rungs.of(found, objectives, EPOCHS, 100)
+
+    def begun() -> proposals.Proposals:
+        return proposals.Proposals(space, requirements, rungs_of)
+
+    lasting = begun()
+    for index in range(1, len(candidates) + 1):
+        history = candidates[:index]
+        assert lasting.at(index, history, ()).ask() == begun().at(index, history, ()).ask(), index
+
+
 def test_workers_stop_too(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     requirements = load_requirements(tmp_path / "tiny.yaml", CHANGES)

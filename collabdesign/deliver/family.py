@@ -47,6 +47,9 @@ _READINGS = "readings.json"
 # worse of two is further ahead by chance in one case of forty.
 _ABOUT_AS_GOOD = 1.96
 
+# Less than one image more or less makes of any accuracy.
+_TRIFLE = 1e-9
+
 
 @dataclass(frozen=True)
 class _Member:
@@ -86,7 +89,7 @@ def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Cand
         images: On which it was counted.
         most: So many at most, the default not counted.
     """
-    ranked = sorted(trained, key=lambda each: (-_accuracy(each), each.number))
+    ranked = sorted(trained, key=lambda each: (-_accuracy(each), each.cost.macs, each.number))
     if not ranked:
         return []
     best = _accuracy(ranked[0])
@@ -98,8 +101,8 @@ def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Cand
 def settle(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
     """The candidates with the finalists' proxies in the order of their full trainings.
 
-    The best of these has the best proxy's accuracy, another one so much less as it is behind
-    after full training.
+    The best of these has the best proxy's accuracy, and a trifle more, as it is to stand before
+    others of this accuracy; another one so much less as it is behind after full training.
 
     Args:
         trained: With an accuracy each.
@@ -110,7 +113,7 @@ def settle(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[C
     first = max(reached.values())
     proxy = max(_accuracy(each) for each in trained if each.number in reached)
     return [
-        replace(each, accuracy=max(0.0, proxy - (first - reached[each.number])))
+        replace(each, accuracy=max(0.0, proxy + _TRIFLE - (first - reached[each.number])))
         if each.number in reached
         else each
         for each in trained
@@ -155,7 +158,10 @@ def build_family(
     some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
     full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
     reached = _settle_first(some, full, folder) if len(some) > 1 else {}
-    settled = choose_family(settle(candidates, reached), scale, size)
+    # A finalist whose only training failed would take another's place.
+    failed = {each.number for each in some} - reached.keys() if reached and seeds == 1 else set()
+    left = [each for each in candidates if each.number not in failed]
+    settled = choose_family(settle(left, reached), scale, size)
     by_number = {each.number: each for each in candidates}
     chosen = [by_number[each.number] for each in settled]
     once = {each.number for each in chosen} | reached.keys()

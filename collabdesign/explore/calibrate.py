@@ -39,7 +39,7 @@ from collabdesign.explore.calibration_plan import (
     spread_networks,
 )
 from collabdesign.explore.check import images_per_second
-from collabdesign.explore.lock import held
+from collabdesign.explore.lock import CALIBRATING, held
 from collabdesign.explore.record import DATABASE, read_record, requirements_of
 
 NETWORKS = 12
@@ -113,7 +113,8 @@ def calibrate(
         on_progress: Called after each epoch and training.
 
     Raises:
-        InputError: The run folder holds a calibration of something else, or is in use.
+        InputError: The run folder holds a calibration of something else, or another process
+            calibrates there.
         NothingFits: Fewer than 4 networks fit the limits.
         GoalsNotMet: Fewer than 4 networks could be trained both ways.
         KeyboardInterrupt: Passed on; every finished training stands.
@@ -122,7 +123,7 @@ def calibrate(
     chosen = spread_networks(prepared.space, requirements, networks)
     plan = plan_trainings(chosen, requirements, len(data.train_labels))
     make_folder(run_dir)
-    with held(run_dir):
+    with held(run_dir, CALIBRATING, "calibrate the proxy"):
         file = _begin(run_dir, requirements, data)
         known = {each.key: each for each in file.trained}
         left = [each for each in plan if each.key not in known]

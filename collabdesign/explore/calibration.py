@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from scipy.stats import theilslopes
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
@@ -142,9 +141,13 @@ class Calibration:
         Args:
             full: Accuracy after full training, 0 to 1.
         """
+        if self.spearman.low <= 0:
+            return None
+        from scipy.stats import theilslopes  # takes most of a second to load
+
         proxies = [point.proxy for point in self.points]
         line = theilslopes([point.full for point in self.points], proxies)
-        if self.spearman.low <= 0 or line.slope <= 0:
+        if line.slope <= 0:
             return None
         wanted = (full - line.intercept) / line.slope
         return float(min(max(wanted, min(proxies)), max(proxies)))
@@ -290,9 +293,12 @@ def noted_calibration(record: Record) -> Calibration | None:
 def proxy_goal(requirements: Requirements, found: Calibration | None) -> float | None:
     """The proxy_accuracy that lets one expect ``goals.accuracy`` of a full training.
 
-    ``None`` where no accuracy is asked, or no calibration of these very proxies tells.
+    ``None`` where no accuracy is asked, no calibration of these very proxies tells, or proposals
+    are made at random.
     """
-    goal = requirements.goals.accuracy
-    if goal is None or found is None or found.asked != requirements.search.proxy.epochs:
+    goal, search = requirements.goals.accuracy, requirements.search
+    if goal is None or found is None or found.asked != search.proxy.epochs:
+        return None
+    if search.sampler == "random":
         return None
     return found.proxy_for(goal)

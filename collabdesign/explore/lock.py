@@ -1,9 +1,10 @@
 """Who is at work in a run folder: locks that the system frees at a process's death.
 
-``lock`` is held by the one process that trains the family, ``workers/claim.lock`` for the
-moments in which a study is begun or a candidate claimed. Beside it each process at work holds a
-file of its own for as long as it lives: ``worker-...`` where it trains candidates,
-``command-...`` where it looks after workers. What is locked lives; the rest may be removed.
+``lock`` is held by the one process that trains the family, ``calibration.lock`` by the one that
+calibrates, which may be beside a search, and ``workers/claim.lock`` for the moments in which a
+study is begun or a candidate claimed. Beside it each process at work holds a file of its own for
+as long as it lives: ``worker-...`` where it trains candidates, ``command-...`` where it looks
+after workers. What is locked lives; the rest may be removed.
 """
 
 from __future__ import annotations
@@ -19,27 +20,28 @@ from pathlib import Path
 from collabdesign.errors import InputError
 
 _LOCK = "lock"
+CALIBRATING = "calibration.lock"
 _PRESENT = "workers"
 _CLAIM = "claim.lock"
 
 
 class InUse(InputError):
-    """Raised when another process trains the family of a run."""
+    """Raised when another process does what only one may do in a run folder."""
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Hold the run folder for this process alone, to train the family.
+def held(run_dir: Path, lock: str = _LOCK, what: str = "train the family") -> Iterator[None]:
+    """Let this process alone train the family of a run, or do what else the lock is for.
 
     Raises:
         InUse: Another process holds it.
         InputError: The folder cannot be written.
     """
-    descriptor = _opened(run_dir / _LOCK)
+    descriptor = _opened(run_dir / lock)
     try:
         if not _locked(descriptor):
             raise InUse(
-                f"one process at a time may train the family of a run, and another is at work in "
+                f"one process at a time may {what} of a run, and another is at work in "
                 f"{str(run_dir)!r}; wait for it, or choose another --run-dir"
             )
         yield

@@ -32,7 +32,7 @@ from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.generator import GenerativeSampler
 from collabdesign.explore.proposal_space import key_of
-from collabdesign.explore.record import Candidate
+from collabdesign.explore.record import Candidate, as_of_today
 from collabdesign.explore.rungs import Rungs, costs_of
 
 # So many candidates are variations of the prototype's default network before TPE begins: what
@@ -121,6 +121,8 @@ class Proposals:
         sampler = self._lasting or SAMPLERS[search.sampler](
             self._space, self._requirements, _seed(search.seed, index)
         )
+        history = as_of_today(history, self._requirements)
+        pending = as_of_today(pending, self._requirements)
         rungs = self._rungs_of(history)
         return Proposer(
             self._space,
@@ -176,13 +178,15 @@ class Proposer:
         self._rng = np.random.default_rng([search.seed, index])
         self._study = optuna.create_study(directions=directions_of(objectives), sampler=sampler)
         self._trial: optuna.Trial | None = None
-        met = dict.fromkeys(requirements.violations(cost_of(space.decode(space.own()))), 0.0)
         for candidate in history:
             for rejection in candidate.rejections:
                 if self._is_possible(rejection.params):
                     self._study.add_trial(self._pruned(rejection.params, rejection.violations))
             if not self._is_possible(candidate.params):
                 continue
+            # By consent the limits may be tighter now than when it was trained.
+            violations = requirements.violations(candidate.cost)
+            met = {name: max(0.0, value) for name, value in violations.items()}
             if (values := self._values(candidate)) is not None:
                 asked_for = candidate.proposed_by != "machine"
                 self._study.add_trial(
@@ -201,7 +205,7 @@ class Proposer:
                 self._study.add_trial(
                     self._frozen(
                         candidate.params,
-                        met,
+                        {},
                         TrialState.RUNNING,
                         None,
                         asked_for=candidate.proposed_by != "machine",

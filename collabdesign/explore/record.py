@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import Cost
+from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 
@@ -248,11 +248,31 @@ def requirements_of(record: Record) -> Requirements:
 
 
 def trained_within(record: Record, requirements: Requirements) -> tuple[Candidate, ...]:
-    """The trained candidates that keep today's limits, which may be tighter than they were."""
+    """The trained candidates that keep today's limits, which may be tighter than they were; as
+    :func:`as_of_today` has them."""
     return tuple(
         each
-        for each in record.trained
+        for each in as_of_today(record.trained, requirements)
         if all(value <= 0 for value in requirements.violations(each.cost).values())
+    )
+
+
+def as_of_today(
+    candidates: Iterable[Candidate], requirements: Requirements
+) -> tuple[Candidate, ...]:
+    """Candidates for today's pictures, with their costs at today's precision: by consent
+    either may be another than it was when they were trained."""
+    data, precision = requirements.data, requirements.deploy.precision
+    asked = (data.channels, data.resolution, data.classes)
+    return tuple(
+        replace(each, cost=cost_of(each.architecture, precision))
+        for each in candidates
+        if asked
+        == (
+            each.architecture.input_channels,
+            each.architecture.resolution,
+            each.architecture.classes,
+        )
     )
 
 

@@ -263,19 +263,21 @@ def _problem(key: str) -> Problem:
     return PROBLEMS[key]()
 
 
-def _run(key: str, contender: str, seed: int) -> Run:
+def _run(key: str, contender: str, seed: int, form: str) -> Run:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     with threadpoolctl.threadpool_limits(1):
         volumes, over, ask = run(_problem(key), contender, seed)
-    return Run(key, contender, seed, form_of(contender), volumes, over, ask)
+    return Run(key, contender, seed, form, volumes, over, ask)
 
 
 def read(path: Path) -> list[Run]:
     """Runs that are still of today's form."""
     if not path.exists():
         return []
-    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
+    # The last line is not whole where a comparison was killed.
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    runs = [Run(**json.loads(line)) for line in lines]
     return [each for each in runs if each.form == form_of(each.contender)]
 
 
@@ -319,7 +321,9 @@ def main() -> None:
         for seed in seeds
     ]
     with ProcessPoolExecutor(options.jobs) as pool, options.out.open("a") as out:
-        waiting = [pool.submit(_run, *each) for each in wanted if each not in known]
+        # What is imported by now runs to the end, whatever becomes of the files.
+        forms = {contender: form_of(contender) for contender in options.only}
+        waiting = [pool.submit(_run, *each, forms[each[1]]) for each in wanted if each not in known]
         for future in track(as_completed(waiting), "runs", total=len(waiting)):
             done = future.result()
             known[done.problem, done.contender, done.seed] = done
