@@ -23,7 +23,7 @@ from collabdesign.design.reading import load_requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import load_test
 from collabdesign.explore.front import Scale
-from collabdesign.explore.record import Candidate, read_record
+from collabdesign.explore.record import Candidate, read_record, trained_within
 
 NAMES = ["attonet-a", "attonet-b", "attonet-c"]
 
@@ -381,3 +381,20 @@ def test_the_first_place_is_settled_by_full_training(finished: Path, finished_co
     members = certificates(run_dir).values()
     assert rows[0]["candidate"] in [each["candidate"] for each in members]
     assert trained_fully(run_dir) == {each["architecture"] for each in members}
+
+
+def test_candidates_count_as_they_are_asked_for_today(finished: Path) -> None:
+    record = read_record(finished / "run")
+    asked = load_requirements(finished / "tiny.yaml")
+    ours = trained_within(record, asked)
+    assert ours == record.trained
+    wider = load_requirements(finished / "tiny.yaml", ["deploy.precision=float32"])
+    for each, before in zip(trained_within(record, wider), ours, strict=True):
+        assert each.cost == cost_of(each.architecture, "float32")
+        assert each.cost.weight_bytes == 4 * before.cost.params
+    most = max(each.cost.params for each in ours)
+    limit = f"limits.weight_bytes={4 * most - 1}"
+    bound = load_requirements(finished / "tiny.yaml", ["deploy.precision=float32", limit])
+    assert len(trained_within(record, bound)) < len(ours)
+    larger = load_requirements(finished / "tiny.yaml", ["data.resolution=16"])
+    assert trained_within(record, larger) == ()
