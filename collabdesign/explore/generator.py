@@ -162,7 +162,13 @@ class GenerativeSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, 2, index])
         if not self._has_space(study, trials):
             return None
-        now = self._situation(study, [each for each in trials if self._is_whole(each)])
+        read = self._history if self._study is study else None
+        whole = [
+            each
+            for each in trials
+            if (read is not None and read.has_read(each.number)) or self._is_whole(each)
+        ]
+        now = self._situation(study, whole)
         params = None
         if now.asked_for and index % _BESIDE_EVERY == 1:
             params = self._choose(now, rng, to_beat=now.asked_for)
