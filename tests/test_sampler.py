@@ -320,7 +320,7 @@ def best_of(sampler: optuna.samplers.BaseSampler, trials: int) -> float:
 def test_one_objective_is_optimised() -> None:
     found = [best_of(GenerativeSampler(space=FLAT, seed=seed), 30) for seed in range(4)]
     luck = [best_of(optuna.samplers.RandomSampler(seed=seed), 30) for seed in range(4)]
-    assert np.median(found) > 9.7  # The best there is: 10; there is another top of 9.1.
+    assert min(found) > 9.7  # The best there is: 10.
     assert np.median(found) > np.median(luck)
 
 

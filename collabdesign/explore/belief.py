@@ -37,6 +37,9 @@ _FEWEST_BEST = 3
 # this many interquartile ranges from the median: one odd value would make all others alike.
 _FAR_OUT = 10.0
 
+# Numbers beyond it are not squared.
+_HUGE = 1e100
+
 # Relevances are found anew when there are this many times as many observations.
 _REFIT = 1.15
 
@@ -246,6 +249,11 @@ class Belief:
     ) -> None:
         self._axes = axes
         losses = np.stack([each.losses for each in observations])
+        # A power of two, so that no digit changes: the square of 1e200 is no number.
+        huge = np.nanmax(np.abs(losses), axis=0, initial=1.0)
+        self._units = np.where(huge > _HUGE, 2.0 ** np.frexp(huge)[1], 1.0)
+        self._units[axes.known] = 1.0  # these are scaled where they are placed
+        losses = losses / self._units
         self._size = losses.shape[1]
         rows, known = axes.place_observed(observations)
         waiting, waiting_known = axes.place(pending)
@@ -323,7 +331,7 @@ class Belief:
         Known losses are as the axes compare them.
         """
         mean, deviation, _ = self._predict([params])
-        return mean[0], deviation[0]
+        return mean[0] * self._units, deviation[0] * self._units
 
     def _predict(self, many: Sequence[Params]) -> tuple[Floats, Floats, Floats]:
         rows, known = self._axes.place(many)
@@ -370,9 +378,9 @@ class Belief:
 
 def _finite(values: Floats) -> Floats:
     """With the largest and the smallest that are there in place of what is endless."""
-    known = values[np.isfinite(values)]
+    known = values[np.abs(values) < _HUGE]
     high, low = max(1.0, known.max(initial=0.0)), min(-1.0, known.min(initial=0.0))
-    return np.nan_to_num(values, nan=high, posinf=high, neginf=low)
+    return np.clip(np.nan_to_num(values, nan=high), low, high)
 
 
 def _far_out(targets: Floats) -> float:

@@ -214,15 +214,11 @@ class Fit:
             Matern part, noise.
         trees: None where there were too few observations.
         share: Of the Gaussian process in the prediction, 0 to 1.
-        centre: Of the targets that the trees know.
-        spread: Of these, by which they are scaled.
     """
 
     theta: Floats
     trees: ExtraTreesRegressor | None = None
     share: float = 1.0
-    centre: float = 0.0
-    spread: float = 1.0
 
 
 class Inquisitor:
@@ -265,7 +261,7 @@ class Inquisitor:
         with warnings.catch_warnings():
             # Of few observations one may be in every bag; it does not count below.
             warnings.simplefilter("ignore")
-            trees.fit(rows[known], scaled[known])
+            trees.fit(rows[known], scaled[known] * spread + centre)
         held_out = np.empty(len(known))
         for fold in range(_FOLDS):
             # About as much is seen here as in a bag, relevances included.
@@ -277,30 +273,27 @@ class Inquisitor:
                 targets[seen],
                 Fit(_fit_of(rows[seen], columns, targets[seen])),
             )
-            held_out[~inside] = (part.predict(rows[hidden])[0] - centre) / spread
-        truth = scaled[known]
+            held_out[~inside] = part.predict(rows[hidden])[0]
+        truth = scaled[known] * spread + centre
         counted = trees.oob_prediction_ != 0
         share = _share((held_out - truth)[counted], (trees.oob_prediction_ - truth)[counted])
-        return Fit(theta, trees if share < 1 else None, share, centre, spread)
+        return Fit(theta, trees if share < 1 else None, share)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
         cross = self._kernel(rows, self._rows)
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
         variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
-        mean = cross @ self._alpha
-        variance = np.maximum(variance, 1e-9)
+        mean = self._centre + self._spread * (cross @ self._alpha)
+        variance = self._spread**2 * np.maximum(variance, 1e-9)
         if self._fit.trees is not None:
             trees = np.stack([tree.predict(rows) for tree in self._fit.trees.estimators_])
-            # Since they were fitted, centre and spread have moved on.
-            trees = trees * (self._fit.spread / self._spread)
-            trees += (self._fit.centre - self._centre) / self._spread
             other, share = trees.mean(axis=0), self._fit.share
             # Of a mixture: the spreads of both, and how far they are apart.
             variance = share * variance + (1 - share) * trees.var(axis=0)
             variance += share * (1 - share) * (mean - other) ** 2
             mean = share * mean + (1 - share) * other
-        return self._centre + self._spread * mean, self._spread * np.sqrt(variance)
+        return mean, np.sqrt(variance)
 
     def take_as_expected(self, rows: Floats) -> None:
         """Go on as if these had been observed and had come as expected: [n, d], at least one."""
@@ -386,9 +379,7 @@ def _share(one: Floats, other: Floats) -> float:
 def _scaled(rows: Floats, targets: Floats) -> tuple[Floats, float, float, Floats]:
     """Middle of the rows; centre and spread of the targets; the targets so scaled."""
     drawn_in = _draw_in(targets)
-    centre = float(drawn_in.mean())
-    largest = float(np.abs(drawn_in - centre).max()) or 1.0  # the square of 1e200 is no number
-    spread = largest * float(((drawn_in - centre) / largest).std()) or 1.0
+    centre, spread = float(drawn_in.mean()), float(drawn_in.std()) or 1.0
     return rows.mean(axis=0), centre, spread, (drawn_in - centre) / spread
 
 
