@@ -16,11 +16,12 @@ from spaces import space_of, written
 
 from collabdesign.design.cost import cost_of
 from collabdesign.explore.belief import Axes, Belief, Observation
+from collabdesign.explore.encoding import Columns, Encoding
 from collabdesign.explore.front import hypervolume
 from collabdesign.explore.gain import expected_gain
 from collabdesign.explore.generation import Generator, NothingFound
 from collabdesign.explore.generator import GenerativeSampler
-from collabdesign.explore.inquisitor import Columns, Encoding, Inquisitor
+from collabdesign.explore.inquisitor import Inquisitor
 from collabdesign.explore.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
 
 FLAT = {

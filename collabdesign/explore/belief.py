@@ -11,8 +11,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
+from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.gain import expected_gain, not_dominated
-from collabdesign.explore.inquisitor import Encoding, Fit, Inquisitor
+from collabdesign.explore.inquisitor import Fit, Inquisitor
 from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]

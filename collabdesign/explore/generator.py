@@ -24,8 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
 from collabdesign.explore.belief import Axes, Belief, Fits, History, signs_of
+from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.generation import Generator, NothingFound, StaticViolations
-from collabdesign.explore.inquisitor import Encoding
 from collabdesign.explore.proposal_space import (
     MappedSpace,
     Params,

@@ -1,11 +1,11 @@
 """What training would show, predicted with its uncertainty from what it showed so far.
 
-A Gaussian process on parameters and known costs. Numbers are coordinates from 0 to 1, other
-categories one coordinate each; a parameter's coordinates share one relevance, found with the
-noise by maximum a posteriori. The kernel is a linear part, for smooth additive structure, and a
-Matern 5/2 part, for interactions, both on the coordinates so weighted. The prior on relevance
-falls with the number of parameters, so that one prior serves 5 of them and 400 (Hvarfner et
-al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a fence.
+A Gaussian process on parameters and known costs. A parameter's columns share one relevance,
+found with the noise by maximum a posteriori. The kernel is a linear part, for smooth additive
+structure, and a Matern 5/2 part, for interactions, both on the columns so weighted. The prior on
+relevance falls with the number of parameters, so that one prior serves 5 of them and 400
+(Hvarfner et al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a
+fence.
 
 Where structure is not smooth an ensemble of trees knows more. Both predict what they did not
 see, left out or out of bag, and are mixed in the shares that explain most of it.
@@ -13,20 +13,16 @@ see, left out or out of bag, and are mixed in the shares that explain most of it
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from sklearn.ensemble import ExtraTreesRegressor
 
-from collabdesign.explore.proposal_space import kind_of, share
+from collabdesign.explore.encoding import Columns
 
 Floats = NDArray[np.float64]
 
@@ -52,157 +48,6 @@ _RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of param
 _LINEAR = (-1.0, 1.5)
 _MATERN = (0.0, 1.0)
 _NOISE = (-3.0, 1.5)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a row belong together.
-
-    Attributes:
-        group_of: [d], of each column the number of its group: a parameter, a kind of parameters
-            or a known cost. A group's columns share one relevance.
-        crowd_of: [groups], how many groups of its sort there are. The prior on relevance falls
-            with it, so that all parameters together weigh as much as all kinds, and all costs.
-    """
-
-    group_of: tuple[int, ...]
-    crowd_of: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.group_of)
-
-    def beside(self, others: int) -> Columns:
-        """With so many columns more, each a group, these a sort of their own."""
-        number = len(self.crowd_of)
-        return Columns(
-            (*self.group_of, *range(number, number + others)),
-            (*self.crowd_of, *[others] * others),
-        )
-
-
-class Encoding:
-    """Parameter sets as rows of numbers.
-
-    A parameter has its columns, and so has each kind (:func:`kind_of`), whose parameters mostly
-    do alike: the mean over those that are active.
-
-    Args:
-        distributions: The parameters that have a column; others are passed over.
-    """
-
-    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.names = sorted(distributions)
-        kinds: dict[tuple[str, bool], list[str]] = {}
-        for name in self.names:
-            is_number = _categories(distributions[name]) is None
-            kinds.setdefault((kind_of(name), is_number), []).append(name)
-        shared = [names for names in kinds.values() if len(names) > 1]
-        # A slot for a number, one for each of other categories.
-        self._slots: dict[str, _Slots] = {}
-        count = 0
-        for name in self.names:
-            slots = _Slots(count, distributions[name])
-            self._slots[name] = slots
-            count += len(slots.categories)
-        groups = [*([name] for name in self.names), *shared]
-        group_of: list[int] = []
-        #: [slots, d] and [slots, groups], 1 where a slot belongs.
-        self._column_of = np.zeros((count, 2 * count))
-        self._group_of = np.zeros((count, len(groups)))
-        for group, names in enumerate(groups):
-            columns = list(
-                dict.fromkeys(
-                    repr(category) for name in names for category in self._slots[name].categories
-                )
-            )
-            for name in names:
-                for slot, category in enumerate(self._slots[name].categories):
-                    column = len(group_of) + columns.index(repr(category))
-                    self._column_of[self._slots[name].first + slot, column] = 1.0
-                    self._group_of[self._slots[name].first + slot, group] = 1.0
-            group_of += [group] * len(columns)
-        self._column_of = self._column_of[:, : len(group_of)]
-        self._groups = np.array(group_of, dtype=np.int64)
-        crowds = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
-        #: Of the rows.
-        self.columns = Columns(tuple(group_of), tuple(crowds))
-
-    def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
-        """[n, d], one row a parameter set; what is not active lies in the middle."""
-        slots = len(self._column_of)
-        places: list[int] = []
-        found: list[float] = []
-        for number, params in enumerate(many):
-            first = number * slots
-            for name, value in params.items():
-                known = self._slots.get(name)
-                if known is None:
-                    continue
-                try:
-                    here = known.amounts.get(value) or known.find(value)
-                except TypeError:  # a list has no hash
-                    here = known.find(value)
-                if here is not None:
-                    places.append(first + here[0])
-                    found.append(here[1])
-        amounts = np.zeros((len(many), slots))
-        active = np.zeros((len(many), slots))
-        amounts.flat[places] = found
-        active.flat[places] = 1.0
-        counts = (active @ self._group_of)[:, self._groups]
-        totals = amounts @ self._column_of
-        out: Floats = np.where(counts > 0, totals / np.maximum(counts, 1), 0.5)
-        return out
-
-
-class _Slots:
-    """Where a parameter's values go.
-
-    Args:
-        first: Of its slots among all.
-        distribution: Of the parameter.
-
-    Attributes:
-        categories: What has a slot; of a number the number itself, as ``None``.
-        amounts: Of values met so far the slot and how much goes there.
-    """
-
-    def __init__(self, first: int, distribution: BaseDistribution) -> None:
-        self.first = first
-        self._distribution = distribution
-        self.amounts: dict[Any, tuple[int, float]] = {}
-        self._amounts: dict[str, tuple[int, float]] = {}  # by text, as a list has no hash
-        categories = _categories(distribution)
-        self.categories: tuple[Any, ...] = categories or (None,)
-        if categories is not None:
-            # Two different categories are as far apart as the two ends of a number.
-            far = math.sqrt(0.5)
-            self._amounts = {repr(value): (first + at, far) for at, value in enumerate(categories)}
-        elif isinstance(distribution, CategoricalDistribution):
-            ranked = sorted(cast(Sequence[float], distribution.choices))
-            last = max(1, len(ranked) - 1)
-            self.amounts = {value: (first, rank / last) for rank, value in enumerate(ranked)}
-
-    def find(self, value: Any) -> tuple[int, float] | None:
-        """Likewise of a new value; None of a category that the distribution does not have."""
-        if isinstance(self._distribution, CategoricalDistribution):
-            found = self._amounts.get(repr(value))
-            if found is not None and isinstance(value, str | int | float | None):
-                self.amounts[value] = found
-            return found
-        found = self.first, share(self._distribution, value)
-        if isinstance(value, int):  # of which there are few
-            self.amounts[value] = found
-        return found
-
-
-def _categories(distribution: BaseDistribution) -> tuple[Any, ...] | None:
-    """Its choices, None where all are numbers."""
-    if not isinstance(distribution, CategoricalDistribution):
-        return None
-    choices = distribution.choices
-    numbers = {each for each in choices if isinstance(each, int | float)}
-    return None if len(numbers) == len(choices) else choices
 
 
 @dataclass(frozen=True)

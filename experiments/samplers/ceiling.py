@@ -21,8 +21,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign import cost_of
 from collabdesign.explore.belief import Axes
+from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.inquisitor import Encoding
 from collabdesign.explore.proposal_space import SuggestedSpace, every, key_of
 
 POINTS = (25, 50, 70, 100)

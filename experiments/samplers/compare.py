@@ -155,6 +155,7 @@ CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
 OURS = frozenset({"generative", "generator alone", "inquisitor alone"})
 MODULES = (
     "belief.py",
+    "encoding.py",
     "gain.py",
     "generation.py",
     "generator.py",

@@ -20,7 +20,8 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from collabdesign.explore.belief import Axes
-from collabdesign.explore.inquisitor import Columns, Encoding, Fit, Inquisitor
+from collabdesign.explore.encoding import Columns, Encoding
+from collabdesign.explore.inquisitor import Fit, Inquisitor
 from collabdesign.explore.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
