@@ -295,7 +295,7 @@ def status(run_dir: Path, as_json: bool) -> int:
     """Tell where the search in DIR stands, running or not."""
     from collabdesign import terminal
     from collabdesign.explore.lock import at_work, is_running
-    from collabdesign.explore.record import read_record, requirements_of
+    from collabdesign.explore.record import read_record, requirements_of, trained_within
 
     record = read_record(run_dir)
     requirements = requirements_of(record)
@@ -311,7 +311,8 @@ def status(run_dir: Path, as_json: bool) -> int:
         state = "finished" if family else "searched; the family is not trained yet"
     else:
         state = "interrupted; the same search command continues it"
-    accuracies = [each.accuracy for each in record.trained if each.accuracy is not None]
+    allowed = trained_within(record, requirements)
+    accuracies = [each.accuracy for each in allowed if each.accuracy is not None]
     best = max(accuracies, default=None)
     if as_json:
         _print_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import pytest
 from tiny_search import (
     TRIALS,
     begin,
+    call,
     candidates,
     certificates,
     command,
@@ -456,3 +458,16 @@ def test_accepted_changes_go_on_in_the_new_space(finished_copy: Path, change: st
     for each in record.trained[TRIALS:]:
         assert space.decode(each.params) == each.architecture
         assert max(requirements.violations(each.cost).values()) <= 0
+
+
+def test_the_best_is_the_best_within_todays_limits(finished_copy: Path) -> None:
+    trained = read_record(finished_copy / "run").trained
+    best = max(trained, key=lambda each: (each.accuracy or 0, -each.cost.macs))
+    cheaper = [each.accuracy or 0 for each in trained if each.cost.macs < best.cost.macs]
+    assert cheaper
+    seen: list[Progress] = []
+    limit = f"limits.macs={best.cost.macs - 1}"
+    searched(finished_copy / "tiny.yaml", limit, accept_changes=True, on_progress=seen.append)
+    assert seen[-1].best == max(cheaper)
+    said = json.loads(call("status", "run", "--json", cwd=finished_copy).stdout)
+    assert said["best_proxy_accuracy"] == max(cheaper)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from collabdesign.design.requirements import Requirements
 from collabdesign.explore.front import Scale, values_of
-from collabdesign.explore.record import Record
+from collabdesign.explore.record import Record, trained_within
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,10 @@ class Progressing:
     """Tells a search's progress; the hypervolume is taken anew when a candidate is finished."""
 
     def __init__(
-        self, trials: int, epochs: int, objectives: Sequence[str], scale: Scale, record: Record
+        self, requirements: Requirements, epochs: int, scale: Scale, record: Record
     ) -> None:
-        self._trials = trials
+        self._requirements = requirements
         self._epochs = epochs
-        self._objectives = tuple(objectives)
         self._scale = scale
         self._started = time.monotonic()
         self._finished = -1
@@ -82,10 +82,13 @@ class Progressing:
         self._record = record
         if len(record.finished) != self._finished:
             self._finished = len(record.finished)
+            allowed = trained_within(record, self._requirements)
+            accuracies = [each.accuracy for each in allowed if each.accuracy is not None]
+            self._best = max(accuracies, default=None)
             self._hypervolume = self._scale.hypervolume(
                 [
-                    values_of(self._objectives, each.accuracy, each.cost)
-                    for each in record.trained
+                    values_of(self._requirements.objectives, each.accuracy, each.cost)
+                    for each in allowed
                     if each.accuracy is not None
                 ]
             )
@@ -97,22 +100,21 @@ class Progressing:
             steps: One for each worker of this command.
             workers: At work, those of other commands too.
         """
-        finished, trained = self._record.finished, self._record.trained
+        finished, trials = self._record.finished, self._requirements.search.trials
         epoch = sum(step.epoch for step in steps)
         left = None
         if finished:
             mean = sum(each.seconds for each in finished) / len(finished)
-            trials_left = self._trials - len(finished) - epoch / max(1, self._epochs)
+            trials_left = trials - len(finished) - epoch / max(1, self._epochs)
             left = mean * trials_left / max(1, workers)
-        accuracies = [each.accuracy for each in trained if each.accuracy is not None]
         return Progress(
-            trials=self._trials,
-            trained=len(trained),
+            trials=trials,
+            trained=len(self._record.trained),
             stopped=len(self._record.stopped),
             failed=len(self._record.failed),
             rejected=self._record.rejected + sum(step.rejected for step in steps),
             repeated=self._record.repeated + sum(step.repeated for step in steps),
-            best=max(accuracies, default=None),
+            best=self._best,
             hypervolume=self._hypervolume,
             epoch=epoch,
             epochs=self._epochs,

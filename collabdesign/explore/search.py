@@ -80,9 +80,8 @@ def search(
         lambda store: begin(run_dir, store, asked, ready, accept_changes, notes or {}, hardware),
     ) as (store, name):
         progressing = Progressing(
-            asked.search.trials,
+            asked,
             plan_training(len(ready.data.train_labels), asked.search.proxy).epochs,
-            asked.objectives,
             scale_of(ready.space, asked),
             store.read(),
         )
