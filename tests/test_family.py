@@ -58,22 +58,31 @@ def chosen(some: list[Candidate], size: int, scale: Scale = SCALE) -> list[int]:
 FRONT = ((0.9, 100_000), (0.8, 10_000), (0.6, 1_000), (0.55, 900), (0.2, 100))
 
 
-def test_ends_first_then_what_adds_most() -> None:
+def test_the_most_accurate_and_of_each_part_what_adds_most() -> None:
     some = candidates(*FRONT)
     assert chosen(some, 1) == [0]
-    assert chosen(some, 2) == [0, 4]
-    # Beside the ends, number 1 adds (0.8 - 0.2) x (1/2 - 1/4) = 0.15 of the box, number 2
-    # (0.6 - 0.2) x (3/4 - 1/4) = 0.2, and number 3 a little less.
-    assert chosen(some, 3) == [0, 2, 4]
-    # Now number 1 adds (0.8 - 0.6) x (1/2 - 1/4) = 0.05, number 3 about 0.35 x 0.01.
+    # Below number 0, at 3/4, number 2 adds 0.6 x (3/4 - 1/4) = 0.3 of the box, number 1 0.2,
+    # number 3 a little less than 0.3, number 4 0.15.
+    assert chosen(some, 2) == [0, 2]
+    # The parts end at 10^3.5 and 10^2; in the lower number 2 adds 0.6 x (1/2 - 1/4) = 0.15,
+    # number 4 0.2 x 1/2.
+    assert chosen(some, 3) == [0, 1, 2]
+    # Now number 4 adds 0.2 x 1/4 = 0.05, number 3 about 0.55 x 0.01.
     assert chosen(some, 4) == [0, 1, 2, 4]
     assert chosen(some, 5) == [0, 1, 2, 3, 4]
 
 
 def test_each_part_of_the_range_has_one() -> None:
     """Steps among the small ones add more volume than the large one between the ends does."""
-    some = candidates((0.9, 100_000), (0.89, 20_000), (0.7, 1_000), (0.5, 300), (0.2, 100))
-    assert chosen(some, 4) == [0, 1, 2, 4]  # the parts: 10^5 to 10^3.5 to 10^2
+    some = candidates((0.9, 100_000), (0.89, 20_000), (0.7, 800), (0.5, 300), (0.35, 100))
+    assert chosen(some, 3) == [0, 1, 2]  # the parts: 10^5 to 10^3.5 to 10^2
+
+
+def test_the_smallest_waits_for_one_that_costs_hardly_more_and_is_far_better() -> None:
+    some = candidates((0.97, 300_000), (0.93, 40_000), (0.9, 9_000), (0.84, 110), (0.5, 100))
+    assert chosen(some, 3) == [0, 2, 3]
+    assert chosen(some, 4) == [0, 1, 2, 3]
+    assert chosen(some, 5) == [0, 1, 2, 3, 4]
 
 
 def test_those_beaten_on_every_objective_wait() -> None:
@@ -94,21 +103,23 @@ def test_of_equal_ones_the_first() -> None:
     assert chosen(candidates((0.8, 500), (0.8, 500), (0.8, 500)), 3) == [0, 1, 2]
 
 
-def test_the_smallest_is_the_least_product_of_the_costs() -> None:
-    """10^3 MACs x 2,000 parameters beat 10^2.5 x 10,000, however the scales are spread."""
+def test_size_is_the_product_of_the_costs() -> None:
+    """However the scales are spread: the last has few MACs, and more parameters than all."""
     scale = Scale(
         ("accuracy", "macs", "params"),
         0.0,
         {"macs": 1e2, "params": 1e3},
         {"macs": 1e4, "params": 1e9},
     )
-    some = candidates((0.9, 9_000), (0.5, 1_000), (0.4, 316))
-    sizes = (20_000, 2_000, 10_000)
+    some = candidates((0.9, 9_000), (0.6, 3_000), (0.5, 1_000), (0.4, 316))
+    sizes = (20_000, 10_000, 2_000, 1_000_000)
     some = [
         replace(each, cost=replace(each.cost, params=size))
         for each, size in zip(some, sizes, strict=True)
     ]
-    assert chosen(some, 2, scale) == [0, 1]
+    # It would add most to the first and the third.
+    assert chosen(some, 3, scale) == [0, 1, 2]
+    assert chosen(some, 4, scale) == [0, 1, 2, 3]
 
 
 def test_finalists_are_those_about_as_good_as_the_best() -> None:

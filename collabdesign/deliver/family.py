@@ -31,13 +31,13 @@ from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_w
 from collabdesign.files import write_json
 
 RULE = (
-    "The most accurate candidate and the smallest (least product of the costs among the "
-    "objectives) are in. The most accurate is settled by full training of the best proxies that "
-    "are about as good, and of the prototype's default network. Between the two the product of "
-    "the costs, in logarithm, is cut into as many equal parts as members are missing; of each "
-    "part, and last of all that are left, the one is taken that adds most hypervolume to those "
-    "chosen, of equal ones the one with the higher NetScore. Only the front is chosen from; "
-    "where it has too few, what is the front without it follows."
+    "The most accurate candidate is in. It is settled by full training of the best proxies that "
+    "are about as good, and of the prototype's default network. From it down to the smallest of "
+    "the front, the product of the costs among the objectives, in logarithm, is cut into as many "
+    "equal parts as members are missing; of each part, and last of all that are left, the one is "
+    "taken that adds most hypervolume to those chosen, of equal ones the one with the higher "
+    "NetScore. Only the front is chosen from; where it has too few, what is the front without it "
+    "follows."
 )
 _WORK = "training"
 _READINGS = "readings.json"
@@ -200,21 +200,20 @@ def _spread(
     layer: list[Candidate], chosen: Sequence[Candidate], scale: Scale, room: int
 ) -> list[Candidate]:
     """``room`` members of one front, spread by :data:`RULE`."""
-    picked = [max(layer, key=lambda c: (_accuracy(c), -c.number))]
-    smallest = min(layer, key=lambda c: (_size(scale, c), c.number))
-    if smallest not in picked and room > 1:
-        picked.append(smallest)
+    first = max(layer, key=lambda c: (_accuracy(c), -c.number))
+    picked, missing = [first], room - 1
 
     def gain(candidate: Candidate) -> tuple[float, float]:
         held = [_values(scale, each) for each in (*chosen, *picked, candidate)]
         score = netscore(_accuracy(candidate), candidate.cost.params, candidate.cost.macs)
         return scale.hypervolume(held), score
 
-    largest, missing = _size(scale, picked[0]), room - len(picked)
-    part = (largest - _size(scale, smallest)) / max(1, missing)
+    depths = {each.number: _size(scale, first) - _size(scale, each) for each in layer}
+    deepest = max(depths.values())
     for number in range(missing):
-        low, high = largest - (number + 1) * part, largest - number * part
-        some = [c for c in layer if c not in picked and low <= _size(scale, c) <= high]
+        # The smallest alone is not a part: one that costs hardly more may be far better.
+        low, high = number * deepest / missing, (number + 1) * deepest / missing
+        some = [c for c in layer if c not in picked and low < depths[c.number] <= high]
         if some:
             picked.append(max(some, key=gain))
     while len(picked) < room:
