@@ -13,10 +13,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
+
+from collabdesign.evaluate.pointwise import strides_taken_before
 
 # With fewer images the statistics of a part are too noisy to normalise by.
 _SMALLEST_PART = 32
@@ -35,6 +37,7 @@ class Replicas:
     def __init__(self, network: nn.Module, batch: int, device: torch.device) -> None:
         threads = torch.get_num_threads()
         count = max(1, min(threads, batch // _SMALLEST_PART)) if device.type == "cpu" else 1
+        self._on_cpu = device.type == "cpu"
         self._weights = list(network.parameters())
         self.networks = [network]
         for _ in range(count - 1):
@@ -50,19 +53,15 @@ class Replicas:
         """For one pass: networks in training mode, threads shared out; then statistics joined."""
         for network in self.networks:
             network.train()
-        threads, count = torch.get_num_threads(), len(self.networks)
-        if count == 1:
+        with ExitStack() as stack:
+            if self._on_cpu:
+                for network in self.networks:
+                    stack.enter_context(strides_taken_before(network))
+            if len(self.networks) > 1:
+                stack.enter_context(self._threads_shared_out())
             yield
-            return
-        torch.set_num_threads(threads // count)
-        try:
-            with ThreadPoolExecutor(
-                count - 1, initializer=torch.set_num_threads, initargs=(threads // count,)
-            ) as self._pool:
-                yield
-        finally:
-            torch.set_num_threads(threads)
-        self._join_statistics()
+        if len(self.networks) > 1:
+            self._join_statistics()
 
     def backward(
         self, loss_of: LossOf, chosen: torch.Tensor, generators: Sequence[torch.Generator]
@@ -102,6 +101,18 @@ class Replicas:
         for weight, grad in zip(self._weights, gradients, strict=True):
             weight.grad = grad
         return total
+
+    @contextmanager
+    def _threads_shared_out(self) -> Iterator[None]:
+        threads, count = torch.get_num_threads(), len(self.networks)
+        torch.set_num_threads(threads // count)
+        try:
+            with ThreadPoolExecutor(
+                count - 1, initializer=torch.set_num_threads, initargs=(threads // count,)
+            ) as self._pool:
+                yield
+        finally:
+            torch.set_num_threads(threads)
 
     def _join_statistics(self) -> None:
         with torch.no_grad():
