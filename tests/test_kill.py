@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -234,3 +236,36 @@ def test_killed_at_the_reading_of_test(finished: Path, finished_copy: Path) -> N
         each["test_accuracy"] for each in theirs.values()
     ]
     assert not list((run_dir / "family").glob(".*"))
+
+
+def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: Path) -> None:
+    """Killed it is done again however often; of a fault of its own it would die forever."""
+    write_tiny(tmp_path)
+    run_dir = tmp_path / "run"
+
+    def struck(by: signal.Signals) -> str:
+        process = begin(search_words(tmp_path), tmp_path)
+        assert process.pid is not None
+        claimed = (
+            "SELECT json_extract(value_json, '$.id') FROM trial_user_attributes WHERE "
+            f"json_extract(value_json, '$.worker') LIKE 'worker-{process.pid}-%'"
+        )
+        assert wait_until(lambda: bool(rows(run_dir, claimed)), process)
+        os.kill(process.pid, by)
+        assert finish(process) == -by
+        return str(rows(run_dir, claimed)[-1][0])
+
+    first = struck(signal.SIGSEGV)
+    assert struck(signal.SIGKILL) == struck(signal.SIGKILL) == first
+    assert struck(signal.SIGBUS) == first
+    code, said = run(search_words(tmp_path), tmp_path)
+    assert (code, "1 failed" in said) == (0, True), said
+    after = candidates(run_dir)
+    assert len(after) == TRIALS
+    assert after[first].outcome == "failed"
+    assert after[first].reason == (
+        "fault: a training must leave its process alive, got 2 times: Bus error"
+    )
+    assert all(each.outcome != "failed" for name, each in after.items() if name != first)
+    assert [path.name for path in (run_dir / "workers").iterdir()] == ["claim.lock"]
+    assert "Bus error" in (run_dir / "report.html").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +127,6 @@ def begin(
     Raises:
         InputError: The requirements or the data are others.
     """
-    forget_the_dead(run_dir)
     joining = is_running(run_dir)
     space, data = prepared.space, prepared.data
     before = store.read()
@@ -212,5 +211,8 @@ def joined(
     finally:
         with claiming(run_dir):
             presence.end()
+            with suppress(InputError):  # the next process does it
+                # Before their signs are gone, which say what they died of.
+                store.take_from_the_dead()
             forget_the_dead(run_dir)
             store.close()

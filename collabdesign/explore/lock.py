@@ -9,6 +9,7 @@ after workers. What is locked lives; the rest may be removed.
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import os
 import secrets
@@ -80,9 +81,15 @@ class Presence:
         self._path = _path_of(run_dir, self.name)
         self._descriptor = _opened(self._path)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        # Where somebody has asked for such reports elsewhere, they go there.
+        self._reports = kind == "worker" and not faulthandler.is_enabled()
+        if self._reports:
+            faulthandler.enable(self._descriptor, all_threads=False)
 
     def end(self) -> None:
         """Nothing of this process is running any more."""
+        if self._reports:
+            faulthandler.disable()
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
@@ -90,6 +97,16 @@ class Presence:
 def is_at_work(run_dir: Path, name: str) -> bool:
     """Whether the process that has this sign lives."""
     return bool(name) and _is_locked(_path_of(run_dir, name))
+
+
+def fault_of(run_dir: Path, name: str) -> str:
+    """The fault that a process with this sign died of, such as ``Segmentation fault``; empty where
+    it was killed, or nothing is known."""
+    try:
+        report = _path_of(run_dir, name).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return report.partition("\n")[0].removeprefix("Fatal Python error: ").strip()
 
 
 def at_work(run_dir: Path, kind: str = "") -> tuple[str, ...]:

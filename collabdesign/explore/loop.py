@@ -156,7 +156,7 @@ class Loop:
         again = self._store.given_back(index)
         if again is not None and self._is_open(again):
             cost = cost_of(again.architecture, self._requirements.deploy.precision)
-            return replace(again, number=-1, cost=cost)
+            return replace(again, number=-1, cost=cost, reason="")
         return None if self._record.ran_out else self._propose(index)
 
     def _is_open(self, candidate: Candidate) -> bool:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.explore.front import directions_of, values_of
-from collabdesign.explore.lock import is_at_work
+from collabdesign.explore.lock import fault_of, is_at_work
 from collabdesign.explore.proposals import distributions_of
 from collabdesign.explore.record import (
     CANDIDATE_KEY,
@@ -32,6 +32,11 @@ from collabdesign.explore.record import (
 )
 
 _STUDY_NAME = "collabdesign"
+
+# A candidate whose training ended its process by a fault, and not of a kill, is tried again: the
+# machine may have been at fault. So often, and it is the network's, on this machine's libraries.
+_FAULTS = 2
+_FAULT = "fault: "
 
 
 class Store:
@@ -129,10 +134,30 @@ class Store:
                 candidate = Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
                 if is_at_work(self._run_dir, candidate.worker):
                     continue
+                if fault := fault_of(self._run_dir, candidate.worker):
+                    candidate = self._after(fault, candidate)
                 if candidate.outcome == "running":
+                    self._storage.set_trial_user_attr(
+                        trial._trial_id, CANDIDATE_KEY, candidate.to_json()
+                    )
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 else:
                     self._write_outcome(trial._trial_id, candidate)
+
+    def _after(self, fault: str, candidate: Candidate) -> Candidate:
+        """A candidate whose process died of a fault: noted, and failed where it did before."""
+        if candidate.outcome != "running":
+            return candidate
+        before = [
+            earlier
+            for trial in self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+            if (earlier := trial.user_attrs[CANDIDATE_KEY])["id"] == candidate.architecture.id
+            and earlier["reason"].startswith(_FAULT)
+        ]
+        if len(before) + 1 < _FAULTS:
+            return replace(candidate, reason=f"{_FAULT}{fault}")
+        reason = f"{_FAULT}a training must leave its process alive, got {_FAULTS} times: {fault}"
+        return replace(candidate, outcome="failed", reason=reason)
 
     def given_back(self, index: int) -> Candidate | None:
         """What was last claimed for an index and given back, if anything was."""

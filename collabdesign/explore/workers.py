@@ -194,7 +194,7 @@ class Workers:
                 raise content
 
     def _replace(self, place: _Place) -> None:
-        """Its process died without a word: killed from outside."""
+        """Its process died without a word: killed from outside, or by a fault of its own."""
         place.end()
         finished = len(self._store.read().finished)
         if finished > self._finished:
@@ -202,16 +202,14 @@ class Workers:
             for each in self._places:
                 each.deaths = 0
         place.deaths += 1
-        code = place.process.exitcode
-        logging.getLogger(__name__).info(
-            "worker %s was killed from outside (exit code %s)", place.process.pid, code
-        )
+        death = _death(place.process.exitcode)
+        logging.getLogger(__name__).info("worker %s died (%s)", place.process.pid, death)
         if place.deaths >= _DEATHS:
             raise WorkersDied(
                 f"a worker that is killed is replaced, but {_DEATHS} died in a row with no "
-                f"candidate finished between (the last with exit code {code}); -9 without a "
-                "person's doing is a system short of memory: fewer --workers need less. The "
-                "same command continues"
+                f"candidate finished between (the last: {death}); SIGKILL without a person's "
+                "doing is a system short of memory: fewer --workers need less. The same command "
+                "continues"
             )
         place.start()
 
@@ -250,6 +248,14 @@ def devices_for(device: torch.device, count: int) -> list[str]:
     if device.type == "cuda" and device.index is None:
         return [f"cuda:{worker % torch.cuda.device_count()}" for worker in range(count)]
     return [str(device)] * count
+
+
+def _death(code: int | None) -> str:
+    """An exit code in words: the signal that ended a process, where one did."""
+    try:
+        return signal.Signals(-(code or 0)).name
+    except ValueError:
+        return f"exit code {code}"
 
 
 def _stamp(run_dir: Path) -> tuple[int, ...]:
