@@ -295,7 +295,12 @@ def status(run_dir: Path, as_json: bool) -> int:
     """Tell where the search in DIR stands, running or not."""
     from collabdesign import terminal
     from collabdesign.explore.lock import at_work, is_running
-    from collabdesign.explore.record import read_record, requirements_of, trained_within
+    from collabdesign.explore.record import (
+        best_accuracy,
+        read_record,
+        requirements_of,
+        trained_within,
+    )
 
     record = read_record(run_dir)
     requirements = requirements_of(record)
@@ -311,9 +316,7 @@ def status(run_dir: Path, as_json: bool) -> int:
         state = "finished" if family else "searched; the family is not trained yet"
     else:
         state = "interrupted; the same search command continues it"
-    allowed = trained_within(record, requirements)
-    accuracies = [each.accuracy for each in allowed if each.accuracy is not None]
-    best = max(accuracies, default=None)
+    best = best_accuracy(trained_within(record, requirements))
     if as_json:
         _print_json(
             {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.front import Scale, values_of
-from collabdesign.explore.record import Record, trained_within
+from collabdesign.explore.record import Record, best_accuracy, trained_within
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class Progressing:
         if len(record.finished) != self._finished:
             self._finished = len(record.finished)
             allowed = trained_within(record, self._requirements)
-            accuracies = [each.accuracy for each in allowed if each.accuracy is not None]
-            self._best = max(accuracies, default=None)
+            self._best = best_accuracy(allowed)
             self._hypervolume = self._scale.hypervolume(
                 [
                     values_of(self._requirements.objectives, each.accuracy, each.cost)

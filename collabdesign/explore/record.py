@@ -257,6 +257,11 @@ def trained_within(record: Record, requirements: Requirements) -> tuple[Candidat
     )
 
 
+def best_accuracy(trained: Iterable[Candidate]) -> float | None:
+    """The highest proxy_accuracy, None where there is none."""
+    return max((each.accuracy for each in trained if each.accuracy is not None), default=None)
+
+
 def as_of_today(
     candidates: Iterable[Candidate], requirements: Requirements
 ) -> tuple[Candidate, ...]:

@@ -134,7 +134,8 @@ class Store:
                 candidate = Candidate.from_json(trial.number, trial.user_attrs[CANDIDATE_KEY])
                 if is_at_work(self._run_dir, candidate.worker):
                     continue
-                if fault := fault_of(self._run_dir, candidate.worker):
+                fault = fault_of(self._run_dir, candidate.worker)
+                if fault and candidate.outcome == "running":
                     candidate = self._after(fault, candidate)
                 if candidate.outcome == "running":
                     self._storage.set_trial_user_attr(
@@ -146,8 +147,6 @@ class Store:
 
     def _after(self, fault: str, candidate: Candidate) -> Candidate:
         """A candidate whose process died of a fault: noted, and failed where it did before."""
-        if candidate.outcome != "running":
-            return candidate
         before = [
             earlier
             for trial in self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
