@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.gain import expected_gain, not_dominated
-from collabdesign.explore.inquisitor import Fit, Inquisitor
+from collabdesign.explore.inquisitor import Fit, Inquisitor, find_fit
 from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
@@ -346,7 +346,14 @@ class Belief:
         return mean, deviation, rows
 
     def _inquire(
-        self, name: int | str, rows: Floats, targets: Floats, waiting: Floats, fits: Fits
+        self,
+        name: int | str,
+        rows: Floats,
+        targets: Floats,
+        waiting: Floats,
+        fits: Fits,
+        *,
+        fenced: bool = True,
     ) -> Inquisitor:
         columns = self._axes.columns
         fitted = _fitted(len(rows))
@@ -354,9 +361,9 @@ class Belief:
         told = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
         key = hash((columns, told.tobytes(), targets[:fitted].tobytes()))
         if fits.get(name, (None, None))[0] != key:
-            found = Inquisitor.find_fit(rows[:fitted], columns, targets[:fitted])
+            found = find_fit(rows[:fitted], columns, targets[:fitted], fenced=fenced)
             fits[name] = key, found
-        inquisitor = Inquisitor(rows, columns, targets, fits[name][1])
+        inquisitor = Inquisitor(rows, columns, targets, fits[name][1], fenced=fenced)
         if len(waiting):
             # The uncertainty near them is spent already.
             inquisitor.take_as_expected(waiting)
@@ -372,16 +379,22 @@ class Belief:
         )
         for name in sorted(set().union(*broken)):
             places = [place for place, each in enumerate(observations) if name in each.constraints]
-            values = _finite(np.array([observations[place].constraints[name] for place in places]))
-            found.append(self._inquire(name, rows[places], values, rows[:0], fits))
+            values = _about_zero(
+                np.array([observations[place].constraints[name] for place in places])
+            )
+            # A fence around what most have may lie below 0, where nothing would seem broken.
+            found.append(self._inquire(name, rows[places], values, rows[:0], fits, fenced=False))
         return found
 
 
-def _finite(values: Floats) -> Floats:
-    """With the largest and the smallest that are there in place of what is endless."""
+def _about_zero(values: Floats) -> Floats:
+    """A constraint's values, as far as they tell about which are above 0: what is endless or far
+    beyond most on either side is drawn in."""
     known = values[np.abs(values) < _HUGE]
-    high, low = max(1.0, known.max(initial=0.0)), min(-1.0, known.min(initial=0.0))
-    return np.clip(np.nan_to_num(values, nan=high), low, high)
+    sizes = np.abs(known[known != 0])
+    # A power of two, so that it seldom changes, and with it what was fitted.
+    most = _FAR_OUT * 2.0 ** np.rint(np.log2(np.median(sizes))) if len(sizes) else 1.0
+    return np.clip(np.nan_to_num(values, nan=most), -most, most)
 
 
 def _far_out(targets: Floats) -> float:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy.sparse import csr_array
 
 from collabdesign.explore.proposal_space import kind_of, share
 
@@ -71,22 +72,18 @@ class Encoding:
             count += len(slots.categories)
         groups = [*([name] for name in self.names), *shared]
         group_of: list[int] = []
-        #: [slots, d] and [slots, groups], 1 where a slot belongs.
-        self._column_of = np.zeros((count, 2 * count))
-        self._group_of = np.zeros((count, len(groups)))
+        in_column: list[tuple[int, int]] = []
+        in_group: list[tuple[int, int]] = []
         for group, names in enumerate(groups):
-            columns = list(
-                dict.fromkeys(
-                    repr(category) for name in names for category in self._slots[name].categories
-                )
-            )
-            for name in names:
-                for slot, category in enumerate(self._slots[name].categories):
-                    column = len(group_of) + columns.index(repr(category))
-                    self._column_of[self._slots[name].first + slot, column] = 1.0
-                    self._group_of[self._slots[name].first + slot, group] = 1.0
+            columns: dict[str, int] = {}
+            for slots in (self._slots[name] for name in names):
+                for slot, category in enumerate(slots.categories, start=slots.first):
+                    column = columns.setdefault(repr(category), len(group_of) + len(columns))
+                    in_column.append((slot, column))
+                    in_group.append((slot, group))
             group_of += [group] * len(columns)
-        self._column_of = self._column_of[:, : len(group_of)]
+        self._column_of = _incidence(in_column, (count, len(group_of)))
+        self._group_of = _incidence(in_group, (count, len(groups)))
         self._groups = np.array(group_of, dtype=np.int64)
         crowds = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
         #: Of the rows.
@@ -94,7 +91,7 @@ class Encoding:
 
     def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
         """[n, d], one row a parameter set; what is not active lies in the middle."""
-        slots = len(self._column_of)
+        slots = self._column_of.shape[0]
         places: list[int] = []
         found: list[float] = []
         for number, params in enumerate(many):
@@ -118,6 +115,12 @@ class Encoding:
         totals = amounts @ self._column_of
         out: Floats = np.where(counts > 0, totals / np.maximum(counts, 1), 0.5)
         return out
+
+
+def _incidence(pairs: Sequence[tuple[int, int]], shape: tuple[int, int]) -> csr_array:
+    """1 where a pair says so; sparse, as a category may have thousands of choices."""
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
 class _Slots:

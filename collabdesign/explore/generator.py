@@ -10,6 +10,7 @@ maximises U(G(s)) subject to 1_r(G(s)) = 1; here U is the expected gain.
 from __future__ import annotations
 
 import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ class GenerativeSampler(BaseSampler):
         self, fixed: Mapping[str, Any] | None, params: Params, rng: np.random.Generator
     ) -> Params:
         """The proposal beside what somebody fixed of this trial, so that the limits are kept;
-        the proposal itself where nothing does."""
+        the proposal itself, with a warning, where nothing does."""
         if not fixed:
             return params
         generator, space = self._require_generator(), self._require_space()
@@ -294,6 +295,11 @@ class GenerativeSampler(BaseSampler):
             whole = space.complete({**near, **fixed}, rng)
             if generator.fits(whole):
                 return whole
+        warnings.warn(
+            f"nothing that keeps the static limits was found beside what was fixed of this trial: "
+            f"{dict(fixed)}; it is likely to break them",
+            stacklevel=2,
+        )
         return params
 
     def _expect(self, trial: FrozenTrial, study: Study, now: _Situation, params: Params) -> None:

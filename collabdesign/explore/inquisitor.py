@@ -6,21 +6,14 @@ structure, and a Matern 5/2 part, for interactions, both on the columns so weigh
 relevance falls with the number of parameters, so that one prior serves 5 of them and 400
 (Hvarfner et al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a
 fence.
-
-Where structure is not smooth an ensemble of trees knows more. Both predict what they did not
-see, left out or out of bag, and are mixed in the shares that explain most of it.
 """
 
 from __future__ import annotations
-
-import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
-from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign.explore.encoding import Columns
 
@@ -38,11 +31,6 @@ _JITTER = 1e-5
 _FAR = 3.0
 _ASTRAY = 100.0
 
-_TREES = 64
-_FEWEST_FOR_TREES = 16
-_FOLDS = 3
-_WORTH_MIXING = 0.85
-
 # Prior means and deviations of logarithms.
 _RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
 _LINEAR = (-1.0, 1.5)
@@ -50,20 +38,9 @@ _MATERN = (0.0, 1.0)
 _NOISE = (-3.0, 1.5)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What is found seldom, and kept while observations come in.
-
-    Attributes:
-        theta: Logarithms of each parameter's relevance, and of three variances: linear part,
-            Matern part, noise.
-        trees: None where there were too few observations.
-        share: Of the Gaussian process in the prediction, 0 to 1.
-    """
-
-    theta: Floats
-    trees: ExtraTreesRegressor | None = None
-    share: float = 1.0
+# What is found seldom, and kept while observations come in: logarithms of each group's relevance,
+# and of three variances, of the linear part, the Matern part and the noise.
+Fit = NDArray[np.float64]
 
 
 class Inquisitor:
@@ -73,7 +50,8 @@ class Inquisitor:
         rows: [n, d], encoded.
         columns: Of the rows.
         targets: [n], less is better.
-        fit: From :meth:`find_fit` on the first of these rows, where it was found already.
+        fit: From :func:`find_fit` on the first of these rows, where it was found already.
+        fenced: Whether high targets that lie far from most say "bad" and not how bad.
     """
 
     _rows: Floats
@@ -82,47 +60,19 @@ class Inquisitor:
     _alpha: Floats
 
     def __init__(
-        self, rows: Floats, columns: Columns, targets: Floats, fit: Fit | None = None
+        self,
+        rows: Floats,
+        columns: Columns,
+        targets: Floats,
+        fit: Fit | None = None,
+        *,
+        fenced: bool = True,
     ) -> None:
         self._groups = np.asarray(columns.group_of)
-        self._middle, self._centre, self._spread, scaled = _scaled(rows, targets)
-        self._fit = self.find_fit(rows, columns, targets) if fit is None else fit
-        self._theta = self._fit.theta
+        self._middle, self._centre, self._spread, scaled = _scaled(rows, targets, fenced)
+        self._theta = find_fit(rows, columns, targets, fenced=fenced) if fit is None else fit
         known = _spread_out(scaled, _MOST_TO_KNOW)
-        #: Places of those that tell something of their neighbours.
-        self._sound = known[~self._condition(rows[known], scaled[known])]
-
-    @classmethod
-    def find_fit(cls, rows: Floats, columns: Columns, targets: Floats) -> Fit:
-        """Relevances, variances, trees and shares; arguments as of the class."""
-        theta = _fit_of(rows, columns, targets)
-        if len(rows) < _FEWEST_FOR_TREES:
-            return Fit(theta)
-        _, centre, spread, scaled = _scaled(rows, targets)
-        trees = ExtraTreesRegressor(
-            _TREES, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
-        )
-        known = cls(rows, columns, targets, Fit(theta))._sound
-        with warnings.catch_warnings():
-            # Of few observations one may be in every bag; it does not count below.
-            warnings.simplefilter("ignore")
-            trees.fit(rows[known], scaled[known] * spread + centre)
-        held_out = np.empty(len(known))
-        for fold in range(_FOLDS):
-            # About as much is seen here as in a bag, relevances included.
-            inside = np.arange(len(known)) % _FOLDS != fold
-            seen, hidden = known[inside], known[~inside]
-            part = cls(
-                rows[seen],
-                columns,
-                targets[seen],
-                Fit(_fit_of(rows[seen], columns, targets[seen])),
-            )
-            held_out[~inside] = part.predict(rows[hidden])[0]
-        truth = scaled[known] * spread + centre
-        counted = trees.oob_prediction_ != 0
-        share = _share((held_out - truth)[counted], (trees.oob_prediction_ - truth)[counted])
-        return Fit(theta, trees if share < 1 else None, share)
+        self._condition(rows[known], scaled[known])
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
@@ -131,13 +81,6 @@ class Inquisitor:
         variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
         mean = self._centre + self._spread * (cross @ self._alpha)
         variance = self._spread**2 * np.maximum(variance, 1e-9)
-        if self._fit.trees is not None:
-            trees = np.stack([tree.predict(rows) for tree in self._fit.trees.estimators_])
-            other, share = trees.mean(axis=0), self._fit.share
-            # Of a mixture: the spreads of both, and how far they are apart.
-            variance = share * variance + (1 - share) * trees.var(axis=0)
-            variance += share * (1 - share) * (mean - other) ** 2
-            mean = share * mean + (1 - share) * other
         return mean, np.sqrt(variance)
 
     def take_as_expected(self, rows: Floats) -> None:
@@ -164,8 +107,8 @@ class Inquisitor:
         """Standard deviation of one observation about the truth."""
         return float(np.exp(self._theta[-1] / 2)) * self._spread
 
-    def _condition(self, rows: Floats, scaled: Floats) -> NDArray[np.bool_]:
-        """On these observations; returned is which of them are astray."""
+    def _condition(self, rows: Floats, scaled: Floats) -> None:
+        """On these observations."""
         self._rows = rows
         self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
@@ -175,7 +118,6 @@ class Inquisitor:
             kernel[np.diag_indices_from(kernel)] += _ASTRAY * astray
             self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
         self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
-        return astray
 
     def _noisy(self, kernel: Floats) -> Floats:
         """With the noise of each observation, in place."""
@@ -202,36 +144,31 @@ class Inquisitor:
         return out
 
 
-def _share(one: Floats, other: Floats) -> float:
-    """Weight of the first of two predictors, 0 to 1, with the least squared error together.
-
-    The second has none unless it takes a good part of the error away: held out by chance it
-    takes away a little from a first one that is right.
-
-    Args:
-        one: [n], errors of the first.
-        other: [n], errors of the second.
-    """
-    apart = other - one
-    square, alone = float(apart @ apart), float(one @ one)
-    if square <= 0:
-        return 1.0
-    share = float(np.clip((other @ apart) / square, 0.0, 1.0))
-    mixed = share * one + (1 - share) * other
-    return share if float(mixed @ mixed) < _WORTH_MIXING * alone else 1.0
+def find_fit(rows: Floats, columns: Columns, targets: Floats, *, fenced: bool = True) -> Fit:
+    """Relevances and variances by maximum a posteriori; arguments as of :class:`Inquisitor`."""
+    middle, _, _, scaled = _scaled(rows, targets, fenced)
+    some = _spread_out(scaled, _MOST_TO_FIT)
+    centred = rows[some] - middle
+    theta, kernel = _fit(centred, columns, scaled[some], np.zeros(len(some)))
+    astray = _astray(cho_factor(kernel, lower=True, check_finite=False)[0], scaled[some])
+    if astray.any():
+        theta, _ = _fit(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
+    return theta
 
 
-def _scaled(rows: Floats, targets: Floats) -> tuple[Floats, float, float, Floats]:
+def _scaled(rows: Floats, targets: Floats, fenced: bool) -> tuple[Floats, float, float, Floats]:
     """Middle of the rows; centre and spread of the targets; the targets so scaled."""
-    drawn_in = _draw_in(targets)
+    drawn_in = _draw_in(targets) if fenced else targets
     centre, spread = float(drawn_in.mean()), float(drawn_in.std()) or 1.0
     return rows.mean(axis=0), centre, spread, (drawn_in - centre) / spread
 
 
 def _draw_in(targets: Floats) -> Floats:
     """Bring far high targets (less is better) to the upper fence: they say "bad", not how bad."""
-    low, middle, high = np.quantile(targets, (0.25, 0.5, 0.75))
-    fence = middle + 3.0 * max(high - low, 1e-12)
+    lowest, low, middle, high, highest = np.quantile(targets, (0.1, 0.25, 0.5, 0.75, 0.9))
+    # Where most are alike, such as all that reach 100 %, the others are no outliers.
+    spread = max(high - low, (highest - lowest) / 4)
+    fence = middle + 3.0 * spread if spread > 0 else targets.max()
     out: Floats = np.minimum(targets, fence)
     return out
 
@@ -272,17 +209,6 @@ def _astray(cholesky: Floats, targets: Floats) -> NDArray[np.bool_]:
         pull = cho_solve((cholesky, True), targets, check_finite=False)[bad]
         out[bad] = pull / np.sqrt(certainty) > _FAR
     return out
-
-
-def _fit_of(rows: Floats, columns: Columns, targets: Floats) -> Floats:
-    middle, _, _, scaled = _scaled(rows, targets)
-    some = _spread_out(scaled, _MOST_TO_FIT)
-    centred = rows[some] - middle
-    theta, kernel = _fit(centred, columns, scaled[some], np.zeros(len(some)))
-    astray = _astray(cho_factor(kernel, lower=True, check_finite=False)[0], scaled[some])
-    if astray.any():
-        theta, _ = _fit(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
-    return theta
 
 
 def _fit(rows: Floats, columns: Columns, targets: Floats, unsure: Floats) -> tuple[Floats, Floats]:
