@@ -13,12 +13,12 @@ from scipy.special import ndtr
 
 from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.gain import expected_gain, not_dominated
-from collabdesign.explore.inquisitor import Fit, Inquisitor, find_fit
+from collabdesign.explore.inquisitor import Inquisitor, find_fit
 from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
 StaticLosses = Callable[[Params], Floats]
-Fits = dict[int | str, tuple[int, Fit]]
+Fits = dict[int | str, tuple[int, list[Floats]]]
 
 # Beside the least known cost that is compared by its logarithm, what counts as nothing.
 _NEGLIGIBLE = 1e-3
@@ -363,7 +363,10 @@ class Belief:
         if fits.get(name, (None, None))[0] != key:
             found = find_fit(rows[:fitted], columns, targets[:fitted], fenced=fenced)
             fits[name] = key, found
-        inquisitor = Inquisitor(rows, columns, targets, fits[name][1], fenced=fenced)
+        # Each proposal believes another explanation of what was seen, where there are several.
+        explanations = fits[name][1]
+        theta = explanations[(len(rows) + len(waiting)) % len(explanations)]
+        inquisitor = Inquisitor(rows, columns, targets, theta, fenced=fenced)
         if len(waiting):
             # The uncertainty near them is spent already.
             inquisitor.take_as_expected(waiting)

@@ -1,11 +1,8 @@
 """What training would show, predicted with its uncertainty from what it showed so far.
 
-A Gaussian process on parameters and known costs. A parameter's columns share one relevance,
-found with the noise by maximum a posteriori. The kernel is a linear part, for smooth additive
-structure, and a Matern 5/2 part, for interactions, both on the columns so weighted. The prior on
-relevance falls with the number of parameters, so that one prior serves 5 of them and 400
-(Hvarfner et al., arXiv 2402.02229). Low outliers, such as networks that died, are drawn in to a
-fence.
+A Gaussian process on parameters and known costs. A parameter's columns share one relevance. The
+kernel is a linear part, for smooth additive structure, and a Matern 5/2 part, for interactions,
+both on the columns so weighted. Low outliers, such as networks that died, are drawn in to a fence.
 """
 
 from __future__ import annotations
@@ -13,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import minimize
 
 from collabdesign.explore.encoding import Columns
+from collabdesign.explore.posterior import JITTER, Posterior, matern
 
 Floats = NDArray[np.float64]
 
@@ -24,23 +21,15 @@ Floats = NDArray[np.float64]
 _MOST_TO_FIT = 200
 _MOST_TO_KNOW = 500
 
-_JITTER = 1e-5
-
 # Deviations by which a target is worse than the others let one expect when it is taken to tell
 # nothing of its neighbours, and the variance that it then has, of a spread of 1.
 _FAR = 3.0
 _ASTRAY = 100.0
 
-# Prior means and deviations of logarithms.
-_RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
-_LINEAR = (-1.0, 1.5)
-_MATERN = (0.0, 1.0)
-_NOISE = (-3.0, 1.5)
-
-
-# What is found seldom, and kept while observations come in: logarithms of each group's relevance,
-# and of three variances, of the linear part, the Matern part and the noise.
-Fit = NDArray[np.float64]
+# Of so few observations several explanations are drawn: later there is hardly a difference, and
+# it costs more.
+_FEW = 100
+_DRAWS = 4
 
 
 class Inquisitor:
@@ -50,7 +39,8 @@ class Inquisitor:
         rows: [n, d], encoded.
         columns: Of the rows.
         targets: [n], less is better.
-        fit: From :func:`find_fit` on the first of these rows, where it was found already.
+        theta: Logarithms of relevances and variances, one of what :func:`find_fit` found on the
+            first of these rows; where None, the most probable ones.
         fenced: Whether high targets that lie far from most say "bad" and not how bad.
     """
 
@@ -64,13 +54,15 @@ class Inquisitor:
         rows: Floats,
         columns: Columns,
         targets: Floats,
-        fit: Fit | None = None,
+        theta: Floats | None = None,
         *,
         fenced: bool = True,
     ) -> None:
         self._groups = np.asarray(columns.group_of)
         self._middle, self._centre, self._spread, scaled = _scaled(rows, targets, fenced)
-        self._theta = find_fit(rows, columns, targets, fenced=fenced) if fit is None else fit
+        if theta is None:
+            theta = find_fit(rows, columns, targets, fenced=fenced)[0]
+        self._theta = theta
         known = _spread_out(scaled, _MOST_TO_KNOW)
         self._condition(rows[known], scaled[known])
 
@@ -121,8 +113,8 @@ class Inquisitor:
 
     def _noisy(self, kernel: Floats) -> Floats:
         """With the noise of each observation, in place."""
-        linear, matern, noise = np.exp(self._theta[-3:])
-        kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + matern)
+        linear, smooth, noise = np.exp(self._theta[-3:])
+        kernel[np.diag_indices_from(kernel)] += noise + JITTER * (1 + linear + smooth)
         return kernel
 
     def _weighted(self, rows: Floats) -> Floats:
@@ -131,29 +123,38 @@ class Inquisitor:
 
     def _kernel(self, one: Floats, other: Floats) -> Floats:
         a, b = self._weighted(one), self._weighted(other)
-        linear, matern = np.exp(self._theta[-3:-1])
+        linear, smooth = np.exp(self._theta[-3:-1])
         product = a @ b.T
         squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product
-        out: Floats = linear * (1 + product) + matern * _matern(squares)[0]
+        out: Floats = linear * (1 + product) + smooth * matern(squares)[0]
         return out
 
     def _self_kernel(self, rows: Floats) -> Floats:
         a = self._weighted(rows)
-        linear, matern = np.exp(self._theta[-3:-1])
-        out: Floats = linear * (1 + (a * a).sum(1)) + matern
+        linear, smooth = np.exp(self._theta[-3:-1])
+        out: Floats = linear * (1 + (a * a).sum(1)) + smooth
         return out
 
 
-def find_fit(rows: Floats, columns: Columns, targets: Floats, *, fenced: bool = True) -> Fit:
-    """Relevances and variances by maximum a posteriori; arguments as of :class:`Inquisitor`."""
+def find_fit(
+    rows: Floats, columns: Columns, targets: Floats, *, fenced: bool = True
+) -> list[Floats]:
+    """What relevances and variances may be: first the most probable ones, then, where there are
+    few observations, some drawn from the posterior. Arguments as of :class:`Inquisitor`."""
     middle, _, _, scaled = _scaled(rows, targets, fenced)
     some = _spread_out(scaled, _MOST_TO_FIT)
     centred = rows[some] - middle
-    theta, kernel = _fit(centred, columns, scaled[some], np.zeros(len(some)))
+    posterior = Posterior(centred, columns, scaled[some], np.zeros(len(some)))
+    best = posterior.most_probable()
+    kernel = posterior.kernel(posterior.theta(best))
     astray = _astray(cho_factor(kernel, lower=True, check_finite=False)[0], scaled[some])
     if astray.any():
-        theta, _ = _fit(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
-    return theta
+        posterior = Posterior(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
+        best = posterior.most_probable()
+    found = [best]
+    if len(some) <= _FEW:
+        found += posterior.draws(best, _DRAWS, np.random.default_rng(len(some)))
+    return [posterior.theta(each) for each in found]
 
 
 def _scaled(rows: Floats, targets: Floats, fenced: bool) -> tuple[Floats, float, float, Floats]:
@@ -183,13 +184,6 @@ def _spread_out(targets: Floats, most: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([order[: most // 2], others]))
 
 
-def _matern(squares: Floats) -> tuple[Floats, Floats]:
-    """Matern 5/2 of squared distances, and its derivative by them."""
-    root = np.sqrt(5.0 * np.maximum(squares, 0.0))
-    decay = np.exp(-root)
-    return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
-
-
 def _astray(cholesky: Floats, targets: Floats) -> NDArray[np.bool_]:
     """Which targets (less is better) are far worse than all others let one expect of them: a
     training that died tells nothing of its neighbours.
@@ -209,64 +203,3 @@ def _astray(cholesky: Floats, targets: Floats) -> NDArray[np.bool_]:
         pull = cho_solve((cholesky, True), targets, check_finite=False)[bad]
         out[bad] = pull / np.sqrt(certainty) > _FAR
     return out
-
-
-def _fit(rows: Floats, columns: Columns, targets: Floats, unsure: Floats) -> tuple[Floats, Floats]:
-    """Logarithms of each group's relevance and of the linear, Matern and noise variances; the
-    kernel with them, [n, n], without what is added for ``unsure``, [n]."""
-    groups = np.asarray(columns.group_of, dtype=np.int64)
-    number = len(columns.crowd_of)
-    centre = np.full(number + 3, _RELEVANCE[0])
-    width = np.full(number + 3, _RELEVANCE[1])
-    centre[:-3] -= np.log(columns.crowd_of)
-    centre[-3:], width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
-    squared = rows * rows
-    identity = np.eye(len(rows))
-
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        linear, matern, noise = np.exp(theta[-3:])
-        kernel, product, value, slope = _covariance(rows, groups, theta)
-        factor = cho_factor(kernel + np.diag(unsure), lower=True, check_finite=False)
-        alpha = cho_solve(factor, targets, check_finite=False)
-        inner = cho_solve(factor, identity, check_finite=False) - np.outer(alpha, alpha)
-        pull = (theta - centre) / width
-        total = 0.5 * targets @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * pull @ pull
-        bent = matern * (inner * slope)
-        by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
-            squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)
-        )
-        weights = np.exp(theta[:-3])[groups]
-        by_group = np.bincount(groups, weights * by_column, number) if number else np.zeros(0)
-        by_rest = [
-            linear * (inner * (1 + product)).sum(),
-            matern * (inner * value).sum(),
-            noise * np.trace(inner),
-        ]
-        return float(total), 0.5 * np.concatenate([by_group, by_rest]) + pull / width
-
-    found = minimize(
-        loss,
-        centre,
-        jac=True,
-        method="L-BFGS-B",
-        # Further out a step of the search meets numbers that no kernel holds.
-        bounds=list(zip(centre - 4 * width, centre + 4 * width, strict=True)),
-        options={"maxiter": 40},
-    )
-    theta = np.asarray(found.x, dtype=np.float64)
-    return theta, _covariance(rows, groups, theta)[0]
-
-
-def _covariance(
-    rows: Floats, groups: NDArray[np.int64], theta: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Of the rows the kernel with noise, and what it is made of: products of the weighted rows,
-    Matern values and their derivatives; each [n, n]."""
-    linear, matern, noise = np.exp(theta[-3:])
-    weighted = rows * np.sqrt(np.exp(theta[:-3])[groups])
-    product = weighted @ weighted.T
-    norms = np.diag(product)
-    value, slope = _matern(norms[:, None] + norms[None, :] - 2 * product)
-    kernel = linear * (1 + product) + matern * value
-    kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + matern)
-    return kernel, product, value, slope

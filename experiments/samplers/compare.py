@@ -160,6 +160,7 @@ MODULES = (
     "generation.py",
     "generator.py",
     "inquisitor.py",
+    "posterior.py",
     "proposal_space.py",
 )
 

@@ -21,17 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from collabdesign.explore.belief import Axes
 from collabdesign.explore.encoding import Columns, Encoding
-from collabdesign.explore.inquisitor import Fit, Inquisitor
+from collabdesign.explore.inquisitor import Inquisitor
 from collabdesign.explore.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Floats, Columns, Floats, Floats], Floats]
 
 PREDICTORS: dict[str, Predict] = {
-    "both": lambda x, groups, y, fresh: Inquisitor(x, groups, y).predict(fresh)[0],
-    "process alone": lambda x, groups, y, fresh: Inquisitor(
-        x, groups, y, Fit(Inquisitor.find_fit(x, groups, y).theta)
-    ).predict(fresh)[0],
+    "process": lambda x, groups, y, fresh: Inquisitor(x, groups, y).predict(fresh)[0],
     "extra trees": lambda x, groups, y, fresh: (
         ExtraTreesRegressor(300, min_samples_leaf=2, random_state=0).fit(x, y).predict(fresh)
     ),

@@ -1,0 +1,156 @@
+"""What the observations say about a Gaussian process's relevances and variances.
+
+The posterior of their logarithms, under a prior whose relevance falls with the number of
+parameters, so that one prior serves 5 of them and 400 (Hvarfner et al., arXiv 2402.02229). Few
+observations leave several explanations; the most probable alone is too sure of itself, and a
+search that believes it may stay where it is. So some are drawn, by Hamiltonian Monte Carlo.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from collabdesign.explore.encoding import Columns
+
+Floats = NDArray[np.float64]
+
+JITTER = 1e-5
+
+# Prior means and deviations of logarithms.
+_RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
+_LINEAR = (-1.0, 1.5)
+_MATERN = (0.0, 1.0)
+_NOISE = (-3.0, 1.5)
+
+# Further from the prior's mean, in its deviations, a search meets numbers that no kernel holds.
+_BOUND = 4.0
+
+# A draw is the end of so many trajectories after the last, each of so many steps of about so
+# many of the prior's deviations: seven of ten trajectories are accepted.
+_TRAJECTORIES = 3
+_STEPS = 6
+_STEP = 0.25
+
+
+def matern(squares: Floats) -> tuple[Floats, Floats]:
+    """Matern 5/2 of squared distances, and its derivative by them."""
+    root = np.sqrt(5.0 * np.maximum(squares, 0.0))
+    decay = np.exp(-root)
+    return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
+
+
+class Posterior:
+    """Of logarithms: each group's relevance, then the linear, Matern and noise variances.
+
+    It is worked on in deviations of the prior from its mean, ``z``, [groups + 3].
+
+    Args:
+        rows: [n, d], encoded, less their middle.
+        columns: Of the rows.
+        targets: [n], of mean 0 and deviation 1.
+        unsure: [n], variance that each target has beside the noise.
+    """
+
+    def __init__(self, rows: Floats, columns: Columns, targets: Floats, unsure: Floats) -> None:
+        self._rows, self._targets, self._unsure = rows, targets, unsure
+        self._squared = rows * rows
+        self._groups = np.asarray(columns.group_of, dtype=np.int64)
+        self._number = len(columns.crowd_of)
+        self._centre = np.full(self._number + 3, _RELEVANCE[0])
+        self._width = np.full(self._number + 3, _RELEVANCE[1])
+        self._centre[:-3] -= np.log(columns.crowd_of)
+        self._centre[-3:], self._width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
+
+    def theta(self, z: Floats) -> Floats:
+        """The logarithms themselves."""
+        return self._centre + self._width * z
+
+    def most_probable(self) -> Floats:
+        """``z`` of the maximum a posteriori, as far as 40 iterations find it."""
+        start = np.zeros(len(self._centre))
+        bounds = [(-_BOUND, _BOUND)] * len(start)
+        found = minimize(
+            self._energy,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 40},
+        )
+        return np.asarray(found.x, dtype=np.float64)
+
+    def draws(self, start: Floats, count: int, rng: np.random.Generator) -> list[Floats]:
+        """So many ``z``, from a chain that begins at one."""
+        z, (energy, slope) = start, self._energy(start)
+        found = []
+        for _ in range(count):
+            for _ in range(_TRAJECTORIES):
+                push = rng.standard_normal(len(z))
+                before = energy + 0.5 * push @ push
+                end, push, (ended, slope_there) = self._trajectory(
+                    z, slope, push, _STEP * (0.5 + rng.random())
+                )
+                if np.log(rng.random()) < before - (ended + 0.5 * push @ push):
+                    z, energy, slope = end, ended, slope_there
+            found.append(z)
+        return found
+
+    def kernel(self, theta: Floats) -> Floats:
+        """[n, n] between the rows, with the noise, without what is unsure beside."""
+        return self._covariance(theta)[0]
+
+    def _trajectory(
+        self, z: Floats, slope: Floats, push: Floats, step: float
+    ) -> tuple[Floats, Floats, tuple[float, Floats]]:
+        """Where leapfrog steps lead, with what push, and the energy and slope there: endless
+        where they leave the bounds."""
+        energy = np.inf
+        for _ in range(_STEPS):
+            push = push - 0.5 * step * slope
+            z = z + step * push
+            if np.abs(z).max() > _BOUND:
+                return z, push, (np.inf, slope)
+            energy, slope = self._energy(z)
+            push = push - 0.5 * step * slope
+        return z, push, (energy, slope)
+
+    def _energy(self, z: Floats) -> tuple[float, Floats]:
+        """The negative logarithm of the posterior, but for a constant, and its gradient."""
+        theta, rows, targets = self.theta(z), self._rows, self._targets
+        linear, smooth, noise = np.exp(theta[-3:])
+        kernel, product, value, slope = self._covariance(theta)
+        kernel[np.diag_indices_from(kernel)] += self._unsure
+        factor = cho_factor(kernel, lower=True, check_finite=False)
+        alpha = cho_solve(factor, targets, check_finite=False)
+        inverse = cho_solve(factor, np.eye(len(rows)), check_finite=False)
+        inner = inverse - np.outer(alpha, alpha)
+        total = 0.5 * targets @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * z @ z
+        bent = smooth * (inner * slope)
+        by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
+            self._squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)
+        )
+        weights = np.exp(theta[:-3])[self._groups]
+        by_theta = np.append(
+            np.bincount(self._groups, weights * by_column, self._number),
+            [
+                linear * (inner * (1 + product)).sum(),
+                smooth * (inner * value).sum(),
+                noise * np.trace(inner),
+            ],
+        )
+        return float(total), 0.5 * self._width * by_theta + z
+
+    def _covariance(self, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """The kernel with noise, and what it is made of: products of the weighted rows, Matern
+        values and their derivatives; each [n, n]."""
+        linear, smooth, noise = np.exp(theta[-3:])
+        weighted = self._rows * np.sqrt(np.exp(theta[:-3])[self._groups])
+        product = weighted @ weighted.T
+        norms = np.diag(product)
+        value, slope = matern(norms[:, None] + norms[None, :] - 2 * product)
+        kernel = linear * (1 + product) + smooth * value
+        kernel[np.diag_indices_from(kernel)] += noise + JITTER * (1 + linear + smooth)
+        return kernel, product, value, slope
