@@ -325,6 +325,11 @@ def test_one_objective_is_optimised() -> None:
     assert np.median(found) > np.median(luck)
 
 
+def test_no_search_stays_at_its_first_explanation() -> None:
+    found = [best_of(GenerativeSampler(space=FLAT, seed=seed), 30) for seed in range(4, 16)]
+    assert min(found) > 9.7
+
+
 def test_constraints_that_training_tells_are_learnt() -> None:
     sampler = GenerativeSampler(space=FLAT, seed=0)
     study = optuna.create_study(directions=["maximize"], sampler=sampler)
@@ -394,6 +399,31 @@ def test_one_dead_network_tells_nothing_of_its_neighbours() -> None:
     sound = missed(targets)
     targets[[7, 21, 40]] = 9.0
     assert missed(targets) < 1.5 * sound
+
+
+def test_where_most_are_alike_the_others_are_no_outliers() -> None:
+    rng = np.random.default_rng(3)
+    seen = rng.random((60, 2))
+    targets = np.where(seen[:, 0] < 0.2, 0.5, 0.0)  # most reach 100 %
+    fresh = np.array([[0.05, 0.5], [0.9, 0.5]])
+    bad, sound = Inquisitor(seen, Columns((0, 1), (2, 2)), targets).predict(fresh)[0]
+    assert bad > 0.3 and abs(sound) < 0.1
+
+
+def test_a_constraint_that_few_break_is_learnt() -> None:
+    sampler = GenerativeSampler(space=FLAT, seed=0)
+    study = optuna.create_study(directions=["maximize"], sampler=sampler)
+    for number in range(40):
+        # Most are enqueued where it is met, by the same amount.
+        if number < 24 and number % 8:
+            study.enqueue_trial({"width": 1 + number % 4, "depth": 1, "kind": "abc"[number % 3]})
+        trial = study.ask()
+        suggest_flat(trial)
+        trial.set_constraint("slow", 2.0 if trial.params["width"] > 5 else -0.5)
+        study.tell(trial, good(trial.params))
+    late = [trial.params["width"] for trial in study.trials[28:]]
+    assert sum(width > 5 for width in late) <= 3
+    assert 5 in late  # The best that there is left.
 
 
 def test_parameters_whose_names_differ_by_a_number_are_learnt_together() -> None:

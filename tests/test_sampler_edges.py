@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from collabdesign import GenerativeSampler
+from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.proposal_space import key_of
 
 UNIT = FloatDistribution(0, 1)
@@ -216,6 +218,27 @@ def test_limits_are_kept_beside_what_is_fixed() -> None:
     study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 4)
     assert [trial.params["x"] for trial in study.trials[:2]] == [0.9, 0.5]
     assert all(sum(trial.params.values()) <= 1 for trial in study.trials)
+
+
+def test_where_nothing_fits_beside_what_is_fixed_it_says_so() -> None:
+    sampler = GenerativeSampler(
+        space=PLANE, static_violations=lambda params: [params["x"] + params["y"] - 0.9], seed=0
+    )
+    study = study_of(sampler)
+    study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 2)
+    study.enqueue_trial({"x": 1.0})
+    with pytest.warns(UserWarning, match="nothing that keeps the static limits .* {'x': 1.0}"):
+        study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 1)
+
+
+def test_a_category_of_thousands_of_choices_takes_little_memory() -> None:
+    many = CategoricalDistribution([f"choice {number}" for number in range(5000)])
+    tracemalloc.start()
+    rows = Encoding({"a1": many, "a2": many}).rows([{"a1": "choice 7", "a2": "choice 4999"}])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows.shape == (1, 15_000) and np.count_nonzero(rows) == 4
+    assert peak < 50e6  # bytes; a dense table of choices and columns takes 1,600e6
 
 
 # Without a space

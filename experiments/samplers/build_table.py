@@ -52,8 +52,9 @@ class Table:
 
     @cached_property
     def requirements(self) -> Requirements:
-        """Its space, its images and how networks of it are trained."""
-        return load_requirements(self.path.with_suffix(".yaml"))
+        """Its space, its images and how networks of it are trained; to read a table that was
+        trained the images need not be there."""
+        return load_requirements(self.path.with_suffix(".yaml"), check_data=False)
 
     @cached_property
     def space(self) -> DesignSpace:
@@ -89,8 +90,9 @@ class Trainer:
     def __init__(self, table: Table) -> None:
         keep_freed_memory()
         torch.set_num_threads(1)
-        self._recipe = table.requirements.search.proxy
-        self._data = load_data(table.requirements.data)
+        requirements = load_requirements(table.path.with_suffix(".yaml"))
+        self._recipe = requirements.search.proxy
+        self._data = load_data(requirements.data)
         assert len(self._data.select_labels) == table.images
 
     def curves(self, architecture: Architecture) -> list[str]:
