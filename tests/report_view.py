@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from collabdesign.deliver.view import (
@@ -330,3 +332,106 @@ def empty_view() -> ReportView:
     """Nothing proposed yet."""
     view = full_view(4)
     return ReportView(view.name, view.created, "running", replace(view.asked, limits={}, goals={}))
+
+
+# Odd pages
+
+HOSTILE = """</script><script>window.hostile=1</script><img src=x onerror="window.hostile=1">'&"""
+
+
+def all_failed_view() -> ReportView:
+    view = full_view(6)
+    failed = tuple(
+        replace(each, accuracy=None, outcome="failed", reason="diverged", on_front=False)
+        for each in view.candidates
+    )
+    return replace(view, candidates=failed, family=(), hypervolume=())
+
+
+def one_candidate_view() -> ReportView:
+    view = full_view(4)
+    only = replace(view.candidates[0], on_front=True, curve=())
+    return replace(
+        view,
+        state="interrupted",
+        candidates=(only,),
+        rejected=(),
+        rejected_count=0,
+        family=(),
+        continue_command="collabdesign search cifar10.yaml",
+        references=(),
+        hypervolume=(),
+    )
+
+
+def hostile_view() -> ReportView:
+    view = full_view(20)
+    failed = replace(
+        view.candidates[1],
+        accuracy=None,
+        outcome="failed",
+        reason=HOSTILE,
+        on_front=False,
+        curve=(CurvePoint(1, math.nan, 0.1), CurvePoint(2, math.inf, 0.1)),
+    )
+    first = replace(
+        view.family[0],
+        name=HOSTILE,
+        requirements=(replace(view.family[0].requirements[0], measured=HOSTILE),),
+    )
+    data = replace(view.asked.data, source=HOSTILE, classes=(HOSTILE, "b"))
+    return replace(
+        view,
+        name=HOSTILE,
+        asked=replace(view.asked, data=data),
+        family=(first,),
+        candidates=(view.candidates[0], failed, *view.candidates[2:]),
+        references=(
+            ReferenceView(HOSTILE, 10_000_000, 10),
+            ReferenceView("S", None, None, HOSTILE),
+        ),
+        family_rule=HOSTILE,
+        family_folder=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+    )
+
+
+VIEWS: dict[str, Callable[[], ReportView]] = {
+    "full": full_view,
+    "empty": empty_view,
+    "all failed": all_failed_view,
+    "one candidate": one_candidate_view,
+    "hostile": hostile_view,
+}
+
+
+def widest_architecture() -> Architecture:
+    """Three branches of four layers with long labels, attention and a projection."""
+    branch = Branch(
+        (
+            Layer("conv", 1, 1, 1, 1024),
+            Layer("conv", 11, 2, 32, 1024),
+            Layer("pool", 11, 1, 1, 1024),
+            Layer("conv", 3, 1, 512, 1024),
+        )
+    )
+    module = Module(
+        0, 2, 1024, "projection", "add", "squeeze_excite", "hardswish", "linear", (branch,) * 3
+    )
+    same = replace(
+        module, stage=11, channels=3072, join="concat", shortcut="projection", output="activated"
+    )
+    head = Head(2048, "hardswish")
+    return Architecture(3, 512, 1000, Stem(11, 1, 512, "hardswish"), (module, same), head)
+
+
+# What of a page is compared
+
+
+def plain(text: str) -> str:
+    """With plain spaces where no line may break."""
+    return text.replace("\u00a0", " ")
+
+
+def without_plotly(page: str) -> str:
+    return re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
