@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -269,3 +270,52 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
     assert all(each.outcome != "failed" for name, each in after.items() if name != first)
     assert [path.name for path in (run_dir / "workers").iterdir()] == ["claim.lock"]
     assert "Bus error" in (run_dir / "report.html").read_text()
+
+
+def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
+    finished_copy: Path,
+) -> None:
+    run_dir = finished_copy / "run"
+    shutil.rmtree(run_dir / "family")
+    words = search_words(finished_copy)
+
+    def struck() -> str:
+        """The checkpoint that the command wrote when it died."""
+        process = begin(words, finished_copy)
+        assert process.pid is not None
+        handles = Path(f"/proc/{process.pid}/fd")
+
+        def reports() -> list[str]:
+            with suppress(OSError):
+                found = [os.readlink(handle) for handle in handles.iterdir()]
+                return [path for path in found if path.endswith(".faults")]
+            return []
+
+        def is_held_in_training() -> bool:
+            if not reports():
+                return False
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGSTOP)
+            if reports():
+                return True
+            os.kill(process.pid, signal.SIGCONT)
+            return False
+
+        assert wait_until(is_held_in_training, process)
+        path = Path(reports()[0])
+        os.kill(process.pid, signal.SIGSEGV)
+        os.kill(process.pid, signal.SIGCONT)
+        assert finish(process) == -signal.SIGSEGV
+        return path.stem
+
+    first = struck()
+    assert struck() == first
+    code, said = run(words, finished_copy)
+    assert code in (0, 4), said
+    assert "is left out: its full training ended the process 2 times (Segmentation fault)" in said
+    network = first.rpartition("-")[0]
+    family = certificates(run_dir)
+    assert family and network not in {each["architecture"] for each in family.values()}
+    # And stays so.
+    assert run(words, finished_copy)[0] == code
+    assert certificates(run_dir) == family

@@ -229,6 +229,7 @@ def test_where_nothing_fits_beside_what_is_fixed_it_says_so() -> None:
     study.enqueue_trial({"x": 1.0})
     with pytest.warns(UserWarning, match="nothing that keeps the static limits .* {'x': 1.0}"):
         study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 1)
+    assert study.trials[-1].params["y"] < 0.1  # 0 would break the limit least
 
 
 def test_a_category_of_thousands_of_choices_takes_little_memory() -> None:

@@ -330,13 +330,13 @@ def _judge_on_test(
 
 
 def _clear(family: Path, names: set[str], files: set[Path]) -> None:
-    """Remove folders of an earlier, larger family and checkpoints that nobody needs again."""
+    """Remove folders of an earlier, larger family and what trainings left that nobody needs."""
     for folder in family.glob("attonet-*"):
         if folder.name not in names:
             shutil.rmtree(folder)
-    for checkpoint in (family / _WORK).glob("*.pt"):
-        if checkpoint not in files:
-            checkpoint.unlink()
+    for file in (family / _WORK).iterdir():
+        if file not in files:
+            file.unlink()
 
 
 def _read_architecture(folder: Path) -> Architecture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from collabdesign.evaluate.training import (
     seed_of,
     train,
 )
+from collabdesign.explore.faults import MOST_FAULTS, faults, noted
 from collabdesign.explore.record import Candidate
 
 
@@ -119,20 +121,30 @@ class FullTrainings:
                 )
 
         checkpoint = self._work / f"{candidate.architecture.id}-{number}.pt"
-        self.files.add(checkpoint)
+        reports = checkpoint.with_suffix(".faults")
+        self.files |= {checkpoint, reports}
+        if len(found := faults(reports)) >= MOST_FAULTS:
+            logging.getLogger(__name__).warning(
+                "candidate %d is left out: its full training ended the process %d times (%s)",
+                candidate.number,
+                len(found),
+                found[-1],
+            )
+            return None
         seed = seed_of(candidate.architecture.id, self._seed + number)
         network = build_network(candidate.architecture)
         initialise(network, seed)
         try:
-            result = train(
-                network,
-                self._data,
-                self._recipe,
-                seed=seed,
-                device=self._device,
-                checkpoint=checkpoint,
-                on_epoch=on_epoch,
-            )
+            with noted(reports):
+                result = train(
+                    network,
+                    self._data,
+                    self._recipe,
+                    seed=seed,
+                    device=self._device,
+                    checkpoint=checkpoint,
+                    on_epoch=on_epoch,
+                )
         except TrainingFailed:
             return None  # another seed may do; a member without any is left out
         return FullTraining(self._seed + number, network, result)

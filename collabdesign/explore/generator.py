@@ -9,6 +9,7 @@ maximises U(G(s)) subject to 1_r(G(s)) = 1; here U is the expected gain.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 import zlib
@@ -281,26 +282,30 @@ class GenerativeSampler(BaseSampler):
     def _around(
         self, fixed: Mapping[str, Any] | None, params: Params, rng: np.random.Generator
     ) -> Params:
-        """The proposal beside what somebody fixed of this trial, so that the limits are kept;
-        the proposal itself, with a warning, where nothing does."""
+        """The proposal beside what somebody fixed of this trial, so that the limits are kept; what
+        breaks them least, with a warning, where nothing does."""
         if not fixed:
             return params
         generator, space = self._require_generator(), self._require_space()
         if fixed.keys() >= params.keys():
             return space.complete(fixed, rng)
         parents = [params, *generator.archive]
+        nearest, least = params, math.inf
         for number in range(_AROUND):
             near = parents[number % len(parents)]
             near = near if number < len(parents) else generator.vary(near, rng)
             whole = space.complete({**near, **fixed}, rng)
-            if generator.fits(whole):
+            excess = generator.excess(whole)
+            if excess <= 0:
                 return whole
+            if excess < least:
+                nearest, least = whole, excess
         warnings.warn(
-            f"nothing that keeps the static limits was found beside what was fixed of this trial: "
-            f"{dict(fixed)}; it is likely to break them",
+            "nothing that keeps the static limits was found beside what was fixed of this trial: "
+            f"{dict(fixed)}; proposed is what breaks them least",
             stacklevel=2,
         )
-        return params
+        return nearest
 
     def _expect(self, trial: FrozenTrial, study: Study, now: _Situation, params: Params) -> None:
         """Note what is expected of a proposal, where anything is."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 
 from collabdesign.explore.encoding import Columns
-from collabdesign.explore.posterior import JITTER, Posterior, matern
+from collabdesign.explore.posterior import JITTER, Posterior, factor_of, matern
 
 Floats = NDArray[np.float64]
 
@@ -81,7 +81,7 @@ class Inquisitor:
         expected = cross @ self._alpha
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
         rest = self._noisy(self._kernel(rows, rows)) - half.T @ half
-        corner = cho_factor(rest, lower=True, check_finite=False)[0]
+        corner = factor_of(rest)
         size, more = len(self._rows), len(rows)
         grown = np.zeros((size + more, size + more))
         grown[:size, :size], grown[size:, :size], grown[size:, size:] = (
@@ -104,11 +104,11 @@ class Inquisitor:
         self._rows = rows
         self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
-        self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
+        self._cholesky = factor_of(kernel)
         astray = _astray(self._cholesky, scaled)
         if astray.any():
             kernel[np.diag_indices_from(kernel)] += _ASTRAY * astray
-            self._cholesky = cho_factor(kernel, lower=True, check_finite=False)[0]
+            self._cholesky = factor_of(kernel)
         self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
 
     def _noisy(self, kernel: Floats) -> Floats:
@@ -147,7 +147,7 @@ def find_fit(
     posterior = Posterior(centred, columns, scaled[some], np.zeros(len(some)))
     best = posterior.most_probable()
     kernel = posterior.kernel(posterior.theta(best))
-    astray = _astray(cho_factor(kernel, lower=True, check_finite=False)[0], scaled[some])
+    astray = _astray(factor_of(kernel), scaled[some])
     if astray.any():
         posterior = Posterior(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
         best = posterior.most_probable()

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from collabdesign.errors import InputError
+from collabdesign.explore.faults import faults
 
 _LOCK = "lock"
 CALIBRATING = "calibration.lock"
@@ -102,11 +103,7 @@ def is_at_work(run_dir: Path, name: str) -> bool:
 def fault_of(run_dir: Path, name: str) -> str:
     """The fault that a process with this sign died of, such as ``Segmentation fault``; empty where
     it was killed, or nothing is known."""
-    try:
-        report = _path_of(run_dir, name).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return report.partition("\n")[0].removeprefix("Fatal Python error: ").strip()
+    return next(iter(faults(_path_of(run_dir, name))), "")
 
 
 def at_work(run_dir: Path, kind: str = "") -> tuple[str, ...]:

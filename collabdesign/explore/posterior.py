@@ -9,6 +9,7 @@ search that believes it may stay where it is. So some are drawn, by Hamiltonian 
 from __future__ import annotations
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
@@ -18,6 +19,9 @@ from collabdesign.explore.encoding import Columns
 Floats = NDArray[np.float64]
 
 JITTER = 1e-5
+
+# Of the mean of the diagonal, one after the other.
+_MORE = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 # Prior means and deviations of logarithms.
 _RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
@@ -40,6 +44,20 @@ def matern(squares: Floats) -> tuple[Floats, Floats]:
     root = np.sqrt(5.0 * np.maximum(squares, 0.0))
     decay = np.exp(-root)
     return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
+
+
+def factor_of(kernel: Floats) -> Floats:
+    """Lower Cholesky factor of a kernel, [n, n], its upper triangle of no meaning; with a little
+    more on the diagonal where rounding has left the kernel indefinite."""
+    for more in _MORE:
+        try:
+            if more:
+                kernel = kernel + more * kernel.trace() / len(kernel) * np.eye(len(kernel))
+            out: Floats = cho_factor(kernel, lower=True, check_finite=False)[0]
+        except LinAlgError:
+            continue
+        return out
+    raise LinAlgError("a kernel must be positive definite, and is not within its rounding")
 
 
 class Posterior:
@@ -123,11 +141,11 @@ class Posterior:
         linear, smooth, noise = np.exp(theta[-3:])
         kernel, product, value, slope = self._covariance(theta)
         kernel[np.diag_indices_from(kernel)] += self._unsure
-        factor = cho_factor(kernel, lower=True, check_finite=False)
-        alpha = cho_solve(factor, targets, check_finite=False)
-        inverse = cho_solve(factor, np.eye(len(rows)), check_finite=False)
+        factor = factor_of(kernel)
+        alpha = cho_solve((factor, True), targets, check_finite=False)
+        inverse = cho_solve((factor, True), np.eye(len(rows)), check_finite=False)
         inner = inverse - np.outer(alpha, alpha)
-        total = 0.5 * targets @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * z @ z
+        total = 0.5 * targets @ alpha + np.log(np.diag(factor)).sum() + 0.5 * z @ z
         bent = smooth * (inner * slope)
         by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
             self._squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)

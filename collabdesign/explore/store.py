@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
+from collabdesign.explore.faults import MOST_FAULTS
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.lock import fault_of, is_at_work
 from collabdesign.explore.proposals import distributions_of
@@ -33,9 +34,6 @@ from collabdesign.explore.record import (
 
 _STUDY_NAME = "collabdesign"
 
-# A candidate whose training ended its process by a fault, and not of a kill, is tried again: the
-# machine may have been at fault. So often, and it is the network's, on this machine's libraries.
-_FAULTS = 2
 _FAULT = "fault: "
 
 
@@ -153,9 +151,11 @@ class Store:
             if (earlier := trial.user_attrs[CANDIDATE_KEY])["id"] == candidate.architecture.id
             and earlier["reason"].startswith(_FAULT)
         ]
-        if len(before) + 1 < _FAULTS:
+        if len(before) + 1 < MOST_FAULTS:
             return replace(candidate, reason=f"{_FAULT}{fault}")
-        reason = f"{_FAULT}a training must leave its process alive, got {_FAULTS} times: {fault}"
+        reason = (
+            f"{_FAULT}a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
+        )
         return replace(candidate, outcome="failed", reason=reason)
 
     def given_back(self, index: int) -> Candidate | None:
