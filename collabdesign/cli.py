@@ -214,7 +214,7 @@ def _search(
             if not (run_dir / DATABASE).is_file() or not read_record(run_dir).trained:
                 raise
         try:
-            with held(run_dir):
+            with held(run_dir), _logged(run_dir):
                 ended = _deliver(requirements, run_dir, prepared, test, display)
         except InUse:
             terminal.out.print(
@@ -563,14 +563,20 @@ def _set_up(requirements: Requirements, threads: int | None) -> None:
 
 @contextmanager
 def _logged(run_dir: Path) -> Iterator[None]:
-    """Append what the library logs to the run's ``search.log``, once the run folder is there."""
-    handler = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    """Append what the library logs to the run's ``search.log``, once the run folder is there; show
+    what it warns of as well."""
+    kept = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
+    kept.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("collabdesign: %(message)s"))
+    shown.setLevel(logging.WARNING)
     logger = logging.getLogger("collabdesign")
     logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+    for handler in (kept, shown):
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        for handler in (kept, shown):
+            logger.removeHandler(handler)
+            handler.close()

@@ -283,12 +283,16 @@ def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
         """The checkpoint that the command wrote when it died."""
         process = begin(words, finished_copy)
         assert process.pid is not None
-        handles = Path(f"/proc/{process.pid}/fd")
+        about = Path(f"/proc/{process.pid}")
+        handled = 1 << (signal.SIGSEGV - 1)
 
         def reports() -> list[str]:
+            """The file of the reports, while the process has one and would write to it."""
             with suppress(OSError):
-                found = [os.readlink(handle) for handle in handles.iterdir()]
-                return [path for path in found if path.endswith(".faults")]
+                status = (about / "status").read_text()
+                caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+                found = [os.readlink(handle) for handle in (about / "fd").iterdir()]
+                return [path for path in found if path.endswith(".faults") and caught & handled]
             return []
 
         def is_held_in_training() -> bool:

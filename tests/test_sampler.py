@@ -410,6 +410,50 @@ def test_where_most_are_alike_the_others_are_no_outliers() -> None:
     assert bad > 0.3 and abs(sound) < 0.1
 
 
+def test_many_dead_networks_do_not_hide_the_living() -> None:
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        seen, fresh = rng.random((60, 4)), rng.random((200, 4))
+        targets = 0.1 + 0.03 * seen[:, 0]
+        targets[rng.permutation(60)[:7]] = 0.9  # 12 % of them
+        told = Inquisitor(seen, Columns((0, 1, 2, 3), (4,) * 4), targets).predict(fresh)[0]
+        found.append(np.corrcoef(told, fresh[:, 0])[0, 1])
+    assert np.median(found) > 0.8
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_where_most_reach_the_best_the_cheaper_ones_still_gain(share: float) -> None:
+    """All that cost something are at 100 %; what is cheaper and a little worse is on the front."""
+    count = 40
+    space = {"x": FloatDistribution(0, 1)}
+    cheap = round(share * count)
+    params = [{"x": (number + 0.5) / count} for number in range(count)]
+    dead = count - 2
+    encoding = Encoding(space)
+    observations = [
+        Observation(
+            each,
+            np.array([-0.1 if number == dead else -0.9 if number < cheap else -1.0, each["x"]]),
+            {},
+            encoding.rows([each])[0],
+            np.array([np.nan, each["x"]]),
+        )
+        for number, each in enumerate(params)
+    ]
+    axes = Axes(
+        encoding,
+        lambda one: np.array([np.nan, one["x"]]),
+        np.array([[np.nan, 0.0], [np.nan, 1.0]]),
+    )
+    belief = Belief(axes, observations, [], {})
+    assert [observations[place].params["x"] for place in belief.front_places] == [
+        params[0]["x"],
+        params[cheap]["x"],
+    ]
+    assert belief.gains([{"x": 0.005}])[0] > 1e-3
+
+
 def test_a_constraint_that_few_break_is_learnt() -> None:
     sampler = GenerativeSampler(space=FLAT, seed=0)
     study = optuna.create_study(directions=["maximize"], sampler=sampler)

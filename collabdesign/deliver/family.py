@@ -335,7 +335,7 @@ def _clear(family: Path, names: set[str], files: set[Path]) -> None:
         if folder.name not in names:
             shutil.rmtree(folder)
     for file in (family / _WORK).iterdir():
-        if file not in files:
+        if file.is_file() and file not in files:
             file.unlink()
 
 

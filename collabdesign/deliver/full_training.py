@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class FullTrainings:
 
     Attributes:
         planned: How many trainings there will be, for those who watch.
-        files: Checkpoints of the trainings so far.
+        files: Checkpoints of the trainings so far, and reports of faults in them.
     """
 
     def __init__(
@@ -123,13 +123,12 @@ class FullTrainings:
         checkpoint = self._work / f"{candidate.architecture.id}-{number}.pt"
         reports = checkpoint.with_suffix(".faults")
         self.files |= {checkpoint, reports}
-        if len(found := faults(reports)) >= MOST_FAULTS:
-            logging.getLogger(__name__).warning(
-                "candidate %d is left out: its full training ended the process %d times (%s)",
-                candidate.number,
-                len(found),
-                found[-1],
-            )
+        # What a seed did to the process another one, that has not begun, would do as well.
+        begun = checkpoint.exists() or reports.exists()
+        alike = (
+            [reports] if begun else sorted(self._work.glob(f"{candidate.architecture.id}-*.faults"))
+        )
+        if self._is_given_up(candidate, alike):
             return None
         seed = seed_of(candidate.architecture.id, self._seed + number)
         network = build_network(candidate.architecture)
@@ -148,3 +147,19 @@ class FullTrainings:
         except TrainingFailed:
             return None  # another seed may do; a member without any is left out
         return FullTraining(self._seed + number, network, result)
+
+    def _is_given_up(self, candidate: Candidate, reports: Sequence[Path]) -> bool:
+        """Whether what is reported ended the process too often."""
+        found = [fault for path in reports for fault in faults(path)]
+        if len(found) < MOST_FAULTS:
+            return False
+        self.files.update(reports)
+        logging.getLogger(__name__).warning(
+            "candidate %d is left out: its full training ended the process %d times (%s); to try "
+            "it again, remove %s",
+            candidate.number,
+            len(found),
+            found[-1],
+            " and ".join(map(str, reports)),
+        )
+        return True

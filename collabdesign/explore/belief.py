@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from scipy.special import ndtr
 
 from collabdesign.explore.encoding import Encoding
 from collabdesign.explore.gain import expected_gain, not_dominated
-from collabdesign.explore.inquisitor import Inquisitor, find_fit
+from collabdesign.explore.inquisitor import Inquisitor, find_fit, spread_of
 from collabdesign.explore.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
@@ -265,12 +267,18 @@ class Belief:
         beyond = _BEYOND * (highest - axes.low) + 1e-9 * np.maximum(1.0, np.abs(highest))
         self._reference[axes.known] = highest + beyond
         self._inquisitors: dict[int, Inquisitor] = {}
+        self._explained: dict[int, list[Callable[[], Inquisitor]]] = {}
         for axis in map(int, axes.unknown):
             worst = np.nanmax(losses[:, axis])
             # One that failed counts as bad, not as the worst: its neighbours may be sound.
             bad = np.nanquantile(losses[:, axis], 0.75)
             targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
-            inquisitor = self._inquire(axis, rows, targets, waiting, fits)
+            explanations = self._explanations(axis, rows, targets, fits)
+            self._explained[axis] = [
+                partial(self._conditioned, rows, targets, theta, waiting) for theta in explanations
+            ]
+            # Each proposal believes another one.
+            inquisitor = self._explained[axis][len(points) % len(explanations)]()
             self._inquisitors[axis] = inquisitor
             points[: len(rows), axis] = targets
             if len(waiting):
@@ -327,12 +335,21 @@ class Belief:
         return gains
 
     def expectation(self, params: Params) -> tuple[Floats, Floats]:
-        """Mean and deviation of each loss as it will be seen; the deviation is 0 where it is known.
+        """Mean and deviation of each loss as it will be seen, over all explanations of what was
+        seen so far; the deviation is 0 where it is known.
 
         Known losses are as the axes compare them.
         """
-        mean, deviation, _ = self._predict([params])
-        return mean[0] * self._units, deviation[0] * self._units
+        rows, known = self._axes.place([params])
+        mean, deviation = np.empty(self._size), np.zeros(self._size)
+        mean[self._axes.known] = known[0]
+        for axis, explained in self._explained.items():
+            told = [(each.predict(rows), each.noise) for each in (make() for make in explained)]
+            means = np.array([middle[0] for (middle, _), _ in told])
+            variances = [unsure[0] ** 2 + noise**2 for (_, unsure), noise in told]
+            mean[axis] = means.mean()
+            deviation[axis] = math.sqrt(float(np.mean(variances) + means.var()))
+        return mean * self._units, deviation * self._units
 
     def _predict(self, many: Sequence[Params]) -> tuple[Floats, Floats, Floats]:
         rows, known = self._axes.place(many)
@@ -345,16 +362,10 @@ class Belief:
             deviation[:, axis] = np.hypot(unsure, inquisitor.noise)
         return mean, deviation, rows
 
-    def _inquire(
-        self,
-        name: int | str,
-        rows: Floats,
-        targets: Floats,
-        waiting: Floats,
-        fits: Fits,
-        *,
-        fenced: bool = True,
-    ) -> Inquisitor:
+    def _explanations(
+        self, name: int | str, rows: Floats, targets: Floats, fits: Fits, *, fenced: bool = True
+    ) -> list[Floats]:
+        """Relevances and variances as they may be, found anew when there are enough new rows."""
         columns = self._axes.columns
         fitted = _fitted(len(rows))
         # By what it was found from: of a network that was stopped, what is expected changes.
@@ -363,10 +374,12 @@ class Belief:
         if fits.get(name, (None, None))[0] != key:
             found = find_fit(rows[:fitted], columns, targets[:fitted], fenced=fenced)
             fits[name] = key, found
-        # Each proposal believes another explanation of what was seen, where there are several.
-        explanations = fits[name][1]
-        theta = explanations[(len(rows) + len(waiting)) % len(explanations)]
-        inquisitor = Inquisitor(rows, columns, targets, theta, fenced=fenced)
+        return fits[name][1]
+
+    def _conditioned(
+        self, rows: Floats, targets: Floats, theta: Floats, waiting: Floats, *, fenced: bool = True
+    ) -> Inquisitor:
+        inquisitor = Inquisitor(rows, self._axes.columns, targets, theta, fenced=fenced)
         if len(waiting):
             # The uncertainty near them is spent already.
             inquisitor.take_as_expected(waiting)
@@ -385,8 +398,11 @@ class Belief:
             values = _about_zero(
                 np.array([observations[place].constraints[name] for place in places])
             )
+            its_rows = rows[places]
             # A fence around what most have may lie below 0, where nothing would seem broken.
-            found.append(self._inquire(name, rows[places], values, rows[:0], fits, fenced=False))
+            explanations = self._explanations(name, its_rows, values, fits, fenced=False)
+            theta = explanations[len(places) % len(explanations)]
+            found.append(self._conditioned(its_rows, values, theta, rows[:0], fenced=False))
         return found
 
 
@@ -401,8 +417,8 @@ def _about_zero(values: Floats) -> Floats:
 
 
 def _far_out(targets: Floats) -> float:
-    low, middle, high = np.quantile(targets, (0.25, 0.5, 0.75))
-    return float(middle + _FAR_OUT * max(high - low, 1e-12))
+    spread = spread_of(targets)
+    return float(np.median(targets)) + _FAR_OUT * spread if spread else math.inf
 
 
 def _fitted(count: int) -> int:

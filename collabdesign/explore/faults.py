@@ -7,6 +7,7 @@ is killed from outside leaves none.
 from __future__ import annotations
 
 import faulthandler
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 #: So often, and it is the network's, on this machine's libraries.
 MOST_FAULTS = 2
 
-_REPORT = "Fatal Python error: "
+_REPORT = "Fatal Python error: (.*)"
 
 
 @contextmanager
@@ -38,7 +39,8 @@ def noted(path: Path) -> Iterator[None]:
 def faults(path: Path) -> list[str]:
     """The faults in a file of reports, such as ``Segmentation fault``, the first one first."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return [line.removeprefix(_REPORT).strip() for line in lines if line.startswith(_REPORT)]
+    # A report that was cut off ends in the middle of a line.
+    return [each.strip() for each in re.findall(_REPORT, text)]

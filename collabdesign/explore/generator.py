@@ -74,11 +74,12 @@ class GenerativeSampler(BaseSampler):
 
     Args:
         space: The whole space, or the function that suggests it, called with a recorder in
-            place of a trial. With it no proposal breaks a static limit from the first trial on.
+            place of a trial. With it no proposal breaks a static limit from the first trial on,
+            unless what somebody fixed of a trial leaves nothing that keeps it.
             Without it the space is learned from the trials: then proposals are complete
             parameter sets of a shape that was seen.
         static_violations: Parameters to relative amounts over each hard limit, at most 0 is
-            met; known without training, and never broken by a proposal.
+            met; known without training.
         static_objectives: Parameters to the study's objective values in the study's order, NaN
             where training has to tell.
         seed: Drawn where None.
@@ -298,7 +299,7 @@ class GenerativeSampler(BaseSampler):
             excess = generator.excess(whole)
             if excess <= 0:
                 return whole
-            if excess < least:
+            if excess <= least:  # also where all are endless
                 nearest, least = whole, excess
         warnings.warn(
             "nothing that keeps the static limits was found beside what was fixed of this trial: "

@@ -26,6 +26,9 @@ _MOST_TO_KNOW = 500
 _FAR = 3.0
 _ASTRAY = 100.0
 
+# Of the distance between the outer tenths, as much is none between the quartiles.
+_SAME = 1e-3
+
 # Of so few observations several explanations are drawn: later there is hardly a difference, and
 # it costs more.
 _FEW = 100
@@ -41,7 +44,8 @@ class Inquisitor:
         targets: [n], less is better.
         theta: Logarithms of relevances and variances, one of what :func:`find_fit` found on the
             first of these rows; where None, the most probable ones.
-        fenced: Whether high targets that lie far from most say "bad" and not how bad.
+        fenced: Whether high targets that lie far from most say "bad" and not how bad, and one alone
+            nothing of its neighbours.
     """
 
     _rows: Floats
@@ -64,7 +68,7 @@ class Inquisitor:
             theta = find_fit(rows, columns, targets, fenced=fenced)[0]
         self._theta = theta
         known = _spread_out(scaled, _MOST_TO_KNOW)
-        self._condition(rows[known], scaled[known])
+        self._condition(rows[known], scaled[known], fenced)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
@@ -99,13 +103,13 @@ class Inquisitor:
         """Standard deviation of one observation about the truth."""
         return float(np.exp(self._theta[-1] / 2)) * self._spread
 
-    def _condition(self, rows: Floats, scaled: Floats) -> None:
+    def _condition(self, rows: Floats, scaled: Floats, fenced: bool) -> None:
         """On these observations."""
         self._rows = rows
         self._scaled = scaled
         kernel = self._noisy(self._kernel(rows, rows))
         self._cholesky = factor_of(kernel)
-        astray = _astray(self._cholesky, scaled)
+        astray = _astray(self._cholesky, scaled) if fenced else np.zeros(len(rows), dtype=bool)
         if astray.any():
             kernel[np.diag_indices_from(kernel)] += _ASTRAY * astray
             self._cholesky = factor_of(kernel)
@@ -147,8 +151,7 @@ def find_fit(
     posterior = Posterior(centred, columns, scaled[some], np.zeros(len(some)))
     best = posterior.most_probable()
     kernel = posterior.kernel(posterior.theta(best))
-    astray = _astray(factor_of(kernel), scaled[some])
-    if astray.any():
+    if fenced and (astray := _astray(factor_of(kernel), scaled[some])).any():
         posterior = Posterior(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
         best = posterior.most_probable()
     found = [best]
@@ -164,13 +167,18 @@ def _scaled(rows: Floats, targets: Floats, fenced: bool) -> tuple[Floats, float,
     return rows.mean(axis=0), centre, spread, (drawn_in - centre) / spread
 
 
+def spread_of(targets: Floats) -> float:
+    """The distance between the quartiles; where these are the same, as where most networks reach
+    100 %, a quarter of that between the outer tenths, so that the others are no outliers."""
+    lowest, low, high, highest = np.quantile(targets, (0.1, 0.25, 0.75, 0.9))
+    same = high - low <= _SAME * (highest - lowest)
+    return float((highest - lowest) / 4 if same else high - low)
+
+
 def _draw_in(targets: Floats) -> Floats:
     """Bring far high targets (less is better) to the upper fence: they say "bad", not how bad."""
-    lowest, low, middle, high, highest = np.quantile(targets, (0.1, 0.25, 0.5, 0.75, 0.9))
-    # Where most are alike, such as all that reach 100 %, the others are no outliers.
-    spread = max(high - low, (highest - lowest) / 4)
-    fence = middle + 3.0 * spread if spread > 0 else targets.max()
-    out: Floats = np.minimum(targets, fence)
+    spread = spread_of(targets)
+    out: Floats = np.minimum(targets, np.median(targets) + 3.0 * spread) if spread else targets
     return out
 
 

@@ -8,6 +8,8 @@ search that believes it may stay where it is. So some are drawn, by Hamiltonian 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
@@ -32,11 +34,12 @@ _NOISE = (-3.0, 1.5)
 # Further from the prior's mean, in its deviations, a search meets numbers that no kernel holds.
 _BOUND = 4.0
 
-# A draw is the end of so many trajectories after the last, each of so many steps of about so
-# many of the prior's deviations: seven of ten trajectories are accepted.
+# A draw is the end of so many trajectories after the last, each of so many steps; of about so many
+# of the prior's deviations at first, then so that about so many trajectories are accepted.
 _TRAJECTORIES = 3
 _STEPS = 6
 _STEP = 0.25
+_ACCEPTED = 0.7
 
 
 def matern(squares: Floats) -> tuple[Floats, Floats]:
@@ -103,16 +106,19 @@ class Posterior:
     def draws(self, start: Floats, count: int, rng: np.random.Generator) -> list[Floats]:
         """So many ``z``, from a chain that begins at one."""
         z, (energy, slope) = start, self._energy(start)
-        found = []
+        found, step = [], _STEP
         for _ in range(count):
             for _ in range(_TRAJECTORIES):
                 push = rng.standard_normal(len(z))
-                before = energy + 0.5 * push @ push
+                before = energy + 0.5 * float(push @ push)
                 end, push, (ended, slope_there) = self._trajectory(
-                    z, slope, push, _STEP * (0.5 + rng.random())
+                    z, slope, push, step * (0.5 + rng.random())
                 )
-                if np.log(rng.random()) < before - (ended + 0.5 * push @ push):
+                gain = before - (ended + 0.5 * float(push @ push))
+                accepted = 0.0 if math.isnan(gain) else math.exp(min(0.0, gain))
+                if rng.random() < accepted:
                     z, energy, slope = end, ended, slope_there
+                step *= math.exp(0.5 * (accepted - _ACCEPTED))
             found.append(z)
         return found
 
@@ -125,12 +131,12 @@ class Posterior:
     ) -> tuple[Floats, Floats, tuple[float, Floats]]:
         """Where leapfrog steps lead, with what push, and the energy and slope there: endless
         where they leave the bounds."""
-        energy = np.inf
+        energy = math.inf
         for _ in range(_STEPS):
             push = push - 0.5 * step * slope
             z = z + step * push
-            if np.abs(z).max() > _BOUND:
-                return z, push, (np.inf, slope)
+            if not np.abs(z).max() <= _BOUND:  # nor a number any more
+                return z, push, (math.inf, slope)
             energy, slope = self._energy(z)
             push = push - 0.5 * step * slope
         return z, push, (energy, slope)
