@@ -267,19 +267,22 @@ class Belief:
         beyond = _BEYOND * (highest - axes.low) + 1e-9 * np.maximum(1.0, np.abs(highest))
         self._reference[axes.known] = highest + beyond
         self._inquisitors: dict[int, Inquisitor] = {}
-        self._explained: dict[int, list[Callable[[], Inquisitor]]] = {}
+        self._others: dict[int, list[Callable[[], Inquisitor]]] = {}
         for axis in map(int, axes.unknown):
             worst = np.nanmax(losses[:, axis])
             # One that failed counts as bad, not as the worst: its neighbours may be sound.
             bad = np.nanquantile(losses[:, axis], 0.75)
             targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
             explanations = self._explanations(axis, rows, targets, fits)
-            self._explained[axis] = [
-                partial(self._conditioned, rows, targets, theta, waiting) for theta in explanations
-            ]
             # Each proposal believes another one.
-            inquisitor = self._explained[axis][len(points) % len(explanations)]()
+            believed = len(points) % len(explanations)
+            inquisitor = self._conditioned(rows, targets, explanations[believed], waiting)
             self._inquisitors[axis] = inquisitor
+            self._others[axis] = [
+                partial(self._conditioned, rows, targets, theta, waiting)
+                for place, theta in enumerate(explanations)
+                if place != believed
+            ]
             points[: len(rows), axis] = targets
             if len(waiting):
                 points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
@@ -343,8 +346,9 @@ class Belief:
         rows, known = self._axes.place([params])
         mean, deviation = np.empty(self._size), np.zeros(self._size)
         mean[self._axes.known] = known[0]
-        for axis, explained in self._explained.items():
-            told = [(each.predict(rows), each.noise) for each in (make() for make in explained)]
+        for axis, believed in self._inquisitors.items():
+            several = [believed, *(make() for make in self._others[axis])]
+            told = [(each.predict(rows), each.noise) for each in several]
             means = np.array([middle[0] for (middle, _), _ in told])
             variances = [unsure[0] ** 2 + noise**2 for (_, unsure), noise in told]
             mean[axis] = means.mean()
