@@ -325,7 +325,7 @@ def test_one_objective_is_optimised() -> None:
     assert np.median(found) > np.median(luck)
 
 
-def test_no_search_stays_at_its_first_explanation() -> None:
+def test_searches_leave_their_first_explanation() -> None:
     found = [best_of(GenerativeSampler(space=FLAT, seed=seed), 30) for seed in range(4, 16)]
     assert min(found) > 9.7
 

@@ -2,9 +2,11 @@
 
 As it is, proposals believe one explanation (relevances and variances) after another while there
 are few observations. Beside it: the most probable explanation alone, and an ensemble of trees
-mixed with the process in the shares that explain most of what either did not see, worth having
-where structure is not smooth. They search the two tables, three functions that are not smooth
-(drawn anew for each seed), and one function of a single objective.
+mixed with the process in the shares that explain most of what either did not see, as one would
+expect to be worth it where structure is not smooth. (The process has its relevances from all
+observations there, so that trees come in a little less often than they might.) They search the
+two tables, three functions that are not smooth (drawn anew for each seed), and one function of a
+single objective.
 
     python experiments/samplers/choices.py --seeds 12
 """
