@@ -25,8 +25,8 @@ def posterior_of(count: int, seed: int) -> Posterior:
 def test_the_gradient_is_that_of_the_energy(seed: int) -> None:
     posterior = posterior_of(25, seed)
     z = np.random.default_rng(seed).standard_normal(8)
-    slope = approx_fprime(z, lambda at: posterior._energy(at)[0], 1e-6)
-    assert posterior._energy(z)[1] == pytest.approx(slope, rel=1e-3, abs=1e-3)
+    slope = approx_fprime(z, lambda at: posterior.energy(at)[0], 1e-6)
+    assert posterior.energy(z)[1] == pytest.approx(slope, rel=1e-3, abs=1e-3)
 
 
 def test_draws_are_of_the_posterior() -> None:
@@ -34,7 +34,7 @@ def test_draws_are_of_the_posterior() -> None:
     posterior, rng = posterior_of(12, 0), np.random.default_rng(1)
     some = rng.standard_normal((20_000, 8))
     some = some[np.abs(some).max(axis=1) < 4]
-    energy = np.array([posterior._energy(z)[0] - 0.5 * z @ z for z in some])
+    energy = np.array([posterior.energy(z)[0] - 0.5 * z @ z for z in some])
     weights = np.exp(energy.min() - energy)
     weights /= weights.sum()
     mean = weights @ some
@@ -48,7 +48,7 @@ def test_draws_are_of_the_posterior() -> None:
 def test_no_corner_of_the_bounds_ends_a_search() -> None:
     posterior, rng = posterior_of(80, 2), np.random.default_rng(3)
     for _ in range(60):
-        energy, slope = posterior._energy(rng.choice([-4.0, 4.0], 8))
+        energy, slope = posterior.energy(rng.choice([-4.0, 4.0], 8))
         assert np.isfinite(energy) and np.isfinite(slope).all()
 
 

@@ -410,16 +410,27 @@ def test_where_most_are_alike_the_others_are_no_outliers() -> None:
     assert bad > 0.3 and abs(sound) < 0.1
 
 
-def test_many_dead_networks_do_not_hide_the_living() -> None:
+@pytest.mark.parametrize("dead", [7, 12])  # 12 and 20 %
+def test_many_dead_networks_do_not_hide_the_living(dead: int) -> None:
     found = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
         seen, fresh = rng.random((60, 4)), rng.random((200, 4))
         targets = 0.1 + 0.03 * seen[:, 0]
-        targets[rng.permutation(60)[:7]] = 0.9  # 12 % of them
+        targets[rng.permutation(60)[:dead]] = 0.9
         told = Inquisitor(seen, Columns((0, 1, 2, 3), (4,) * 4), targets).predict(fresh)[0]
         found.append(np.corrcoef(told, fresh[:, 0])[0, 1])
     assert np.median(found) > 0.8
+
+
+def test_networks_that_die_of_a_choice_tell_so() -> None:
+    rng = np.random.default_rng(0)
+    seen, fresh = rng.random((60, 4)), rng.random((200, 4))
+    dies, will = seen[:, 1] > 0.8, fresh[:, 1] > 0.9
+    told = Inquisitor(
+        seen, Columns((0, 1, 2, 3), (4,) * 4), np.where(dies, 0.9, 0.1 + 0.03 * seen[:, 0])
+    ).predict(fresh)[0]
+    assert told[will].min() > told[fresh[:, 1] < 0.7].max()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import time
 import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +23,8 @@ from optuna.trial import TrialState, create_trial
 
 from collabdesign import GenerativeSampler
 from collabdesign.explore.encoding import Encoding
-from collabdesign.explore.proposal_space import key_of
+from collabdesign.explore.gain import expected_gain
+from collabdesign.explore.proposal_space import key_of, meet
 
 UNIT = FloatDistribution(0, 1)
 PLANE = {"x": UNIT, "y": UNIT}
@@ -339,3 +341,154 @@ def test_trials_of_another_space_are_passed_over() -> None:
     study.add_trial(create_trial(params=params, distributions=more, values=[1.0, 2.0]))
     study.optimize(lambda trial: (sum(of(PLANE)(trial).values()),) * 2, 12)
     assert len(study.trials) == 14
+
+
+def test_results_of_workers_count_whatever_else_they_were_asked() -> None:
+    """Asked for two at a time, each with a parameter that the space does not have."""
+    space = {"x": IntDistribution(0, 19)}
+    sampler = GenerativeSampler(space=space, seed=0)
+    study = study_of(sampler)
+    for _ in range(10):
+        pair = []
+        for _ in range(2):
+            trial = study.ask()
+            of(space)(trial)
+            trial.suggest_float("beside", 0, 1)
+            pair.append(trial)
+        for trial in pair:
+            study.tell(trial, trial.params["x"])
+    assert sampler.expectation(19)
+    assert len({trial.params["x"] for trial in study.trials}) == 20
+
+
+# Ranges that depend on another parameter
+
+
+def test_a_range_that_depends_on_another_parameter_is_learnt() -> None:
+    def suggest(trial: optuna.Trial) -> None:
+        trial.suggest_int("k", 1, trial.suggest_int("n", 1, 50))
+        trial.suggest_float("high", trial.suggest_float("low", 0, 0.9), 1)
+
+    def objective(trial: optuna.Trial) -> float:
+        suggest(trial)
+        wanted = {"n": (37, 10), "k": (29, 5), "low": (0.31, 0.3), "high": (0.74, 0.3)}
+        return sum(abs(trial.params[name] - at) / by for name, (at, by) in wanted.items())
+
+    for seed in (2, 4):
+        study = study_of(GenerativeSampler(space=suggest, seed=seed))
+        study.optimize(objective, 60)
+        assert study.best_value < 0.3  # random ones: 0.9 to 2
+
+
+def test_ranges_that_were_asked_are_known_as_one() -> None:
+    known: dict[str, BaseDistribution] = {"n": IntDistribution(2, 8, step=2), "x": UNIT}
+    meet(known, {"n": IntDistribution(4, 14, step=2), "x": FloatDistribution(0.2, 0.9)})
+    assert known == {"n": IntDistribution(2, 14, step=2), "x": UNIT}
+    meet(known, {"n": IntDistribution(1, 3), "x": FloatDistribution(-1, 0), "y": UNIT})
+    assert known == {"n": IntDistribution(1, 14), "x": FloatDistribution(-1, 1), "y": UNIT}
+    known = {"s": FloatDistribution(0, 1, step=0.1)}
+    meet(known, {"s": FloatDistribution(0.3, 2, step=0.1)})
+    assert known == {"s": FloatDistribution(0, 2, step=0.1)}
+    meet(known, {"s": FloatDistribution(0.35, 2.45, step=0.1)})
+    assert known == {"s": FloatDistribution(0, 2.45)}
+
+
+def test_a_learnt_space_goes_on_where_it_was() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        n = trial.suggest_int("n", 1, 50)
+        return abs(trial.suggest_int("k", 1, n) - 9) + n / 50
+
+    def run(cut: int) -> list[dict[str, Any]]:
+        study = study_of(GenerativeSampler(seed=3))
+        study.optimize(objective, cut)
+        study.sampler = GenerativeSampler(seed=3)
+        study.optimize(objective, 20 - cut)
+        return [trial.params for trial in study.trials]
+
+    assert run(20) == run(12) == run(9)
+
+
+# What it costs
+
+
+def test_the_first_proposal_of_many_categories_takes_little_memory() -> None:
+    space = {f"p{at}_{'abcdefgh'[at % 8]}": CategoricalDistribution("vwxyz") for at in range(200)}
+    sampler = GenerativeSampler(space=space, seed=0)
+    tracemalloc.start()
+    try:
+        of(space)(study_of(sampler).ask())
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_learnt_space_is_not_judged_anew_for_each_proposal() -> None:
+    judged = []
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        judged.append(params)
+        return [1.0]
+
+    study = study_of(GenerativeSampler(static_violations=violations, seed=0))
+    study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 11)
+    assert len(judged) < 25_000  # of one exploration that finds nothing
+
+
+def test_nine_objectives_take_little_time() -> None:
+    def objective(trial: optuna.Trial) -> list[float]:
+        params = of(PLANE)(trial)
+        return [abs(params["x"] - at / 9) + at * params["y"] for at in range(9)]
+
+    study = study_of(GenerativeSampler(space=PLANE, seed=0), *["minimize"] * 9)
+    study.optimize(objective, 12)
+    gains = np.zeros((5, 12))
+    start = time.process_time()
+    expected_gain(gains, np.ones_like(gains), np.zeros((2, 12)), np.ones(12))
+    assert time.process_time() - start < 5  # with all combinations of nodes minutes
+
+
+# Little that is left, and what is said of mistakes
+
+
+def test_the_last_ones_of_a_large_space_are_found() -> None:
+    space = {f"x{at}": IntDistribution(0, 4) for at in range(8)}
+    islands = np.unique(np.random.default_rng(0).integers(0, 5, (40, 8)), axis=0)
+
+    def violations(params: dict[str, Any]) -> list[float]:
+        return [float((islands != list(params.values())).sum(1).min()) / 8]
+
+    study = study_of(GenerativeSampler(space=space, static_violations=violations, seed=0))
+    study.optimize(lambda trial: float(sum(of(space)(trial).values())), 30)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 30
+
+
+def test_the_smallest_steps_are_steps() -> None:
+    space = {"x": FloatDistribution(1e-14, 1e-13, step=1e-14)}
+    study = study_of(GenerativeSampler(space=space, seed=0))
+    study.optimize(lambda trial: of(space)(trial)["x"], 10)
+    assert len({trial.params["x"] for trial in study.trials}) == 10
+
+
+def test_a_function_that_changes_what_it_is_given_changes_nothing() -> None:
+    sampler = GenerativeSampler(
+        space=PLANE, static_violations=lambda params: [params.pop("x") - 0.5], seed=0
+    )
+    study = study_of(sampler)
+    study.optimize(lambda trial: -sum(of(PLANE)(trial).values()), 12)
+    assert max(trial.params["x"] for trial in study.trials) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"static_violations": lambda params: 0.5}, TypeError, "one number for each limit"),
+        ({"static_violations": lambda params: {"a": 1}}, TypeError, "one number for each limit"),
+        ({"static_objectives": lambda params: [1.0, 2.0]}, ValueError, "must return 1 values"),
+    ],
+)
+def test_mistakes_are_told(changed: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        study_of(GenerativeSampler(**{"space": PLANE, "seed": 0, **changed})).ask().suggest_float(
+            "x", 0, 1
+        )

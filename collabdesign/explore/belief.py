@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from collabdesign.explore.encoding import Encoding
@@ -78,6 +79,7 @@ class History:
         encoding: For the observations' rows.
         static_losses: For their known objectives.
         directions: Of the study.
+        part_of: A trial's parameters, as far as the space asks for them.
 
     Attributes:
         pending: Parameters that are being tried elsewhere.
@@ -89,8 +91,10 @@ class History:
         encoding: Encoding,
         static_losses: StaticLosses,
         directions: Sequence[StudyDirection],
+        part_of: Callable[[FrozenTrial], Params],
     ) -> None:
         self.encoding = encoding
+        self._part_of = part_of
         self.static_losses = static_losses
         self.pending: list[Params] = []
         self.taken: set[int] = set()
@@ -109,7 +113,7 @@ class History:
         for trial in trials:
             if trial.number in self._read or not trial.params:
                 continue
-            params = dict(trial.params)
+            params = self._part_of(trial)
             if trial.state == TrialState.RUNNING:
                 self.pending.append(params)
             if not trial.state.is_finished():
@@ -193,8 +197,7 @@ class Axes:
         weights = np.full(one.shape[1], 1.0 / max(1, len(self._encoding.names)))
         if len(self.known):
             weights[-len(self.known) :] = 1.0 / len(self.known)
-        a, b = one * np.sqrt(weights), other * np.sqrt(weights)
-        out: Floats = ((a[:, None, :] - b[None, :, :]) ** 2).sum(2)
+        out: Floats = cdist(one, other, "sqeuclidean", w=weights)
         return out
 
     def differences(self, known: Floats) -> Floats:

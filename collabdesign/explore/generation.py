@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 
 import numpy as np
@@ -40,6 +41,7 @@ _GIVE_UP = 20_000
 # A kind of more than this share of all parameters is not changed as one.
 _LARGEST_KIND = 0.25
 _MOST_ENUMERATED = 100_000
+_LAST_WALKS = 20
 # Of the steps with which it walks there, the shortest beside the longest.
 _FINEST = 1e-6
 
@@ -72,6 +74,7 @@ class Generator:
         rng: For exploring the space, once.
         statics: Known objectives, less is better, NaN where training tells; None where nothing
             is known.
+        judged: What was judged before, sum over the limits by key; added to.
 
     Raises:
         NothingFound: Nothing that keeps the limits was found.
@@ -83,11 +86,15 @@ class Generator:
         static_violations: StaticViolations | None,
         rng: np.random.Generator,
         statics: Callable[[Params], NDArray[np.float64]] | None = None,
+        judged: dict[int, float] | None = None,
     ) -> None:
         self.space = space
         self._violations = static_violations
         self._statics = statics
-        self._known_excess: dict[int, float] = {}
+        self._judged = {} if judged is None else judged
+        self._asked_for: set[int] = set()
+        self._counted: list[tuple[int, Params]] = []
+        self._counting = islice(every(space), _MOST_ENUMERATED)
         self._common = 1.0
         #: Proposals that keep the limits, spread over those that do.
         self.archive: list[Params] = []
@@ -104,20 +111,26 @@ class Generator:
         if self._violations is None:
             return 0.0
         key = key_of(params)
-        known = self._known_excess.get(key)
+        self._asked_for.add(key)
+        known = self._judged.get(key)
         if known is None:
-            known = self._judge(params)
-            self._known_excess[key] = known
+            known = self._judged[key] = self._judge(params)
         return known
 
     def _judge(self, params: Params) -> float:
         assert self._violations is not None
         try:
-            values = [float(value) for value in self._violations(params)]
+            found = self._violations(dict(params))
         except KeyError:
             if isinstance(self.space, SeenSpace):
                 return math.inf  # a set of a shape that does not exist
             raise
+        try:
+            values = [float(value) for value in found]
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"static_violations must return one number for each limit, got {found!r}"
+            ) from error
         return math.fsum(math.inf if math.isnan(value) else max(0.0, value) for value in values)
 
     def fresh(self, size: int, rng: np.random.Generator) -> list[Params]:
@@ -188,12 +201,27 @@ class Generator:
                         changed[each] = value
         return self.space.complete(changed, rng)
 
-    def left_over(self, taken: Iterable[int]) -> Iterator[Params]:
-        """What keeps the limits and is not taken, one by one, of a space that can be counted."""
-        known = set(taken)
-        for params in islice(every(self.space), _MOST_ENUMERATED):
-            if key_of(params) not in known and self.fits(params):
-                yield params
+    def left_over(self, taken: AbstractSet[int], rng: np.random.Generator) -> Params | None:
+        """Something that keeps the limits and is not taken; None where there seems to be nothing.
+
+        Counted through, as far as the space can be; after that come walks from anywhere.
+        """
+        for key, params in self._count():
+            if key not in taken:
+                return params
+        for _ in range(_LAST_WALKS):
+            walked = self._walk(self.space.sample(rng), rng)
+            if walked is not None and key_of(walked) not in taken:
+                return walked
+        return None
+
+    def _count(self) -> Iterator[tuple[int, Params]]:
+        """What keeps the limits, with its key, each judged once."""
+        yield from self._counted
+        for params in self._counting:
+            if self.fits(params):
+                self._counted.append((key_of(params), params))
+                yield self._counted[-1]
 
     def _kin(self, name: str, params: Params) -> list[str]:
         """Active parameters of its kind, itself included; itself alone where the kind is so
@@ -217,7 +245,7 @@ class Generator:
         if self._common < _COMMON:
             inside += self._walk_inside(drawn, len(inside), rng)
         if not inside:
-            raise NothingFound(len(self._known_excess))
+            raise NothingFound(len(self._asked_for))
         inside = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
         self.archive = inside + self._stretch(inside, rng)
 
@@ -253,7 +281,7 @@ class Generator:
         inside = starts[:found]
         # The nearest first, so that something is found soon; then from anywhere.
         for number in range(_GIVE_UP):
-            spent = len(self._known_excess)
+            spent = len(self._asked_for)
             if (inside and spent > _EXPLORE / 2) or spent > _GIVE_UP:
                 break
             start = starts[found + number] if number < 2 else self.space.sample(rng)
@@ -263,7 +291,7 @@ class Generator:
         # From there to everywhere inside: each change is kept that stays within the limits.
         spread = list(inside)
         for _ in range(2 * _EXPLORE):
-            if not spread or len(self._known_excess) >= _EXPLORE:
+            if not spread or len(self._asked_for) >= _EXPLORE:
                 break
             other = self.vary(spread[int(rng.integers(len(spread)))], rng)
             if self.fits(other):

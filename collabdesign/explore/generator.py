@@ -37,6 +37,7 @@ from collabdesign.explore.proposal_space import (
     SuggestedSpace,
     draw,
     key_of,
+    meet,
 )
 
 Floats = NDArray[np.float64]
@@ -82,7 +83,7 @@ class GenerativeSampler(BaseSampler):
             met; known without training.
         static_objectives: Parameters to the study's objective values in the study's order, NaN
             where training has to tell.
-        seed: Drawn where None.
+        seed: At least 0; drawn where None.
 
     Both functions are called with complete active parameters, and must be functions of them.
     """
@@ -96,6 +97,8 @@ class GenerativeSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         self._given_space = space
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed must be at least 0, or None, got {seed}")
         self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
         self._space: ProposalSpace | None = None
         if isinstance(space, Mapping):
@@ -108,11 +111,14 @@ class GenerativeSampler(BaseSampler):
         self._blas = ThreadpoolController()
         self._generator: Generator | None = None
         self._statics: dict[int, Floats] = {}
+        self._judged: dict[int, float] = {}
         self._study: Study | None = None
         self._history: History | None = None
+        self._met: dict[str, BaseDistribution] = {}
+        self._met_in: set[int] = set()
         self._fits: Fits = {}
         self._chosen: dict[tuple[int, int], Params] = {}
-        self._whole: dict[int, bool] = {}
+        self._parts: dict[int, tuple[str, ...] | None] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
     # -- what Optuna asks for ---------------------------------------------------------------
@@ -169,7 +175,7 @@ class GenerativeSampler(BaseSampler):
         whole = [
             each
             for each in trials
-            if (read is not None and read.has_read(each.number)) or self._is_whole(each)
+            if (read is not None and read.has_read(each.number)) or self._part_of(each) is not None
         ]
         now = self._situation(study, whole)
         params = None
@@ -184,7 +190,7 @@ class GenerativeSampler(BaseSampler):
             return params
         # Something new is left in a corner that nothing came to, or nothing new at all.
         archive = self._require_generator().archive
-        left = next(self._require_generator().left_over(now.history.taken), None)
+        left = self._require_generator().left_over(now.history.taken, rng)
         return archive[int(rng.integers(len(archive)))] if left is None else left
 
     def _has_space(self, study: Study, trials: Sequence[FrozenTrial]) -> bool:
@@ -205,6 +211,7 @@ class GenerativeSampler(BaseSampler):
                     self._static_violations,
                     np.random.default_rng([self._seed, 3]),
                     self._statics_of,
+                    self._judged,
                 )
             except NothingFound:
                 if not learnt:
@@ -318,42 +325,44 @@ class GenerativeSampler(BaseSampler):
             int(axis): (float(mean[axis]), float(deviation[axis])) for axis in now.axes.unknown
         }
 
-    def _is_whole(self, trial: FrozenTrial) -> bool:
-        """Whether its parameters are a whole set: not where it waits, is still being asked, was
-        pruned between two suggestions, or is of another space."""
+    def _part_of(self, trial: FrozenTrial) -> Params | None:
+        """What the space asks for of a trial's parameters; None where that is not whole: where it
+        waits, is still being asked, was pruned between two suggestions, or is of another space.
+        Values may be such as the space no longer has."""
         space = self._require_space()
         if isinstance(space, SeenSpace):
-            return space.has_shape_of(trial.params)
+            return dict(trial.params) if space.has_shape_of(trial.params) else None
         key = key_of(trial.params)
-        if key not in self._whole:
-            completed = space.complete(trial.params, np.random.default_rng(0))
-            # A finished one may have more than the space asks for, or values it no longer has.
-            finished = trial.state == TrialState.COMPLETE
-            self._whole[key] = (
-                completed.keys() <= trial.params.keys() if finished else key_of(completed) == key
-            )
-        return self._whole[key]
+        if key not in self._parts:
+            names = space.complete(trial.params, np.random.default_rng(0)).keys()
+            self._parts[key] = tuple(names) if names <= trial.params.keys() else None
+        part = self._parts[key]
+        return None if part is None else {name: trial.params[name] for name in part}
 
     def _history_of(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
-        """What was read of this study before, unless parameters came that have no column."""
-        met = self._require_generator().explored
-        space = self._require_space()
+        """What was read of this study before, unless parameters or ranges came that are new."""
+        if self._study is not study:
+            self._study, self._history = study, None
+            self._met, self._met_in = {}, set()
+            self._expected.clear()
+        met = dict(self._met)
+        meet(met, self._require_generator().explored)
         for trial in trials:
-            if isinstance(space, SuggestedSpace):
-                # A search that is taken up again has to know what the one before it met.
-                space.meet(trial.distributions)
-            if not trial.distributions.keys() <= met.keys():
-                met = {**trial.distributions, **met}
-        known = self._history
-        if known is None or self._study is not study or known.encoding.names != sorted(met):
-            known = self._history = History(
+            if trial.number not in self._met_in:
+                self._met_in.add(trial.number)
+                meet(met, trial.distributions)
+        if isinstance(self._space, SuggestedSpace):
+            # Not what else this process has drawn: a search that is taken up again cannot know it.
+            self._space.distributions = dict(met)
+        if self._history is None or met != self._met:
+            self._met = met
+            self._history = History(
                 Encoding(met),
                 lambda params: self._static_losses(params, study.directions),
                 study.directions,
+                lambda trial: self._part_of(trial) or {},
             )
-            self._study = study
-            self._expected.clear()
-        return known
+        return self._history
 
     def _require_space(self) -> ProposalSpace:
         assert self._space is not None
@@ -367,7 +376,13 @@ class GenerativeSampler(BaseSampler):
         """The objectives that are known, less is better; NaN for the others."""
         if self._static_objectives is None:
             return np.full(len(directions), np.nan)
-        out: Floats = self._statics_of(params) * signs_of(directions)
+        known = self._statics_of(params)
+        if known.shape != (len(directions),):
+            raise ValueError(
+                f"static_objectives must return {len(directions)} values, one for each of the "
+                f"study's objectives, NaN where training tells, got {known.tolist()}"
+            )
+        out: Floats = known * signs_of(directions)
         return out
 
     def _statics_of(self, params: Params) -> Floats:
@@ -377,7 +392,7 @@ class GenerativeSampler(BaseSampler):
         key = key_of(params)
         known = self._statics.get(key)
         if known is None:
-            known = np.asarray(self._static_objectives(params), dtype=float)
+            known = np.asarray(self._static_objectives(dict(params)), dtype=float)
             self._statics[key] = known
         return known
 

@@ -7,6 +7,8 @@ both on the columns so weighted. Low outliers, such as networks that died, are d
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
@@ -25,6 +27,10 @@ _MOST_TO_KNOW = 500
 # nothing of its neighbours, and the variance that it then has, of a spread of 1.
 _FAR = 3.0
 _ASTRAY = 100.0
+# One in ten may be astray: the negative logarithm of that.
+_RARE = math.log(10)
+# Pairs of a doubted and another one that are to be told apart for a choice to be the reason.
+_TELLING = 0.75
 
 # Of the distance between the outer tenths, as much is none between the quartiles.
 _SAME = 1e-3
@@ -148,16 +154,56 @@ def find_fit(
     middle, _, _, scaled = _scaled(rows, targets, fenced)
     some = _spread_out(scaled, _MOST_TO_FIT)
     centred = rows[some] - middle
-    posterior = Posterior(centred, columns, scaled[some], np.zeros(len(some)))
-    best = posterior.most_probable()
-    kernel = posterior.kernel(posterior.theta(best))
-    if fenced and (astray := _astray(factor_of(kernel), scaled[some])).any():
-        posterior = Posterior(centred, columns, scaled[some], np.where(astray, _ASTRAY, 0.0))
-        best = posterior.most_probable()
+    none = np.zeros(len(some), dtype=bool)
+    look = _explained(centred, columns, scaled[some], none, fenced)
+    doubted = (targets > _fence(targets))[some] if fenced else none
+    if doubted.any() and not _foretold(*look[1:], scaled[some], doubted):
+        # Many that died are together explained by noise, which then hides them: another look
+        # begins without them, and what is more probable is believed.
+        look = min(
+            look,
+            _explained(centred, columns, scaled[some], doubted, fenced),
+            key=lambda each: each[0],
+        )
+    _, posterior, best = look
     found = [best]
     if len(some) <= _FEW:
         found += posterior.draws(best, _DRAWS, np.random.default_rng(len(some)))
     return [posterior.theta(each) for each in found]
+
+
+def _explained(
+    rows: Floats, columns: Columns, targets: Floats, doubted: NDArray[np.bool_], fenced: bool
+) -> tuple[float, Posterior, Floats]:
+    """The most probable relevances and variances, which targets are astray by them, and again with
+    these told apart.
+
+    Args:
+        rows: [n, d], less their middle.
+        columns: Of the rows.
+        targets: [n], scaled.
+        doubted: [n], what the first look takes to tell nothing.
+        fenced: Whether any may be astray.
+
+    Returns:
+        How improbable it all is, as a negative logarithm; the posterior; its most probable ``z``.
+    """
+    posterior = Posterior(rows, columns, targets, np.where(doubted, _ASTRAY, 0.0))
+    best = posterior.most_probable()
+    if fenced:
+        astray = _astray(factor_of(posterior.kernel(posterior.theta(best))), targets)
+        if (astray != doubted).any():
+            doubted = astray
+            posterior = Posterior(rows, columns, targets, np.where(doubted, _ASTRAY, 0.0))
+            best = posterior.most_probable()
+    return posterior.energy(best)[0] + _RARE * float(doubted.sum()), posterior, best
+
+
+def _foretold(posterior: Posterior, z: Floats, targets: Floats, doubted: NDArray[np.bool_]) -> bool:
+    """Whether the others mostly tell which are doubted: then a choice is what networks die of."""
+    factor = factor_of(posterior.kernel(posterior.theta(z)))
+    told = targets - _left_out(factor, targets, np.arange(len(targets)))[0]
+    return float((told[doubted][:, None] > told[~doubted]).mean()) > _TELLING
 
 
 def _scaled(rows: Floats, targets: Floats, fenced: bool) -> tuple[Floats, float, float, Floats]:
@@ -177,9 +223,13 @@ def spread_of(targets: Floats) -> float:
 
 def _draw_in(targets: Floats) -> Floats:
     """Bring far high targets (less is better) to the upper fence: they say "bad", not how bad."""
-    spread = spread_of(targets)
-    out: Floats = np.minimum(targets, np.median(targets) + 3.0 * spread) if spread else targets
+    out: Floats = np.minimum(targets, _fence(targets))
     return out
+
+
+def _fence(targets: Floats) -> float:
+    spread = spread_of(targets)
+    return float(np.median(targets)) + 3.0 * spread if spread else math.inf
 
 
 def _spread_out(targets: Floats, most: int) -> NDArray[np.int64]:
@@ -203,11 +253,19 @@ def _astray(cholesky: Floats, targets: Floats) -> NDArray[np.bool_]:
     out = np.zeros(len(targets), dtype=bool)
     bad = np.flatnonzero(targets > 1)
     if len(bad):
-        unit = np.zeros((len(targets), len(bad)))
-        unit[bad, np.arange(len(bad))] = 1.0
-        half = solve_triangular(cholesky, unit, lower=True, check_finite=False)
-        certainty = (half * half).sum(axis=0)
-        # What leaving one out would predict for it differs by this over the certainty.
-        pull = cho_solve((cholesky, True), targets, check_finite=False)[bad]
-        out[bad] = pull / np.sqrt(certainty) > _FAR
+        beyond, deviation = _left_out(cholesky, targets, bad)
+        out[bad] = beyond / deviation > _FAR
     return out
+
+
+def _left_out(
+    cholesky: Floats, targets: Floats, places: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """By how much some targets are above what all others let one expect, and the deviation of
+    that, each [places]. Arguments as of :func:`_astray`."""
+    unit = np.zeros((len(targets), len(places)))
+    unit[places, np.arange(len(places))] = 1.0
+    half = solve_triangular(cholesky, unit, lower=True, check_finite=False)
+    certainty = (half * half).sum(axis=0)
+    pull = cho_solve((cholesky, True), targets, check_finite=False)[places]
+    return pull / certainty, 1 / np.sqrt(certainty)

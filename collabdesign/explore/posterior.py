@@ -94,7 +94,7 @@ class Posterior:
         start = np.zeros(len(self._centre))
         bounds = [(-_BOUND, _BOUND)] * len(start)
         found = minimize(
-            self._energy,
+            self.energy,
             start,
             jac=True,
             method="L-BFGS-B",
@@ -105,7 +105,7 @@ class Posterior:
 
     def draws(self, start: Floats, count: int, rng: np.random.Generator) -> list[Floats]:
         """So many ``z``, from a chain that begins at one."""
-        z, (energy, slope) = start, self._energy(start)
+        z, (energy, slope) = start, self.energy(start)
         found, step = [], _STEP
         for _ in range(count):
             for _ in range(_TRAJECTORIES):
@@ -122,26 +122,7 @@ class Posterior:
             found.append(z)
         return found
 
-    def kernel(self, theta: Floats) -> Floats:
-        """[n, n] between the rows, with the noise, without what is unsure beside."""
-        return self._covariance(theta)[0]
-
-    def _trajectory(
-        self, z: Floats, slope: Floats, push: Floats, step: float
-    ) -> tuple[Floats, Floats, tuple[float, Floats]]:
-        """Where leapfrog steps lead, with what push, and the energy and slope there: endless
-        where they leave the bounds."""
-        energy = math.inf
-        for _ in range(_STEPS):
-            push = push - 0.5 * step * slope
-            z = z + step * push
-            if not np.abs(z).max() <= _BOUND:  # nor a number any more
-                return z, push, (math.inf, slope)
-            energy, slope = self._energy(z)
-            push = push - 0.5 * step * slope
-        return z, push, (energy, slope)
-
-    def _energy(self, z: Floats) -> tuple[float, Floats]:
+    def energy(self, z: Floats) -> tuple[float, Floats]:
         """The negative logarithm of the posterior, but for a constant, and its gradient."""
         theta, rows, targets = self.theta(z), self._rows, self._targets
         linear, smooth, noise = np.exp(theta[-3:])
@@ -166,6 +147,25 @@ class Posterior:
             ],
         )
         return float(total), 0.5 * self._width * by_theta + z
+
+    def kernel(self, theta: Floats) -> Floats:
+        """[n, n] between the rows, with the noise, without what is unsure beside."""
+        return self._covariance(theta)[0]
+
+    def _trajectory(
+        self, z: Floats, slope: Floats, push: Floats, step: float
+    ) -> tuple[Floats, Floats, tuple[float, Floats]]:
+        """Where leapfrog steps lead, with what push, and the energy and slope there: endless
+        where they leave the bounds."""
+        energy = math.inf
+        for _ in range(_STEPS):
+            push = push - 0.5 * step * slope
+            z = z + step * push
+            if not np.abs(z).max() <= _BOUND:  # nor a number any more
+                return z, push, (math.inf, slope)
+            energy, slope = self.energy(z)
+            push = push - 0.5 * step * slope
+        return z, push, (energy, slope)
 
     def _covariance(self, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """The kernel with noise, and what it is made of: products of the weighted rows, Matern

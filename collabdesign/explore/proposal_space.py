@@ -125,13 +125,8 @@ class SuggestedSpace:
         """See :class:`ProposalSpace`."""
         recorder = _Recorder(params, rng)
         self._suggest(recorder)
-        self.distributions.update(recorder.distributions)
+        meet(self.distributions, recorder.distributions)
         return recorder.params
-
-    def meet(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        """Take note of what a trial was asked, which this process may not have met itself."""
-        for name in distributions.keys() - self.distributions.keys():
-            self.distributions[name] = distributions[name]
 
 
 class SeenSpace:
@@ -141,7 +136,7 @@ class SeenSpace:
     between them: a parameter set that has it gets one of those.
 
     Args:
-        trials: In order; where two disagree on a distribution, the later one counts.
+        trials: In order; where two disagree on a range, all of both counts.
     """
 
     def __init__(self, trials: Iterable[FrozenTrial] = ()) -> None:
@@ -161,7 +156,7 @@ class SeenSpace:
         if not trial.distributions:
             return
         shape = frozenset(trial.distributions)
-        self.distributions.update(trial.distributions)
+        meet(self.distributions, trial.distributions)
         self._shapes.setdefault(shape, tuple(trial.distributions))
         self._counts[shape] = self._counts.get(shape, 0) + 1
         chosen = set(_choices_of(trial.params, trial.distributions))
@@ -205,6 +200,30 @@ def _choices_of(
     for name, value in params.items():
         if not isinstance(distributions.get(name), FloatDistribution | None):
             yield name, repr(value)
+
+
+def meet(known: dict[str, BaseDistribution], others: Mapping[str, BaseDistribution]) -> None:
+    """Add to what is known of parameters, in place. A range may depend on another parameter: then
+    all of it that was ever asked counts."""
+    for name, other in others.items():
+        old = known.get(name)
+        if old is None:
+            known[name] = other
+        elif not _is_categorical(other) and type(old) is type(other):
+            one, other = cast(_Number, old), cast(_Number, other)
+            if other.low < one.low or other.high > one.high:
+                known[name] = _span(one, other)
+
+
+def _span(one: _Number, other: _Number) -> _Number:
+    """The smallest range that holds both."""
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    if isinstance(one, IntDistribution):
+        step = math.gcd(one.step, int(other.step or 1), int(one.low - other.low))
+        return IntDistribution(int(low), int(high), log=one.log, step=step)
+    steps = (one.low - other.low) / one.step if one.step == other.step and one.step else 0.5
+    same = abs(steps - round(steps)) < 1e-8
+    return FloatDistribution(low, high, log=one.log, step=one.step if same else None)
 
 
 def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name: str) -> bool:
@@ -306,9 +325,12 @@ def _is_categorical(distribution: BaseDistribution) -> TypeGuard[CategoricalDist
 
 def from_step(distribution: IntDistribution | FloatDistribution, position: int) -> float | int:
     """The value so many steps above the lowest."""
+    if isinstance(distribution, IntDistribution):
+        return distribution.low + position * distribution.step
     # 0.3, and not 3 * 0.1, which is another number.
-    value = round(distribution.low + position * (distribution.step or 0), 12)
-    return round(value) if isinstance(distribution, IntDistribution) else float(value)
+    largest = max(abs(distribution.low), abs(distribution.high))
+    digits = 14 - math.floor(math.log10(largest)) if largest else 0
+    return round(distribution.low + position * (distribution.step or 0.0), digits)
 
 
 class _Continuous(Exception):
