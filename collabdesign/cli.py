@@ -111,6 +111,7 @@ def calibrate(
                 accept_changes=True,  # compare refuses those that matter here
                 on_data=lambda done, total: display.count("reading pictures", done, total),
             )
+            terminal.show_lengthened(requirements, len(prepared.data.train_labels))
             found = compare(
                 requirements,
                 run_dir,
@@ -188,6 +189,7 @@ def _search(
             accept_changes=accept_changes,
             on_data=lambda done, total: display.count("reading pictures", done, total),
         )
+        terminal.show_lengthened(requirements, len(prepared.data.train_labels))
         terminal.show_calibrated(run_dir, requirements, prepared.data.fingerprint)
         # Read now, so that a picture that cannot be read ends the search before it begins; the
         # search itself is not given it.

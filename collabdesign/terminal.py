@@ -220,6 +220,24 @@ def show_calibration(found: Calibration, run_dir: Path) -> None:
     out.print(f"written: {run_dir / CALIBRATION}", markup=False)
 
 
+def show_lengthened(requirements: Requirements, images: int) -> None:
+    """Which trainings have more epochs than the file asks, on so many training images."""
+    from collabdesign.evaluate.training import plan_training
+
+    asked = {
+        "search.proxy": requirements.search.proxy,
+        "family.training": requirements.family.training,
+    }
+    for key, recipe in asked.items():
+        epochs = plan_training(images, recipe).epochs
+        if epochs > recipe.epochs:
+            err.print(
+                f"{key}.epochs: {epochs} instead of {recipe.epochs}, so that {images:,} images "
+                f"make {recipe.min_steps} steps ({key}.min_steps)",
+                markup=False,
+            )
+
+
 def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> None:
     """Before a search: what is known of its proxy, and a better one if one was found."""
     from collabdesign.explore.calibration import KEPT_CORRELATION, calibration_of, proxy_goal

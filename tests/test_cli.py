@@ -333,6 +333,9 @@ def test_from_a_folder_of_pictures(tmp_path: Path) -> None:
     words = [word for change in quick for word in ("--set", change)]
     code, said = run(["search", file, *words, "--threads", "1", "--device", "cpu"], tmp_path)
     assert code == 0, said
+    longer = re.search(r"search\.proxy\.epochs: (\d+) instead of 2, so that (\d+) images", said)
+    assert longer and int(longer[1]) == math.ceil(20 / (int(longer[2]) // 16))  # smallest batches
+    assert "family.training.epochs:" not in said
     run_dir = tmp_path / "runs" / "shapes"
     assert (run_dir / "report.html").is_file()
     found = certificates(run_dir)
