@@ -237,6 +237,8 @@ def _announce(requirements: Requirements, run_dir: Path) -> int:
     done = len(read_record(run_dir).finished) if (run_dir / DATABASE).is_file() else 0
     trials = requirements.search.trials
     text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
+    if done > trials:
+        text = f"{done} trials are done already, {trials} were asked: none is added"
     if others := len(at_work(run_dir, "worker")):
         text = f"joining {others} at work after {done} of {trials} trials"
     terminal.err.print(f"{requirements.name}: {text}, in {run_dir}", markup=False)

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from collabdesign.deliver.words import percent, short_count, short_quantity, short_time
+from collabdesign.deliver.words import counted, percent, short_count, short_quantity, short_time
 
 if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
@@ -142,6 +142,8 @@ def show_check(found: Check, requirements: Requirements, file: Path) -> None:
     _show_default(found.feasibility)
     for part in found.data:
         _show_data(part)
+    if found.parts is not None:
+        _show_parts(found.parts, requirements)
     if found.time is not None:
         _show_time(found.time, requirements)
     if found.unreadable:
@@ -240,9 +242,20 @@ def show_lengthened(requirements: Requirements, images: int) -> None:
 
 def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> None:
     """Before a search: what is known of its proxy, and a better one if one was found."""
-    from collabdesign.explore.calibration import KEPT_CORRELATION, calibration_of, proxy_goal
+    from collabdesign.explore.calibration import (
+        CALIBRATION,
+        KEPT_CORRELATION,
+        calibration_of,
+        misfits,
+        proxy_goal,
+    )
 
     found = calibration_of(run_dir, requirements, data_fingerprint)
+    if others := misfits(run_dir, requirements, data_fingerprint):
+        err.print(
+            f"{run_dir / CALIBRATION} is of something else and not used: {'; '.join(others)}",
+            markup=False,
+        )
     if found is None:
         return
     err.print(
@@ -275,13 +288,13 @@ def _interval(found: Estimate) -> str:
 
 def show_counts(record: Record) -> None:
     """What became of the proposals of a search."""
-    parts = [f"{len(record.trained)} networks trained"]
+    parts = [f"{counted(len(record.trained), 'network')} trained"]
     if record.stopped:
         saved = percent(record.epochs_saved)
         parts.append(f"{len(record.stopped)} stopped early ({saved} of the epochs saved)")
     parts += [
         f"{len(record.failed)} failed",
-        f"{record.rejected} proposals rejected over a limit",
+        f"{counted(record.rejected, 'proposal')} rejected over a limit",
         f"{record.repeated} repeated",
     ]
     out.print(", ".join(parts))
@@ -470,6 +483,24 @@ def _show_data(part: DataPart) -> None:
     show_named("[red]unreadable[/]", [f"{path}: {reason}" for path, reason in part.unreadable])
 
 
+def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:
+    from collabdesign.evaluate.training import plan_training
+
+    learn, choose, test = parts
+    out.print(
+        f"  of these {learn:,} to learn from, {choose:,} held out to choose by (one picture is "
+        f"{100 / choose:.2g} points), {test:,} to test (one is {100 / test:.2g})"
+    )
+    show_lengthened(requirements, learn)
+    proxy = plan_training(learn, requirements.search.proxy).epochs
+    full = plan_training(learn, requirements.family.training).epochs
+    if proxy >= full:
+        out.print(
+            f"[yellow]A proxy of {proxy} epochs is no shorter than the full training of {full}[/]: "
+            "it saves nothing"
+        )
+
+
 def show_named(what: str, names: Sequence[str]) -> None:
     """The first few of many, and how many more."""
     if names:
@@ -484,8 +515,8 @@ def _show_time(found: TimeEstimate, requirements: Requirements) -> None:
     slow, middle, fast = found.images_per_second
     longest, usual, shortest = found.search_seconds
     out.print(
-        f"[bold]Time[/] on {found.device}, measured on {found.networks} networks: {middle:,.0f} "
-        f"images/s ({slow:,.0f} to {fast:,.0f}); a proxy takes about "
+        f"[bold]Time[/] on {found.device}, measured on {counted(found.networks, 'network')}: "
+        f"{middle:,.0f} images/s ({slow:,.0f} to {fast:,.0f}); a proxy takes about "
         f"{short_time(found.proxy_seconds)}, {requirements.search.trials} trials "
         f"{short_time(usual)} ({short_time(shortest)} to {short_time(longest)}), the full "
         f"trainings of the family and its finalists at most {short_time(found.family_seconds)}"

@@ -353,7 +353,8 @@ def test_a_better_budget_is_told_unless_one_is_written(
     assert ("--set search.proxy.epochs=2" in said) != named
     # What is found for other images says nothing of these.
     show_calibrated(tmp_path, requirements, "others")
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr().err
+    assert "not used: data: the images are others" in said and found.noise_sentence not in said
 
 
 def test_a_report_says_where_there_is_none(finished: Path) -> None:

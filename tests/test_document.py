@@ -196,7 +196,10 @@ class TestFiles:
     def test_folder(self, tmp_path: Path) -> None:
         problem = self.refused(tmp_path)
         assert problem.message == "must be a file, got a folder"
-        assert problem.hint == f"in {tmp_path} there is no YAML file"
+        assert (
+            problem.hint
+            == f"in {tmp_path} there is no YAML file; collabdesign init --data FOLDER writes one"
+        )
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_unreadable(self, tmp_path: Path) -> None:

@@ -53,9 +53,8 @@ def test_page_says_what_was_asked_and_found() -> None:
         assert words in text
     member = view.family[0]
     low, high = member.test_interval or (0.0, 0.0)
-    assert (
-        f"{plain(percent(member.test_accuracy or 0))} {100 * low:.1f} to {100 * high:.1f}" in text
-    )
+    accuracy, lowest, highest = map(percent, (member.test_accuracy or 0.0, low, high))
+    assert plain(f"{accuracy} {lowest} to {highest}") in plain(text)
     assert LIMITS["peak_activation_bytes"] == 128 * 1024
 
 

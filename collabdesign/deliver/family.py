@@ -31,13 +31,13 @@ from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_w
 from collabdesign.files import write_json
 
 RULE = (
-    "The most accurate candidate is in. It is settled by full training of the best proxies that "
-    "are about as good, and of the prototype's default network. From it down to the smallest of "
-    "the front, the product of the costs among the objectives, in logarithm, is cut into as many "
-    "equal parts as members are missing; of each part, and last of all that are left, the one is "
-    "taken that adds most hypervolume to those chosen, of equal ones the one with the higher "
-    "NetScore. Only the front is chosen from; where it has too few, what is the front without it "
-    "follows."
+    "AttoNet-A is the most accurate: the best proxies that are about as good, and the prototype's "
+    "default network, are trained fully, and the best of these on the held-out part has that "
+    "place. The others are of the front, spread from there down to the smallest: the product of "
+    "the costs that are objectives, in logarithm, is cut into as many equal parts as members are "
+    "missing, and of each part, last of all that are left, comes the one that adds most "
+    "hypervolume, of equal ones that of the higher NetScore (accuracy for its costs). Where the "
+    "front has too few, what would be the front without it follows."
 )
 _WORK = "training"
 _READINGS = "readings.json"

@@ -30,8 +30,10 @@ from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import LIMITS, Data, Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.calibration import (
+    CALIBRATION,
     Calibration,
     calibration_of,
+    misfits,
     noted_calibration,
     proxy_goal,
 )
@@ -92,8 +94,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         references=_references(run_dir),
         hypervolume=_hypervolumes(record, trained, scale),
         calibration=_calibration(run_dir, requirements, record),
-        calibrate_command="collabdesign calibrate "
-        f"{shlex.quote(str(run_dir / 'requirements.yaml'))} --run-dir {shlex.quote(str(run_dir))}",
+        calibrate_command=_calibrate_command(run_dir, requirements, record),
         importance=importance(trained),
         continue_command=str(record.attributes.get("command", "")),
         versions=_json(run_dir / ENVIRONMENT) or {},
@@ -260,6 +261,15 @@ def _calibration(run_dir: Path, requirements: Requirements, record: Record) -> C
     """The run folder's, which may be newer than the search, or what the search wrote down."""
     fingerprint = record.attributes.get("data_fingerprint", "")
     return calibration_of(run_dir, requirements, fingerprint) or noted_calibration(record)
+
+
+def _calibrate_command(run_dir: Path, requirements: Requirements, record: Record) -> str:
+    words = ["collabdesign", "calibrate", str(run_dir / "requirements.yaml")]
+    command = shlex.join([*words, "--run-dir", str(run_dir)])
+    if misfits(run_dir, requirements, record.attributes.get("data_fingerprint", "")):
+        # It would be refused beside one of other requirements.
+        command = shlex.join(["rm", str(run_dir / CALIBRATION)]) + f" && {command}"
+    return command
 
 
 def _json(path: Path) -> Any:

@@ -120,6 +120,8 @@ def preprocess(image: Image) -> torch.Tensor:
     The shorter side is resized to the network's, the centre is cut out.
     """
     side, channels = ARCHITECTURE.resolution, ARCHITECTURE.input_channels
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise ValueError(f"a picture must have at most 8 bits a channel, got mode {image.mode}")
     image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     short = min(width, height)

@@ -174,6 +174,7 @@ def prediction_words(view: ReportView) -> str:
         f"correlation with what came (Spearman): {found.value:.2f} (95 % interval "
         f"{found.low:.2f} to {found.high:.2f}). Within two deviations of the prediction: "
         f"{percent(inside / len(known), 0)}, where about 95 % should be."
+        + (" So the predictions may have told nothing here." if found.low <= 0 else "")
     )
 
 

@@ -12,6 +12,7 @@ from collabdesign.design.draft import describe_branch
 __all__ = [
     "QUANTITIES",
     "TIMES",
+    "counted",
     "describe",
     "percent",
     "short_bytes",
@@ -30,6 +31,11 @@ QUANTITIES = {
     "peak_activation_bytes": "peak activation memory",
     "accuracy": "accuracy",
 }
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 network``, ``2,000 networks``."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
 
 
 def short_count(value: float) -> str:

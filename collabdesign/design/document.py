@@ -169,7 +169,9 @@ def _nearby(file: str) -> str:
     except (OSError, ValueError):
         return f"there is no folder {path.parent}"
     few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"in {folder} there are: {few}" if names else f"in {folder} there is no YAML file"
+    if names:
+        return f"in {folder} there are: {few}"
+    return f"in {folder} there is no YAML file; collabdesign init --data FOLDER writes one"
 
 
 def _is_yaml(path: Path) -> bool:

@@ -161,7 +161,7 @@ def load_test(
         indices = np.arange(len(source.labels))
     else:
         source = train_source(data)
-        indices, _ = _put_test_aside(source, data)
+        indices, _ = put_test_aside(source, data)
     pixels, broken = decode(
         source.read, indices.tolist(), data.resolution, data.channels, on_progress=on_progress
     )
@@ -181,7 +181,7 @@ def split(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int
         InputError: A class has too few images, or the source fewer than are asked for.
     """
     labels, names = source.labels, source.class_names
-    _, chosen = _put_test_aside(source, data)
+    _, chosen = put_test_aside(source, data)
     if data.train_images is not None and data.train_images != len(chosen):
         if data.train_images > len(chosen):
             raise InputError(
@@ -272,8 +272,12 @@ def channel_statistics(
     return tuple(means), tuple(stds)
 
 
-def _put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the test part and of the rest; no test part where the test is its own source."""
+def put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the test part and of the rest; no test part where the test is its own source.
+
+    Raises:
+        InputError: A class has too few images.
+    """
     everything = np.arange(len(source.labels))
     if has_own_test(data):
         return everything[:0], everything

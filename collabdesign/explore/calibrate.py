@@ -21,6 +21,7 @@ from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
     EpochRecord,
     initialise,
+    plan_training,
     seed_of,
     train,
 )
@@ -113,15 +114,23 @@ def calibrate(
         on_progress: Called after each epoch and training.
 
     Raises:
-        InputError: The run folder holds a calibration of something else, or another process
-            calibrates there.
+        InputError: The proxy is as long as the full training, or the run folder holds a calibration
+            of something else, or another process calibrates there.
         NothingFits: Fewer than 4 networks fit the limits.
         GoalsNotMet: Fewer than 4 networks could be trained both ways.
         KeyboardInterrupt: Passed on; every finished training stands.
     """
     data, device = prepared.data, prepared.device
     chosen = spread_networks(prepared.space, requirements, networks)
-    plan = plan_trainings(chosen, requirements, len(data.train_labels))
+    images = len(data.train_labels)
+    proxy = plan_training(images, requirements.search.proxy).epochs
+    full = plan_training(images, requirements.family.training).epochs
+    if proxy >= full:
+        raise InputError(
+            "a proxy must be shorter than the full training for a calibration to tell anything, "
+            f"got search.proxy of {proxy} epochs and family.training of {full} on {images:,} images"
+        )
+    plan = plan_trainings(chosen, requirements, images)
     make_folder(run_dir)
     with held(run_dir, CALIBRATING, "calibrate the proxy"):
         file = _begin(run_dir, requirements, data)

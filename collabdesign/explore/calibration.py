@@ -279,9 +279,20 @@ def calibration_of(
         InputError: The run folder's file is none of ours.
     """
     found = read_calibration(run_dir)
-    if found is None or found.changes(requirements, data_fingerprint):
+    if found is None or misfits(run_dir, requirements, data_fingerprint):
         return None
     return found.result
+
+
+def misfits(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> list[str]:
+    """Why the run folder's calibration is not of these requirements and images, a line each; empty
+    where it is, or there is none.
+
+    Raises:
+        InputError: The run folder's file is none of ours.
+    """
+    found = read_calibration(run_dir)
+    return [] if found is None else found.changes(requirements, data_fingerprint)
 
 
 def noted_calibration(record: Record) -> Calibration | None:

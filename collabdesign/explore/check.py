@@ -14,7 +14,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Data, Requirements, Training
 from collabdesign.design.space import DesignSpace
-from collabdesign.evaluate.data import ImageData, load_data, load_test, split
+from collabdesign.evaluate.data import ImageData, load_data, load_test, put_test_aside, split
 from collabdesign.evaluate.folder import FolderInspection, inspect_folder, list_folder
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.sources import train_source
@@ -81,10 +81,18 @@ class TimeEstimate:
 
 @dataclass(frozen=True)
 class Check:
-    """Everything that ``collabdesign check`` says."""
+    """Everything that ``collabdesign check`` says.
+
+    Attributes:
+        feasibility: What of the space fits.
+        data: What was found of it.
+        parts: Images to learn from, to choose by, and of the test; None where not all can be read.
+        time: That a search takes; None where nothing fits or not all can be read.
+    """
 
     feasibility: Feasibility
     data: tuple[DataPart, ...]
+    parts: tuple[int, int, int] | None
     time: TimeEstimate | None
 
     @property
@@ -117,11 +125,12 @@ def check(
     space = DesignSpace(requirements)
     found = feasibility(space, requirements)
     parts = _look_at_data(requirements.data, on_progress)
-    time = None
-    if found.possible and not any(part.unreadable for part in parts):
-        images = _trained_images(requirements.data, parts)
-        time = _estimate(space, requirements, images, choose_device(device))
-    return Check(found, parts, time)
+    counts = time = None
+    if not any(part.unreadable for part in parts):
+        counts = _images_of_parts(requirements.data, parts)
+        if found.possible:
+            time = _estimate(space, requirements, counts[0], choose_device(device))
+    return Check(found, parts, counts, time)
 
 
 def _look_at_data(
@@ -178,12 +187,16 @@ def _embedded(
     )
 
 
-def _trained_images(data: Data, parts: tuple[DataPart, ...]) -> int:
-    """How many images a network is trained on: without the test and the select part."""
+def _images_of_parts(data: Data, found: tuple[DataPart, ...]) -> tuple[int, int, int]:
+    """How many images a network is trained on, chosen by, and tested on."""
     if data.source == "folder":
-        return len(split(train_source(data), data)[0])
-    images = parts[0].images
-    return images - round(data.select * images)
+        source = train_source(data)
+        train, select = split(source, data)
+        test = found[1].images if len(found) > 1 else len(put_test_aside(source, data)[0])
+        return len(train), len(select), test
+    images = found[0].images
+    select_images = round(data.select * images)
+    return images - select_images, select_images, found[1].images
 
 
 def _estimate(

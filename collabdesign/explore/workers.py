@@ -203,7 +203,6 @@ class Workers:
                 each.deaths = 0
         place.deaths += 1
         death = _death(place.process.exitcode)
-        logging.getLogger(__name__).info("worker %s died (%s)", place.process.pid, death)
         if place.deaths >= _DEATHS:
             raise WorkersDied(
                 f"a worker that is killed is replaced, but {_DEATHS} died in a row with no "
@@ -211,6 +210,9 @@ class Workers:
                 "doing is a system short of memory: fewer --workers need less. The same command "
                 "continues"
             )
+        logging.getLogger(__name__).warning(
+            "worker %s died (%s); another takes its place", place.process.pid, death
+        )
         place.start()
 
     def _stop(self) -> None:

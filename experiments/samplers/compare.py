@@ -270,6 +270,7 @@ def _run(key: str, contender: str, seed: int, form: str) -> Run:
     warnings.simplefilter("ignore")
     with threadpoolctl.threadpool_limits(1):
         volumes, over, ask = run(_problem(key), contender, seed)
+    _problem(key).forget()
     return Run(key, contender, seed, form, volumes, over, ask)
 
 

@@ -55,6 +55,10 @@ class Problem:
             found = self._known[key] = (architecture, cost.macs, cost.params)
         return found
 
+    def forget(self) -> None:
+        """What was looked at: of a large space it takes gigabytes after some searches."""
+        self._known.clear()
+
     def violations(self, params: Params) -> list[float]:
         """Of the limit, at most 0 is met."""
         return [self.look(params)[1] / self.limit - 1] if self.limit else []
