@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -313,6 +315,7 @@ def test_bad_words_end_without_a_traceback(tiny: Path) -> None:
         (("--networks", "3"), 2, "is not in the range"),
         (("--set", "limits.macs=900"), 3, "raise limits.macs"),
         (("--device", "tpu"), 2, "the device must be cpu or cuda"),
+        (("--set", "search.proxy.epochs=12"), 2, "shorter than the full training"),
     ):
         ended, said = run(words(tiny.parent, *more), tiny.parent)
         assert (ended, "Traceback" in said) == (code, False), said
@@ -335,6 +338,20 @@ def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
     assert "--set search.proxy.epochs" not in said  # the file says how many
     page = (folder / "run" / "report.html").read_text()
     assert found.noise_sentence in page and "was not calibrated" not in page
+
+
+def test_one_of_something_else_is_named_with_what_helps(tiny: Path) -> None:
+    other = load_requirements(tiny, ["limits.macs=20k"])
+    plan, known = made_up(other, FULL, PROXY, gap=0.01)
+    run_dir = tiny.parent / "run"
+    run_dir.mkdir()
+    CalibrationFile(other, "images", (), compare(plan, known, other)).write(run_dir)
+    code, said = run(search_words(tiny.parent, "--set", "search.trials=3"), tiny.parent)
+    assert code == 0, said
+    assert "not used: limits.macs: 20k -> 30k; data: the images are others" in said
+    helps = re.search(r"The proxy was not calibrated: (rm .* && collabdesign calibrate .*)", said)
+    assert helps and html.escape(helps[1]) in (run_dir / "report.html").read_text()
+    assert str(run_dir / CALIBRATION) in helps[1]
 
 
 @pytest.mark.parametrize("named", [True, False])

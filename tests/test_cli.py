@@ -134,6 +134,7 @@ def test_check_on_digits(tmp_path: Path) -> None:
         "stage 2, module 1",
         "Data, train: 1,438 pictures",
         "Data, test: 359 pictures",
+        "1,150 to learn from, 288 held out to choose by (one picture is 0.35 points), 359 to test",
         "10 classes",
         "8x8",
         "images/s",
@@ -154,6 +155,7 @@ def test_check_as_json(tiny: Path) -> None:
     assert [part["name"] for part in space["own"]] == ["stem", "stage 1, module 1", "head"]
     train, test = found["data"]
     assert (train["images"], test["images"]) == (500, 359)
+    assert found["parts"] == [400, 100, 359]
     assert found["time"]["proxy_seconds"] > 0
 
 
@@ -199,6 +201,13 @@ def test_a_finished_search_says_what_came_out(finished: Path) -> None:
         row = next(line for line in said.splitlines() if line.startswith(name))
         assert f"{percent(certificate['test_accuracy'])}" in row
     assert f"report: {finished / 'run' / 'report.html'}" in said
+
+
+def test_fewer_trials_than_there_are(finished_copy: Path) -> None:
+    code, said = run(search_words(finished_copy, "--set", "search.trials=2"), finished_copy)
+    assert code == 0, said
+    assert f"{TRIALS} trials are done already, 2 were asked: none is added" in said
+    assert len(candidates(finished_copy / "run")) == TRIALS
 
 
 def test_goals_that_are_not_met(finished_copy: Path) -> None:

@@ -314,6 +314,13 @@ def test_preprocess_is_what_evaluation_does(
     assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_preprocess_refuses_what_it_would_cut_to_white(tmp_path: Path, mode: str) -> None:
+    emit(tmp_path, EVERYTHING)
+    with pytest.raises(ValueError, match="at most 8 bits a channel"):
+        imported(tmp_path).preprocess(Image.new(mode, (19, 19)))
+
+
 def test_preprocess_leaves_orientation_marks_alone(tmp_path: Path) -> None:
     emit(tmp_path, EVERYTHING)
     turned = Image.new("RGB", (19, 19), "black")
