@@ -3,7 +3,8 @@
 Each network's accuracy is predicted from both trainings of all the others of the table; then the
 one with the largest expected gain in hypervolume among all is taken, again and again, the front
 being that of one training. No sampler that has to learn from what it trained can be expected to
-do better: what it misses is the luck of the trainings.
+do better: what it misses is the luck of the trainings. The predictor is an ensemble of trees, or,
+with ``--process``, the inquisitor's own Gaussian process.
 
     python experiments/samplers/ceiling.py digits
 """
@@ -21,9 +22,13 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign import cost_of
 from collabdesign.explore.belief import Axes
-from collabdesign.explore.encoding import Encoding
+from collabdesign.explore.encoding import Columns, Encoding
 from collabdesign.explore.gain import expected_gain
+from collabdesign.explore.inquisitor import _left_out
+from collabdesign.explore.posterior import Posterior, factor_of
 from collabdesign.explore.proposal_space import SuggestedSpace, every, key_of
+
+Floats = NDArray[np.float64]
 
 POINTS = (25, 50, 70, 100)
 
@@ -33,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--process", action="store_true", help="in place of trees")
     options = parser.parse_args()
     table, problem = TABLES[options.table], table_problem(options.table, None)
     many = [params for params, _ in table.networks.values()]
@@ -48,14 +54,12 @@ def main() -> None:
     axes = Axes(Encoding(space.distributions), lambda params: static[key_of(params)], reach)
     rows, known = axes.place(many)
     truth = np.array([problem.truth(each) for each in architectures])
-    trees = ExtraTreesRegressor(
-        200, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
-    ).fit(rows, -truth)
-    predicted: NDArray[np.float64] = trees.oob_prediction_
+    predict = by_process if options.process else by_trees
+    predicted, unsure = predict(rows, axes.columns, -truth)
     error = float(np.sqrt(((predicted + truth) ** 2).mean()))
     mean = np.column_stack([predicted, known])
     deviation = np.zeros_like(mean)
-    deviation[:, 0] = error
+    deviation[:, 0] = unsure
     bound = np.array([-0.1, *(known.max(0) + 1e-6)])
     curves = []
     for seed in range(options.seeds):
@@ -76,6 +80,26 @@ def main() -> None:
     for point, column in zip(POINTS, np.array(curves).T, strict=True):
         low, middle, high = np.quantile(column, (0.25, 0.5, 0.75))
         print(f"  {point:4} networks {middle:.4f} ({low:.4f}, {high:.4f})")
+
+
+def by_trees(rows: Floats, columns: Columns, losses: Floats) -> tuple[Floats, Floats]:
+    """What all others say of each, and how far off that is, each [n]."""
+    trees = ExtraTreesRegressor(
+        200, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
+    ).fit(rows, losses)
+    predicted: Floats = trees.oob_prediction_
+    error = np.sqrt(((predicted - losses) ** 2).mean())
+    return predicted, np.full(len(losses), error)
+
+
+def by_process(rows: Floats, columns: Columns, losses: Floats) -> tuple[Floats, Floats]:
+    """Likewise."""
+    middle, spread = losses.mean(), losses.std()
+    scaled = (losses - middle) / spread
+    posterior = Posterior(rows - rows.mean(0), columns, scaled, np.zeros(len(scaled)))
+    factor = factor_of(posterior.kernel(posterior.theta(posterior.most_probable())))
+    beyond, deviation = _left_out(factor, scaled, np.arange(len(scaled)))
+    return middle + spread * (scaled - beyond), spread * deviation
 
 
 if __name__ == "__main__":
