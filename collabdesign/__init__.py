@@ -13,10 +13,10 @@ _HOME_OF = {
     "Architecture": "collabdesign.design.architecture",
     "Cost": "collabdesign.design.cost",
     "DesignSpace": "collabdesign.design.space",
-    "GenerativeSampler": "collabdesign.explore.generator",
+    "GenerativeSampler": "collabdesign.sampler.generator",
     "build_network": "collabdesign.evaluate.network",
     "cost_of": "collabdesign.design.cost",
-    "load_requirements": "collabdesign.design.reading",
+    "load_requirements": "collabdesign.design.files.reading",
     "load_variant": "collabdesign.deliver.family",
     "search": "collabdesign.explore.search",
 }

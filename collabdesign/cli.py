@@ -23,9 +23,9 @@ from collabdesign.errors import CollabdesignError, NothingFits
 
 if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
-    from collabdesign.deliver.view import ReportView
+    from collabdesign.deliver.report.view import ReportView
     from collabdesign.design.requirements import Requirements
-    from collabdesign.evaluate.data import TestData
+    from collabdesign.evaluate.data.images import TestData
     from collabdesign.explore.begin import Prepared
     from collabdesign.explore.record import Record
     from collabdesign.terminal import Display
@@ -172,7 +172,7 @@ def _search(
     _set_up(requirements, threads)
     from collabdesign import terminal
     from collabdesign.deliver.family import RULE
-    from collabdesign.evaluate.data import load_test
+    from collabdesign.evaluate.data.images import load_test
     from collabdesign.explore.begin import prepare
     from collabdesign.explore.environment import workers_for
     from collabdesign.explore.lock import InUse, held
@@ -250,8 +250,8 @@ def _deliver(
 ) -> tuple[Record, tuple[Certificate, ...], ReportView, Path]:
     """Train the family of a search and write the report, whose path is the last."""
     from collabdesign.deliver.family import build_family
-    from collabdesign.deliver.gather import gather, scale_of_record
-    from collabdesign.deliver.publish import write_references, write_report
+    from collabdesign.deliver.report.gather import gather, scale_of_record
+    from collabdesign.deliver.report.publish import write_references, write_report
     from collabdesign.explore.record import read_record
 
     record = read_record(run_dir)
@@ -346,8 +346,8 @@ def status(run_dir: Path, as_json: bool) -> int:
 
 def report(run_dir: Path) -> int:
     """Write DIR/report.html anew from what the run holds."""
-    from collabdesign.deliver.gather import gather
-    from collabdesign.deliver.publish import write_report
+    from collabdesign.deliver.report.gather import gather
+    from collabdesign.deliver.report.publish import write_report
     from collabdesign.explore.lock import is_running
 
     click.echo(write_report(run_dir, gather(run_dir, running=is_running(run_dir))))
@@ -357,7 +357,7 @@ def report(run_dir: Path) -> int:
 def show(run_dir: Path, candidate: int, as_json: bool) -> int:
     """Describe one CANDIDATE of the run in DIR, by its number."""
     from collabdesign import terminal
-    from collabdesign.deliver.words import describe, percent, short_quantity
+    from collabdesign.deliver.report.words import describe, percent, short_quantity
     from collabdesign.errors import InputError
     from collabdesign.explore.record import read_record
 
@@ -407,7 +407,7 @@ def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
 
 def schema(prototype: bool) -> int:
     """Print the JSON Schema of requirements files, for editors."""
-    from collabdesign.design.schema import prototype_schema, requirements_schema
+    from collabdesign.design.files.schema import prototype_schema, requirements_schema
 
     click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
     return 0
@@ -536,7 +536,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _load(file: Path, overrides: tuple[str, ...]) -> Requirements:
-    from collabdesign.design.reading import load_requirements
+    from collabdesign.design.files.reading import load_requirements
 
     return load_requirements(file, overrides)
 

@@ -18,13 +18,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from collabdesign.deliver.words import counted, percent, short_count, short_quantity, short_time
+from collabdesign.deliver.report.words import (
+    counted,
+    percent,
+    short_count,
+    short_quantity,
+    short_time,
+)
 
 if TYPE_CHECKING:
     from collabdesign.deliver.certificate import Certificate
     from collabdesign.deliver.full_training import FamilyProgress
     from collabdesign.deliver.init import InitResult
-    from collabdesign.deliver.view import FinalistView, ReportView
+    from collabdesign.deliver.report.view import FinalistView, ReportView
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
     from collabdesign.explore.calibrate import CalibrateProgress, Outlook
@@ -302,7 +308,7 @@ def show_counts(record: Record) -> None:
 
 def show_findings(view: ReportView) -> None:
     """What a search taught besides its networks, as the report shows it."""
-    from collabdesign.deliver.report import prediction_words
+    from collabdesign.deliver.report.page import prediction_words
 
     if view.hypervolume:
         trials, volume = view.hypervolume[-1]

@@ -18,7 +18,7 @@ import torch
 
 from collabdesign import DesignSpace, build_network, cost_of, load_requirements
 from collabdesign.deliver.certificate import read_certificate
-from collabdesign.evaluate.data import load_data, load_test
+from collabdesign.evaluate.data.images import load_data, load_test
 from collabdesign.evaluate.training import choose_device, evaluate, initialise, seed_of, train
 from collabdesign.explore.feasible import default_params
 

@@ -26,7 +26,7 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 
 from collabdesign import GenerativeSampler
-from collabdesign.explore.proposal_space import MappedSpace
+from collabdesign.sampler.proposal_space import MappedSpace
 
 
 def space_of(parameters: int) -> dict[str, BaseDistribution]:

@@ -34,8 +34,8 @@ from collabdesign.design.architecture import Architecture, Branch, Head, Layer, 
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Training
 from collabdesign.evaluate.augment import largest_shift
-from collabdesign.evaluate.data import ImageData, channel_statistics
-from collabdesign.evaluate.folder import list_folder, read_images
+from collabdesign.evaluate.data.folder import list_folder, read_images
+from collabdesign.evaluate.data.images import ImageData, channel_statistics
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import initialise, keep_freed_memory, train
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.evaluate.training import keep_freed_memory
 from collabdesign.explore.begin import Prepared, prepare

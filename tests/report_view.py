@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from collabdesign.deliver.view import (
+from collabdesign.deliver.report.view import (
     AskedView,
     CandidateView,
     CurvePoint,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, Problem
 

@@ -12,11 +12,11 @@ from requirements_files import SHIPPED
 from tiny_search import TRIALS, write_tiny
 
 from collabdesign.design.cost import Cost, cost_of
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import NothingFits
-from collabdesign.evaluate.data import load_data
+from collabdesign.evaluate.data.images import load_data
 from collabdesign.evaluate.training import plan_training
 from collabdesign.explore.check import check
 from collabdesign.explore.feasible import (

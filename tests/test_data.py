@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 
 from collabdesign.design.requirements import TORCHVISION_SETS, Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate import sources
-from collabdesign.evaluate.data import (
+from collabdesign.evaluate.data import sources
+from collabdesign.evaluate.data.images import (
     ImageData,
     channel_statistics,
     load_data,

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collabdesign.design import document
-from collabdesign.design.document import MAX_DEPTH, read_document, read_text, write_text
+from collabdesign.design.files import document
+from collabdesign.design.files.document import MAX_DEPTH, read_document, read_text, write_text
 from collabdesign.errors import InputError, Problem
 
 

@@ -19,9 +19,9 @@ from collabdesign.deliver.certificate import Certificate, judge, read_certificat
 from collabdesign.deliver.family import choose_family, finalists, load_variant, settle
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data import load_test
+from collabdesign.evaluate.data.images import load_test
 from collabdesign.explore.front import Scale
 from collabdesign.explore.record import Candidate, read_record, trained_within
 

@@ -10,15 +10,15 @@ from xml.etree import ElementTree
 import pytest
 from report_view import VIEWS, empty_view, full_view, inception, network, plain
 
-from collabdesign.deliver.diagram import draw_architecture
-from collabdesign.deliver.figures import (
+from collabdesign.deliver.report.diagram import draw_architecture
+from collabdesign.deliver.report.figures import (
     calibration_figure,
     curves_figure,
     hypervolume_figure,
     importance_figure,
     prediction_figure,
 )
-from collabdesign.deliver.front_plot import AXES, front_figure
+from collabdesign.deliver.report.front_plot import AXES, front_figure
 from collabdesign.design.architecture import Architecture, Head, Stem
 from collabdesign.design.cost import part_costs
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from collabdesign.errors import InputError
-from collabdesign.evaluate.folder import (
+from collabdesign.evaluate.data.folder import (
     UnreadableImage,
     fit_image,
     inspect_folder,

@@ -13,13 +13,13 @@ from PIL import Image
 from collabdesign.deliver.init import InitResult, init
 from collabdesign.deliver.init_text import prototype_text, rounded_up
 from collabdesign.design.cost import cost_of
-from collabdesign.design.document import read_text
+from collabdesign.design.files.document import read_text
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data import load_data, load_test
+from collabdesign.evaluate.data.images import load_data, load_test
 
 MOST_ACTIVE = 120
 

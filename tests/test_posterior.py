@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from collabdesign.explore.encoding import Columns
-from collabdesign.explore.posterior import Posterior, factor_of
+from collabdesign.sampler.encoding import Columns
+from collabdesign.sampler.posterior import Posterior, factor_of
 
 PARAMETERS = 6
 

@@ -21,8 +21,8 @@ from requirements_files import (
     write_example,
 )
 
-from collabdesign.design.document import read_text, write_text
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.document import read_text, write_text
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import (
     TORCHVISION_SETS,
     Data,

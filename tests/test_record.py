@@ -14,7 +14,7 @@ import pytest
 from tiny_search import edited, rows, snapshot, write_tiny
 
 from collabdesign.design.cost import cost_of
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError

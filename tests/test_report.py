@@ -9,10 +9,10 @@ import sys
 import pytest
 from report_view import LIMITS, VIEWS, full_view, hostile_view, plain, without_plotly
 
-from collabdesign.deliver.report import (
+from collabdesign.deliver.report.page import (
     render_report,
 )
-from collabdesign.deliver.words import percent
+from collabdesign.deliver.report.words import percent
 
 # The page
 
@@ -59,5 +59,5 @@ def test_page_says_what_was_asked_and_found() -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import collabdesign.deliver.report, sys; sys.exit('torch' in sys.modules)"
+    code = "import collabdesign.deliver.report.page, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

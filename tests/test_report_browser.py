@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from report_view import VIEWS, curve, full_view, plain, widest_architecture
 
-from collabdesign.deliver.front_plot import front_figure
-from collabdesign.deliver.report import (
+from collabdesign.deliver.report.front_plot import front_figure
+from collabdesign.deliver.report.page import (
     render_report,
 )
-from collabdesign.deliver.words import describe
+from collabdesign.deliver.report.words import describe
 from collabdesign.design.cost import cost_of
 
 # The page in a browser

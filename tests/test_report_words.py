@@ -17,24 +17,30 @@ from report_view import (
     without_plotly,
 )
 
-from collabdesign.deliver.importance import (
+from collabdesign.deliver.report.importance import (
     FEWEST,
     choice_label,
     encode,
     importance,
     module_label,
 )
-from collabdesign.deliver.report import (
+from collabdesign.deliver.report.page import (
     headline,
     outcome_counts,
     prediction_words,
     render_report,
 )
-from collabdesign.deliver.view import (
+from collabdesign.deliver.report.view import (
     ImportanceView,
     wilson_interval,
 )
-from collabdesign.deliver.words import describe, percent, short_bytes, short_count, short_time
+from collabdesign.deliver.report.words import (
+    describe,
+    percent,
+    short_bytes,
+    short_count,
+    short_time,
+)
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import cost_of
 from collabdesign.explore.record import Candidate

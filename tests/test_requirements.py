@@ -12,7 +12,7 @@ from requirements_files import (
 )
 
 from collabdesign.design.cost import Cost
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import FREE_KEYS, resolved_yaml
 
 

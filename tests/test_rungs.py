@@ -24,7 +24,7 @@ from tiny_search import (
     write_tiny,
 )
 
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore import proposals
 from collabdesign.explore.record import Candidate, Record, read_record

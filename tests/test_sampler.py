@@ -15,14 +15,14 @@ from optuna.trial import TrialState
 from spaces import space_of, written
 
 from collabdesign.design.cost import cost_of
-from collabdesign.explore.belief import Axes, Belief, Observation
-from collabdesign.explore.encoding import Columns, Encoding
 from collabdesign.explore.front import hypervolume
-from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.generation import Generator, NothingFound
-from collabdesign.explore.generator import GenerativeSampler
-from collabdesign.explore.inquisitor import Inquisitor
-from collabdesign.explore.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
+from collabdesign.sampler.belief import Axes, Belief, Observation
+from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.gain import expected_gain
+from collabdesign.sampler.generation import Generator, NothingFound
+from collabdesign.sampler.generator import GenerativeSampler
+from collabdesign.sampler.inquisitor import Inquisitor
+from collabdesign.sampler.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
 
 FLAT = {
     "width": IntDistribution(1, 8),

@@ -22,9 +22,9 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from collabdesign import GenerativeSampler
-from collabdesign.explore.encoding import Encoding
-from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.proposal_space import key_of, meet
+from collabdesign.sampler.encoding import Encoding
+from collabdesign.sampler.gain import expected_gain
+from collabdesign.sampler.proposal_space import key_of, meet
 
 UNIT = FloatDistribution(0, 1)
 PLANE = {"x": UNIT, "y": UNIT}

@@ -19,9 +19,9 @@ from requirements_files import (
     write_example,
 )
 
-from collabdesign.design.document import read_text
+from collabdesign.design.files.document import read_text
+from collabdesign.design.files.schema import prototype_schema, requirements_schema
 from collabdesign.design.requirements import SOURCE_KEYS, Data
-from collabdesign.design.schema import prototype_schema, requirements_schema
 
 
 @pytest.fixture

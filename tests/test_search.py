@@ -32,7 +32,7 @@ from tiny_search import (
     write_tiny,
 )
 
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, NothingFits

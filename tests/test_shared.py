@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from collabdesign.design.requirements import Data
-from collabdesign.evaluate import shared
-from collabdesign.evaluate.data import load_data
-from collabdesign.evaluate.shared import SharedImages
+from collabdesign.evaluate.data import shared
+from collabdesign.evaluate.data.images import load_data
+from collabdesign.evaluate.data.shared import SharedImages
 
 
 def look(images: SharedImages, connection: Connection) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_search import call
 
 from collabdesign.deliver.certificate import read_certificate
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore.feasible import default_params, feasibility
 

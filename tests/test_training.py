@@ -18,7 +18,7 @@ from collabdesign.design.architecture import Architecture, Branch, Head, Layer, 
 from collabdesign.design.requirements import Data, Training
 from collabdesign.errors import InputError, TrainingFailed
 from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
-from collabdesign.evaluate.data import ImageData, load_data, load_test
+from collabdesign.evaluate.data.images import ImageData, load_data, load_test
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
     EpochRecord,

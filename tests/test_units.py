@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collabdesign.design.units import (
+from collabdesign.design.files.units import (
     BYTE_UNITS,
     BYTES_PATTERN,
     COUNT_PATTERN,

@@ -28,7 +28,7 @@ from tiny_search import (
     write_tiny,
 )
 
-from collabdesign.design.reading import load_requirements
+from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore import environment
 from collabdesign.explore.environment import workers_for

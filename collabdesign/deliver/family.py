@@ -17,12 +17,12 @@ import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
 from collabdesign.deliver.full_training import FullTraining, FullTrainings, OnProgress
-from collabdesign.deliver.gather import FAMILY, FINALISTS
+from collabdesign.deliver.report.gather import FAMILY, FINALISTS
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data import ImageData, TestData
+from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.training import evaluate
 from collabdesign.explore.environment import environment

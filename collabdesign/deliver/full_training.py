@@ -11,7 +11,7 @@ import torch
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import TrainingFailed
-from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.training import (
     EpochRecord,

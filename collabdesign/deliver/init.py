@@ -25,11 +25,11 @@ from collabdesign.deliver.init_text import (
     rounded_up,
 )
 from collabdesign.design.cost import Cost, cost_of
-from collabdesign.design.document import read_text
+from collabdesign.design.files.document import read_text
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.folder import (
+from collabdesign.evaluate.data.folder import (
     FolderInspection,
     FolderListing,
     Progress,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import yaml
 
 from collabdesign.design.cost import Cost
-from collabdesign.design.units import exact_bytes, exact_count
+from collabdesign.design.files.units import exact_bytes, exact_count
 
 REQUIREMENTS_FILE, PROTOTYPE_FILE = "requirements.yaml", "prototype.yaml"
 

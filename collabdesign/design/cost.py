@@ -17,6 +17,7 @@ What is counted:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from collabdesign.design.architecture import Architecture, Module
@@ -26,13 +27,37 @@ BYTES_PER_VALUE = {"float32": 4, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What a network costs; the module's docstring says what is counted."""
+class Cost(Mapping[str, int]):
+    """What a network costs, by the metric's name; the module's docstring says what is counted."""
 
     macs: int
     params: int
     weight_bytes: int
     peak_activation_bytes: int
+
+    def __getitem__(self, name: str) -> int:
+        if name not in _NAMES:
+            raise KeyError(name)
+        value: int = getattr(self, name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+    def to_json(self) -> dict[str, int]:
+        """Plain data; :meth:`from_json` is its inverse."""
+        return dict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, int] | Sequence[int]) -> Cost:
+        """Read what :meth:`to_json` gave, or the four numbers in order of earlier studies."""
+        return cls(**data) if isinstance(data, Mapping) else cls(*data)
+
+
+_NAMES = ("macs", "params", "weight_bytes", "peak_activation_bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Everything that a human asks for: budgets, goals, the data, how long to look.
 
-The models here check single values; :mod:`collabdesign.design.reading` builds them from a
+The models here check single values; :mod:`collabdesign.design.files.reading` builds them from a
 file and checks what needs two values or the folders of the data. ``limits`` are hard budgets
 known without training; ``goals`` are judged after it.
 """
@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
-from collabdesign.design import values
-from collabdesign.design.document import write_text
+from collabdesign.design.files import values
+from collabdesign.design.files.document import write_text
+from collabdesign.design.files.values import LIMITS, OBJECTIVES
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.values import LIMITS, OBJECTIVES
 
 __all__ = [
     "DEFAULT_TEST",
@@ -296,17 +296,17 @@ class Requirements(_Written):
     search: Annotated[Search, _IfWritten] = Search()
     family: Annotated[Family, _IfWritten] = Family()
 
-    def violations(self, cost: Any) -> dict[str, float]:
+    def violations(self, cost: Mapping[str, float]) -> dict[str, float]:
         """How far a cost is from each limit that is set, as a share of the limit.
 
         Args:
-            cost: Has the attributes that the limits are named after.
+            cost: By the name of the limit.
 
         Returns:
             ``{limit: cost / limit - 1}``; at most 0 is met.
         """
         return {
-            name: getattr(cost, name) / limit - 1
+            name: cost[name] / limit - 1
             for name in LIMITS
             if (limit := getattr(self.limits, name)) is not None
         }

@@ -40,7 +40,7 @@ from collabdesign.evaluate.augment import (
     take_shifted,
 )
 from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
-from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.replicas import Replicas
 
 _MOMENTUM = 0.9

@@ -13,7 +13,7 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import FREE_KEYS, Requirements, resolved_yaml
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data import ImageData, load_data
+from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.training import choose_device, plan_training
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
@@ -159,12 +159,7 @@ def begin(
             "scale": {"lowest": dict(scale.lowest), "highest": dict(scale.highest)},
             "prototype": {
                 "architecture": own.to_dict(),
-                "cost": [
-                    own_cost.macs,
-                    own_cost.params,
-                    own_cost.weight_bytes,
-                    own_cost.peak_activation_bytes,
-                ],
+                "cost": own_cost.to_json(),
                 "fits": not any(v > 0 for v in requirements.violations(own_cost).values()),
             },
             "calibration": None if calibration is None else calibration.to_json(),

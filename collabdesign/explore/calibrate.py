@@ -16,7 +16,7 @@ import torch
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, TrainingFailed
-from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
     EpochRecord,

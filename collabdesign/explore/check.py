@@ -14,10 +14,10 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Data, Requirements, Training
 from collabdesign.design.space import DesignSpace
-from collabdesign.evaluate.data import ImageData, load_data, load_test, put_test_aside, split
-from collabdesign.evaluate.folder import FolderInspection, inspect_folder, list_folder
+from collabdesign.evaluate.data.folder import FolderInspection, inspect_folder, list_folder
+from collabdesign.evaluate.data.images import ImageData, load_data, load_test, put_test_aside, split
+from collabdesign.evaluate.data.sources import train_source
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.sources import train_source
 from collabdesign.evaluate.training import (
     choose_device,
     initialise,

@@ -10,10 +10,10 @@ import numpy as np
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
+from collabdesign.design.files.units import exact_bytes, exact_count
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import LIMITS, Limits, Requirements
 from collabdesign.design.space import DesignSpace, Params
-from collabdesign.design.units import exact_bytes, exact_count
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.front import Scale, wilson_interval
 
@@ -157,7 +157,7 @@ def feasibility(
         parameter_sets=space.size(),
         parameters=len(space.parameters),
         smallest=cost_of(space.decode(smallest), precision),
-        median=Cost(*(int(np.median([getattr(cost, name) for cost in costs])) for name in LIMITS)),
+        median=Cost(*(int(np.median([cost[name] for cost in costs])) for name in LIMITS)),
         largest=cost_of(space.decode(largest), precision),
         own=part_costs(own),
         own_cost=cost_of(own, precision),
@@ -242,7 +242,7 @@ def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[
                 for limit, value in requirements.violations(cost).items()
                 if limit != name
             )
-            own: float = getattr(cost, name) / getattr(requirements.limits, name)
+            own: float = cost[name] / getattr(requirements.limits, name)
             return 1e6 * others + own
 
         best = cost_of(space.decode(space.descend(_reach(space, requirements), score)), precision)

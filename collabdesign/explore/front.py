@@ -22,9 +22,7 @@ Direction = Literal["maximize", "minimize"]
 
 def values_of(objectives: Sequence[str], accuracy: float, cost: Cost) -> tuple[float, ...]:
     """The objectives' values in their own direction, as an Optuna study holds them."""
-    return tuple(
-        accuracy if name == "accuracy" else float(getattr(cost, name)) for name in objectives
-    )
+    return tuple(accuracy if name == "accuracy" else float(cost[name]) for name in objectives)
 
 
 def directions_of(objectives: Sequence[str]) -> list[Direction]:

@@ -21,7 +21,7 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace, TrainingFailed
-from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
     EpochRecord,
@@ -32,7 +32,6 @@ from collabdesign.evaluate.training import (
 )
 from collabdesign.explore.calibration import noted_calibration, proxy_goal
 from collabdesign.explore.feasible import default_params, explain, feasibility
-from collabdesign.explore.generation import NothingFound
 from collabdesign.explore.lock import claiming
 from collabdesign.explore.progress import Step
 from collabdesign.explore.proposals import Proposals
@@ -46,6 +45,7 @@ from collabdesign.explore.record import (
 from collabdesign.explore.rungs import Rungs, Stop, costs_of
 from collabdesign.explore.store import Store
 from collabdesign.explore.tail import Tail
+from collabdesign.sampler.generation import NothingFound
 
 log = logging.getLogger(__name__)
 

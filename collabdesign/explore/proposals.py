@@ -30,10 +30,10 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
-from collabdesign.explore.generator import GenerativeSampler
-from collabdesign.explore.proposal_space import key_of
 from collabdesign.explore.record import Candidate, as_of_today
 from collabdesign.explore.rungs import Rungs, costs_of
+from collabdesign.sampler.generator import GenerativeSampler
+from collabdesign.sampler.proposal_space import key_of
 
 # So many candidates are variations of the prototype's default network before TPE begins: what
 # the human drew is better than what is drawn at random, and TPE learns from around it.

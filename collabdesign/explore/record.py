@@ -102,7 +102,7 @@ class Candidate:
             "id": self.architecture.id,
             "params": dict(self.params),
             "architecture": self.architecture.to_dict(),
-            "cost": _cost_to_json(self.cost),
+            "cost": self.cost.to_json(),
             "proposed_by": self.proposed_by,
             "predicted": list(self.predicted) if self.predicted else None,
             "outcome": self.outcome,
@@ -114,7 +114,7 @@ class Candidate:
             "rejected_by": dict(self.rejected_by or {}),
             "repeated": self.repeated,
             "rejections": [
-                [dict(each.params), _cost_to_json(each.cost), dict(each.violations)]
+                [dict(each.params), each.cost.to_json(), dict(each.violations)]
                 for each in self.rejections
             ],
             "worker": self.worker,
@@ -128,7 +128,7 @@ class Candidate:
             index=data["index"],
             params=data["params"],
             architecture=Architecture.from_dict(data["architecture"]),
-            cost=Cost(*data["cost"]),
+            cost=Cost.from_json(data["cost"]),
             proposed_by=data["proposed_by"],
             predicted=tuple(data["predicted"]) if data.get("predicted") else None,
             outcome=data["outcome"],
@@ -140,7 +140,7 @@ class Candidate:
             rejected_by=data["rejected_by"],
             repeated=data["repeated"],
             rejections=tuple(
-                Rejection(params, Cost(*cost), violations)
+                Rejection(params, Cost.from_json(cost), violations)
                 for params, cost, violations in data["rejections"]
             ),
             worker=data.get("worker", ""),
@@ -339,7 +339,3 @@ def _foreign(path: Path) -> str:
         f"{str(path)!r} must be the study of a collabdesign search, and it is not; "
         "move it away or choose another --run-dir"
     )
-
-
-def _cost_to_json(cost: Cost) -> list[int]:
-    return [cost.macs, cost.params, cost.weight_bytes, cost.peak_activation_bytes]

@@ -33,8 +33,8 @@ import torch
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import CollabdesignError, NothingFits, WorkersDied
-from collabdesign.evaluate.data import ImageData
-from collabdesign.evaluate.shared import SharedImages
+from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.data.shared import SharedImages
 from collabdesign.evaluate.training import keep_freed_memory
 from collabdesign.explore.begin import joined
 from collabdesign.explore.lock import at_work, claiming

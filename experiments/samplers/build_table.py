@@ -24,10 +24,10 @@ from rich.progress import track
 from collabdesign import DesignSpace, cost_of, load_requirements
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
-from collabdesign.evaluate.data import load_data
+from collabdesign.evaluate.data.images import load_data
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import initialise, keep_freed_memory, seed_of, train
-from collabdesign.explore.proposal_space import SuggestedSpace, every
+from collabdesign.sampler.proposal_space import SuggestedSpace, every
 
 SEEDS = (0, 1)
 COLUMNS = ("params", "macs", "parameters", "right_0", "right_1")

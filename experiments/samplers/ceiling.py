@@ -21,12 +21,12 @@ from problems import table_problem
 from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign import cost_of
-from collabdesign.explore.belief import Axes
-from collabdesign.explore.encoding import Columns, Encoding
-from collabdesign.explore.gain import expected_gain
-from collabdesign.explore.inquisitor import _left_out
-from collabdesign.explore.posterior import Posterior, factor_of
-from collabdesign.explore.proposal_space import SuggestedSpace, every, key_of
+from collabdesign.sampler.belief import Axes
+from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.gain import expected_gain
+from collabdesign.sampler.inquisitor import _left_out
+from collabdesign.sampler.posterior import Posterior, factor_of
+from collabdesign.sampler.proposal_space import SuggestedSpace, every, key_of
 
 Floats = NDArray[np.float64]
 

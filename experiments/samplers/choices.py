@@ -36,11 +36,11 @@ from optuna.distributions import (
 from rich.progress import track
 from sklearn.ensemble import ExtraTreesRegressor
 
-from collabdesign.explore import belief
-from collabdesign.explore.encoding import Columns
 from collabdesign.explore.front import Scale
-from collabdesign.explore.generator import GenerativeSampler
-from collabdesign.explore.inquisitor import Inquisitor, _draw_in, find_fit
+from collabdesign.sampler import belief
+from collabdesign.sampler.encoding import Columns
+from collabdesign.sampler.generator import GenerativeSampler
+from collabdesign.sampler.inquisitor import Inquisitor, _draw_in, find_fit
 
 Floats = NDArray[np.float64]
 Space = Mapping[str, BaseDistribution]

@@ -36,15 +36,15 @@ from problems import DIRECTIONS, HERE, Problem, formula_problem, table_problem
 from rich.progress import track
 
 import collabdesign.explore
-from collabdesign.explore.gain import not_dominated
-from collabdesign.explore.generator import (
+from collabdesign.explore.proposals import distributions_of
+from collabdesign.sampler.gain import not_dominated
+from collabdesign.sampler.generator import (
     _CLOSER,
     _OFFSPRING,
     _ROUNDS,
     GenerativeSampler,
     _Pool,
 )
-from collabdesign.explore.proposals import distributions_of
 
 BUDGET = 200
 POINTS = (25, 50, 70, 100, 200)

@@ -19,10 +19,10 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
-from collabdesign.explore.belief import Axes
-from collabdesign.explore.encoding import Columns, Encoding
-from collabdesign.explore.inquisitor import Inquisitor
-from collabdesign.explore.proposal_space import SuggestedSpace, key_of
+from collabdesign.sampler.belief import Axes
+from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.inquisitor import Inquisitor
+from collabdesign.sampler.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Floats, Columns, Floats, Floats], Floats]

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from collabdesign.design.document import Location
+from collabdesign.design.files.document import Location
+from collabdesign.design.files.units import shown
+from collabdesign.design.files.values import FLOPS_HINT
 from collabdesign.design.requirements import Requirements
-from collabdesign.design.units import shown
-from collabdesign.design.values import FLOPS_HINT
 from collabdesign.errors import InputError, Problem
 
 

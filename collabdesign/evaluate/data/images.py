@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from collabdesign.design.requirements import DEFAULT_TEST, Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate.folder import Progress, decode, raise_unreadable
-from collabdesign.evaluate.sources import Source, has_own_test, test_source, train_source
+from collabdesign.evaluate.data.folder import Progress, decode, raise_unreadable
+from collabdesign.evaluate.data.sources import Source, has_own_test, test_source, train_source
 
 # The split's own seed: one data set is split the same way in every search.
 _SPLIT_SEED = 1903_07209

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.sparse import csr_array
 
-from collabdesign.explore.proposal_space import kind_of, share
+from collabdesign.sampler.proposal_space import kind_of, share
 
 Floats = NDArray[np.float64]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from collabdesign.deliver.gather import (
+from collabdesign.deliver.report.gather import (
     FRONT_CSV,
     REFERENCES,
     scale_of_record,
     write_front,
 )
-from collabdesign.deliver.report import render_report
-from collabdesign.deliver.view import ReportView
+from collabdesign.deliver.report.page import render_report
+from collabdesign.deliver.report.view import ReportView
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.record import read_record, requirements_of, trained_within
 from collabdesign.files import write_json, write_text

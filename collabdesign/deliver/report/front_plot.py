@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from collabdesign.deliver.figures import (
+from collabdesign.deliver.report.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -23,8 +23,8 @@ from collabdesign.deliver.figures import (
     axis_style,
     layout_style,
 )
-from collabdesign.deliver.view import CandidateView, ReportView, VariantView
-from collabdesign.deliver.words import (
+from collabdesign.deliver.report.view import CandidateView, ReportView, VariantView
+from collabdesign.deliver.report.words import (
     QUANTITIES,
     describe,
     percent,

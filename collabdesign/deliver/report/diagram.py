@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from collabdesign.deliver.words import TIMES, short_count
+from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
 from collabdesign.design.draft import layer_kind

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
-from collabdesign.explore.encoding import Columns
-from collabdesign.explore.posterior import JITTER, Posterior, factor_of, matern
+from collabdesign.sampler.encoding import Columns
+from collabdesign.sampler.posterior import JITTER, Posterior, factor_of, matern
 
 Floats = NDArray[np.float64]
 

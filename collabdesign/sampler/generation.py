@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from collabdesign.explore.proposal_space import (
+from collabdesign.sampler.proposal_space import (
     STEP,
     Params,
     ProposalSpace,

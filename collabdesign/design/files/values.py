@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic_core import core_schema
 
-from collabdesign.design import units
-from collabdesign.design.units import shown
+from collabdesign.design.files import units
+from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
 LIMITS = ("macs", "params", "weight_bytes", "peak_activation_bytes")

@@ -1,7 +1,7 @@
 """Plain view -> one HTML file that opens offline. No torch, no request leaves the machine.
 
-What is shown is gathered elsewhere into a :class:`~collabdesign.deliver.view.ReportView`; here
-it is only put into words, figures and a page. Whatever a person wrote is escaped: in the page
+What is shown is gathered elsewhere into a ``ReportView``; here it is only put into words,
+figures and a page. Whatever a person wrote is escaped: in the page
 by the template's autoescape, in plotly's labels by :mod:`html`, in the page's data by
 ``tojson``.
 """
@@ -16,17 +16,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from collabdesign.deliver.diagram import draw_architecture
-from collabdesign.deliver.figures import (
+from collabdesign.deliver.report.diagram import draw_architecture
+from collabdesign.deliver.report.figures import (
     calibration_figure,
     curves_figure,
     hypervolume_figure,
     importance_figure,
     prediction_figure,
 )
-from collabdesign.deliver.front_plot import AXES, front_figure
-from collabdesign.deliver.importance import FEWEST as FEWEST_CANDIDATES
-from collabdesign.deliver.view import (
+from collabdesign.deliver.report.front_plot import AXES, front_figure
+from collabdesign.deliver.report.importance import FEWEST as FEWEST_CANDIDATES
+from collabdesign.deliver.report.view import (
     AskedView,
     CandidateView,
     CurvePoint,
@@ -38,7 +38,7 @@ from collabdesign.deliver.view import (
     RequirementRow,
     VariantView,
 )
-from collabdesign.deliver.words import (
+from collabdesign.deliver.report.words import (
     QUANTITIES,
     describe,
     percent,
@@ -47,7 +47,7 @@ from collabdesign.deliver.words import (
     short_quantity,
     short_time,
 )
-from collabdesign.design.units import exact_bytes, exact_count
+from collabdesign.design.files.units import exact_bytes, exact_count
 from collabdesign.explore.calibration import KEPT_CORRELATION
 from collabdesign.explore.rank import estimate, spearman
 
@@ -256,4 +256,4 @@ def _figures(view: ReportView) -> dict[str, Any]:
 
 
 def _package_text(name: str) -> str:
-    return resources.files("collabdesign.deliver").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("collabdesign.deliver.report").joinpath(name).read_text(encoding="utf-8")

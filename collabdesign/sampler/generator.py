@@ -25,10 +25,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import ThreadpoolController
 
-from collabdesign.explore.belief import Axes, Belief, Fits, History, signs_of
-from collabdesign.explore.encoding import Encoding
-from collabdesign.explore.generation import Generator, NothingFound, StaticViolations
-from collabdesign.explore.proposal_space import (
+from collabdesign.sampler.belief import Axes, Belief, Fits, History, signs_of
+from collabdesign.sampler.encoding import Encoding
+from collabdesign.sampler.generation import Generator, NothingFound, StaticViolations
+from collabdesign.sampler.proposal_space import (
     MappedSpace,
     Params,
     ProposalSpace,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from collabdesign.deliver.certificate import Certificate, read_certificate
-from collabdesign.deliver.importance import importance
-from collabdesign.deliver.view import (
+from collabdesign.deliver.report.importance import importance
+from collabdesign.deliver.report.view import (
     AskedView,
     CandidateView,
     DataView,
@@ -209,7 +209,7 @@ def _prototype(record: Record) -> PrototypeView:
     own = record.attributes["prototype"]
     first = next((each for each in record.finished if each.proposed_by == "prototype"), None)
     return PrototypeView(
-        Cost(*own["cost"]), None if first is None else first.number, not own["fits"]
+        Cost.from_json(own["cost"]), None if first is None else first.number, not own["fits"]
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from collabdesign.deliver.view import (
+from collabdesign.deliver.report.view import (
     Calibration,
     CandidateView,
     CurvePoint,
@@ -18,7 +18,7 @@ from collabdesign.deliver.view import (
     ReportView,
     VariantView,
 )
-from collabdesign.deliver.words import short_count
+from collabdesign.deliver.report.words import short_count
 
 __all__ = [
     "Figure",

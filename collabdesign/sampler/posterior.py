@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from collabdesign.explore.encoding import Columns
+from collabdesign.sampler.encoding import Columns
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from collabdesign.design.document import Document, Location, read_document, read_text
-from collabdesign.design.units import shown
+from collabdesign.design.files.document import Document, Location, read_document, read_text
+from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
 _LONGEST_MESSAGE = 400

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collabdesign.deliver.view import ImportanceView
+from collabdesign.deliver.report.view import ImportanceView
 from collabdesign.explore.record import Candidate
 
 FEWEST = 20

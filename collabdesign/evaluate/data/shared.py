@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from collabdesign.evaluate.data import ImageData
+from collabdesign.evaluate.data.images import ImageData
 
 _MEMORY = Path("/dev/shm")
 _IMAGES = ("train_images", "select_images")

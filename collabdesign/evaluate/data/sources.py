@@ -17,7 +17,12 @@ from PIL import Image
 
 from collabdesign.design.requirements import Data
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.folder import FolderListing, UnreadableImage, list_folder, read_image
+from collabdesign.evaluate.data.folder import (
+    FolderListing,
+    UnreadableImage,
+    list_folder,
+    read_image,
+)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
-from collabdesign.explore.encoding import Encoding
-from collabdesign.explore.gain import expected_gain, not_dominated
-from collabdesign.explore.inquisitor import Inquisitor, find_fit, spread_of
-from collabdesign.explore.proposal_space import Params, key_of
+from collabdesign.sampler.encoding import Encoding
+from collabdesign.sampler.gain import expected_gain, not_dominated
+from collabdesign.sampler.inquisitor import Inquisitor, find_fit, spread_of
+from collabdesign.sampler.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
 StaticLosses = Callable[[Params], Floats]

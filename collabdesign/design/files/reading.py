@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from collabdesign.design.document import read_document
-from collabdesign.design.layers import Layers, Override, parse_override
+from collabdesign.design.files.document import read_document
+from collabdesign.design.files.overlays import Layers, Override, parse_override
+from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import (
     SOURCE_KEYS,
@@ -19,7 +20,6 @@ from collabdesign.design.requirements import (
     foreign_keys,
     with_defaults,
 )
-from collabdesign.design.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.errors import InputError
 
 # Left behind by archive tools and network drives, never a class.
