@@ -1,15 +1,14 @@
 """The seam between the search and its sampler: whole proposals, asked one after the other.
 
-A proposal is a function of the seed, its index and the outcomes before it: for each index the
-sampler sees an in-memory study made from the record, and draws from a generator seeded by
-(seed, index). So a killed and resumed search does what an uninterrupted one would have done. Of a
-candidate that was stopped early the sampler is told what the fully trained let one expect of it.
-An accuracy that is asked of the finished networks is a constraint, where a calibration says which
-proxies come to it.
+A proposal is a function of the seed, its index and the outcomes before it. The sampler sees an
+in-memory study that is made from the candidates and is kept from one proposal to the next, as long
+as it holds what would be made again: so a killed and resumed search does what an uninterrupted one
+would have done. Of a candidate that was stopped early the sampler is told what was expected of it.
+An accuracy goal is a constraint where a calibration says which proxies come to it.
 
 ``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
-with variations of the prototype's default network, from a few parameters changed to half of
-them; ``nsga2`` and ``random`` draw uniformly at first.
+with variations of the prototype's default network, from a few parameters changed to half of them;
+``nsga2`` and ``random`` draw uniformly at first.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
-from collabdesign.explore.record import Candidate, as_of_today
-from collabdesign.explore.rungs import Rungs, costs_of
+from collabdesign.explore.record import REJECTIONS_KEPT, Candidate
 from collabdesign.sampler.generator import GenerativeSampler
 from collabdesign.sampler.proposal_space import key_of
 
@@ -81,136 +79,78 @@ SAMPLERS: dict[str, Callable[[DesignSpace, Requirements, int], BaseSampler]] = {
 
 
 class Proposals:
-    """What one process keeps from one proposal to the next.
+    """Proposals for one index after the other.
 
     Args:
         space: What to propose from.
         requirements: Of the search.
-        rungs_of: What the finished candidates let one expect of those that were stopped.
         proxy_goal: proxy_accuracy that comes to ``goals.accuracy``, where that is known.
     """
 
     def __init__(
-        self,
-        space: DesignSpace,
-        requirements: Requirements,
-        rungs_of: Callable[[Sequence[Candidate]], Rungs],
-        proxy_goal: float | None = None,
+        self, space: DesignSpace, requirements: Requirements, proxy_goal: float | None = None
     ) -> None:
         self._space = space
-        self._proxy_goal = proxy_goal
         self._requirements = requirements
-        self._rungs_of = rungs_of
-        # It draws by index itself; what it keeps was found from trials alone.
+        self._proxy_goal = proxy_goal
+        # It draws by index itself, so that it can be kept; the others begin anew at each index.
         self._lasting: BaseSampler | None = None
         search = requirements.search
         if search.sampler == "generative":
             self._lasting = SAMPLERS[search.sampler](space, requirements, search.seed)
+        self._told: _Told | None = None
 
-    def at(
-        self, index: int, history: Sequence[Candidate], pending: Sequence[Candidate]
-    ) -> Proposer:
+    def at(self, index: int, candidates: Sequence[Candidate]) -> Proposer:
         """The proposer of one index.
 
         Args:
-            index: How many candidates were claimed before.
-            history: All finished candidates, in order; their rejections are told too.
-            pending: Candidates that others train at this moment; the sampler sees that they run.
+            index: Of the candidate to propose.
+            candidates: All others, finished or in training, with costs as they are today.
         """
         search = self._requirements.search
         sampler = self._lasting or SAMPLERS[search.sampler](
             self._space, self._requirements, _seed(search.seed, index)
         )
-        history = as_of_today(history, self._requirements)
-        pending = as_of_today(pending, self._requirements)
-        rungs = self._rungs_of(history)
+        if self._told is None or self._told.is_stale or self._lasting is None:
+            self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
+        if not self._told.tell(candidates):
+            self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
+            self._told.tell(candidates)
         return Proposer(
-            self._space,
-            self._requirements,
-            sampler,
-            index,
-            rungs,
-            history,
-            pending,
-            proxy_goal=self._proxy_goal,
+            self._space, self._told, sampler, index, search.seed, self._varied(index, candidates)
         )
+
+    def _varied(self, index: int, candidates: Sequence[Candidate]) -> Mapping[str, Any] | None:
+        """What TPE's first proposals vary; None where proposals are the sampler's."""
+        if self._requirements.search.sampler != "tpe" or index > _VARIATIONS_BEFORE_TPE:
+            return None
+        first = min(candidates, key=lambda each: each.index, default=None)
+        return first.params if first is not None and first.proposed_by == "prototype" else None
 
 
 class Proposer:
     """Asks a sampler for the proposals of one index, and tells it what became of each.
 
-    Args:
-        space: What to propose from.
-        requirements: Of the search.
-        sampler: To ask.
-        index: As of :meth:`Proposals.at`, like ``history`` and ``pending``.
-        rungs: What to expect of a candidate that was stopped.
-        history: Finished candidates.
-        pending: Running candidates.
-        proxy_goal: As of :class:`Proposals`.
+    Made by :meth:`Proposals.at`.
     """
 
     def __init__(
         self,
         space: DesignSpace,
-        requirements: Requirements,
+        told: _Told,
         sampler: BaseSampler,
         index: int,
-        rungs: Rungs,
-        history: Sequence[Candidate],
-        pending: Sequence[Candidate] = (),
-        *,
-        proxy_goal: float | None = None,
+        seed: int,
+        varied: Mapping[str, Any] | None,
     ) -> None:
         self._space = space
-        self._rungs = rungs
-        self._proxy_goal = proxy_goal
+        self._told = told
         self._sampler = sampler
-        self._objectives = objectives = requirements.objectives
-        search = requirements.search
-        first = min([*history, *pending], key=lambda each: each.index, default=None)
-        varies = search.sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE
-        self._varied = (
-            first.params
-            if varies and first is not None and first.proposed_by == "prototype"
-            else None
-        )
-        self._rng = np.random.default_rng([search.seed, index])
-        self._study = optuna.create_study(directions=directions_of(objectives), sampler=sampler)
+        self._index = index
+        self._varied = varied
+        self._rng = np.random.default_rng([seed, index])
         self._trial: optuna.Trial | None = None
-        for candidate in history:
-            for rejection in candidate.rejections:
-                if self._is_possible(rejection.params):
-                    self._study.add_trial(self._pruned(rejection.params, rejection.violations))
-            if not self._is_possible(candidate.params):
-                continue
-            # By consent the limits may be tighter now than when it was trained.
-            violations = requirements.violations(candidate.cost)
-            met = {name: max(0.0, value) for name, value in violations.items()}
-            if (values := self._values(candidate)) is not None:
-                asked_for = candidate.proposed_by != "machine"
-                self._study.add_trial(
-                    self._frozen(
-                        candidate.params,
-                        met | self._misses(values),
-                        TrialState.COMPLETE,
-                        values,
-                        asked_for=asked_for,
-                    )
-                )
-            elif candidate.outcome != "running":
-                self._study.add_trial(self._pruned(candidate.params, met))
-        for candidate in pending:
-            if self._is_possible(candidate.params):
-                self._study.add_trial(
-                    self._frozen(
-                        candidate.params,
-                        {},
-                        TrialState.RUNNING,
-                        None,
-                        asked_for=candidate.proposed_by != "machine",
-                    )
-                )
+        self._rejected = self._repeated = 0
 
     def ask(self) -> Params:
         """The next proposal; tell what became of it before asking again."""
@@ -218,89 +158,175 @@ class Proposer:
             span = _LARGEST_RATE / _SMALLEST_RATE
             rate = _SMALLEST_RATE * span ** self._rng.random()
             return self._space.vary(self._varied, self._rng, rate)
-        self._trial = self._study.ask()
+        self._trial = self._told.study.ask()
         return self._space.suggest(self._trial)
 
     def expected_accuracy(self) -> tuple[float, float] | None:
         """Mean and deviation that the sampler expects of its last proposal, if it does."""
         if not isinstance(self._sampler, GenerativeSampler) or self._trial is None:
             return None
-        return self._sampler.expectation(self._trial.number).get(
-            list(self._objectives).index("accuracy")
-        )
+        return self._sampler.expectation(self._trial.number).get(self._told.accuracy_axis)
 
     def tell_rejected(self, violations: Mapping[str, float]) -> None:
         """It breaks limits: each to ``cost / limit - 1``."""
-        if self._trial is None:
-            return
-        for name, value in violations.items():
-            self._trial.set_constraint(name, value)
-        self._study.tell(self._trial, state=TrialState.PRUNED)
+        self._rejected += 1
+        if self._trial is not None:
+            self._told.end(self._trial, None, violations)
 
     def tell_repeated(self, candidate: Candidate) -> None:
         """It is known already as this candidate."""
-        if self._trial is None:
-            return
-        values = self._values(candidate)
+        self._repeated += 1
+        if self._trial is not None:
+            self._told.end(self._trial, self._told.values(candidate), {})
+
+    def accept(self) -> None:
+        """It is a new candidate, and will be trained."""
+        # A study that is made from the candidates' rows holds no more than these keep, the
+        # rejected first.
+        self._told.is_stale |= max(self._rejected, self._repeated) > REJECTIONS_KEPT
+        self._told.is_stale |= self._rejected > 0 and self._repeated > 0
+        if self._trial is not None:
+            self._told.running[self._index] = self._trial
+
+
+class _Told:
+    """An in-memory study, and which candidates it was told of.
+
+    Attributes:
+        study: The sampler's.
+        running: By index, the trials whose outcome is not known; None of one that was not asked
+            for here.
+        is_stale: Whether it holds what a study made anew would not.
+    """
+
+    def __init__(
+        self,
+        space: DesignSpace,
+        requirements: Requirements,
+        sampler: BaseSampler,
+        proxy_goal: float | None,
+    ) -> None:
+        self._space = space
+        self._requirements = requirements
+        self._objectives = requirements.objectives
+        self._proxy_goal = proxy_goal
+        self.study = optuna.create_study(
+            directions=directions_of(self._objectives), sampler=sampler
+        )
+        self.running: dict[int, optuna.Trial | None] = {}
+        self.is_stale = False
+        self._finished: set[int] = set()
+        self._complete = 0
+
+    @property
+    def accuracy_axis(self) -> int:
+        """Place of the accuracy among the objectives."""
+        return self._objectives.index("accuracy")
+
+    def tell(self, candidates: Sequence[Candidate]) -> bool:
+        """Take in what is new; False where that needs a study made anew."""
+        by_number = {each.number: each for each in candidates}
+        for candidate in sorted(candidates, key=lambda each: each.index):
+            if candidate.index in self._finished:
+                continue
+            is_running = candidate.outcome == "running"
+            if candidate.index not in self.running:
+                self._enter(candidate, by_number)
+            elif not is_running:
+                trial = self.running[candidate.index]
+                if trial is None:
+                    return False
+                self.end(trial, self.values(candidate), self._limits(candidate))
+            if not is_running:
+                self.running.pop(candidate.index, None)
+                self._finished.add(candidate.index)
+        return True
+
+    def end(
+        self,
+        trial: optuna.Trial,
+        values: Sequence[float] | None,
+        constraints: Mapping[str, float],
+    ) -> None:
+        """Tell the outcome of a trial that was asked for here."""
+        for name, value in {**constraints, **self._misses(values)}.items():
+            trial.set_constraint(name, value)
         if values is None:
-            self._study.tell(self._trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            for name, value in self._misses(values).items():
-                self._trial.set_constraint(name, value)
-            self._study.tell(self._trial, list(values))
+            self.study.tell(trial, list(values))
 
-    def _misses(self, values: Sequence[float]) -> dict[str, float]:
-        """By how much the goal is missed, at most 0 is met; empty where that is not known."""
-        if self._proxy_goal is None:
-            return {}
-        return {"accuracy": self._proxy_goal - values[list(self._objectives).index("accuracy")]}
-
-    def _values(self, candidate: Candidate) -> tuple[float, ...] | None:
+    def values(self, candidate: Candidate) -> tuple[float, ...] | None:
         """The objectives' values: known, expected where it was stopped, or else None."""
-        accuracy = candidate.accuracy
-        if candidate.outcome == "stopped":
-            seen = [point.accuracy for point in candidate.curve]
-            accuracy = self._rungs.expected_accuracy(seen, costs_of(candidate, self._objectives))
+        accuracy = candidate.expected if candidate.outcome == "stopped" else candidate.accuracy
         if accuracy is None:
             return None
         return values_of(self._objectives, accuracy, candidate.cost)
 
-    def _is_possible(self, params: Mapping[str, Any]) -> bool:
-        """Whether the space has them: it may have changed, by consent, since they were tried."""
-        known = self._space.parameters
-        return all(name in known and value in known[name].values for name, value in params.items())
+    def _enter(self, candidate: Candidate, by_number: Mapping[int, Candidate]) -> None:
+        """What was passed over before a candidate, and the candidate itself."""
+        for rejection in candidate.rejections:
+            self._add(rejection.params, TrialState.PRUNED, None, rejection.violations)
+        for params, number in candidate.repeats:
+            known = by_number.get(number)
+            values = None if known is None else self.values(known)
+            state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+            self._add(params, state, values, {})
+        asked_for = candidate.proposed_by != "machine"
+        if candidate.outcome == "running":
+            self._add(candidate.params, TrialState.RUNNING, None, {}, asked_for=asked_for)
+            self.running[candidate.index] = None
+            return
+        values = self.values(candidate)
+        state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+        limits = self._limits(candidate)
+        self._add(candidate.params, state, values, limits, asked_for=asked_for)
 
-    def _pruned(self, params: Mapping[str, Any], violations: Mapping[str, float]) -> FrozenTrial:
-        return self._frozen(params, violations, TrialState.PRUNED, None)
-
-    def _frozen(
+    def _add(
         self,
         params: Mapping[str, Any],
-        violations: Mapping[str, float],
         state: TrialState,
         values: Sequence[float] | None,
+        constraints: Mapping[str, float],
         *,
         asked_for: bool = False,
-    ) -> FrozenTrial:
+    ) -> None:
+        known = self._space.parameters
+        if not all(name in known and value in known[name].values for name, value in params.items()):
+            return  # the space changed, by consent, since they were tried
         attributes: dict[str, Any] = {}
         if state == TrialState.COMPLETE:
-            attributes |= self._generation()
+            attributes |= generation_attribute(self._complete // _POPULATION)
+            self._complete += 1
         if asked_for:
             # As Study.enqueue_trial writes it: samplers may look beside what a person put there.
             attributes["fixed_params"] = dict(params)
-        return create_trial(
-            state=state,
-            values=values,
-            params=dict(params),
-            distributions=distributions_of(self._space, params),
-            constraints=dict(violations),
-            system_attrs=attributes,
+        self.study.add_trial(
+            create_trial(
+                state=state,
+                values=values,
+                params=dict(params),
+                distributions=distributions_of(self._space, params),
+                constraints={**constraints, **self._misses(values)},
+                system_attrs=attributes,
+            )
         )
 
-    def _generation(self) -> dict[str, int]:
-        """NSGA-II reads a trial's generation from where it writes it; others pass it over."""
-        done = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return {NSGAIISampler._get_generation_key(): len(done) // _POPULATION}
+    def _limits(self, candidate: Candidate) -> dict[str, float]:
+        """By how much it breaks the limits, which by consent may be tighter than they were."""
+        violations = self._requirements.violations(candidate.cost)
+        return {name: max(0.0, value) for name, value in violations.items()}
+
+    def _misses(self, values: Sequence[float] | None) -> dict[str, float]:
+        """By how much the goal is missed, at most 0 is met; empty where that is not known."""
+        if self._proxy_goal is None or values is None:
+            return {}
+        return {"accuracy": self._proxy_goal - values[self.accuracy_axis]}
+
+
+def generation_attribute(generation: int) -> dict[str, int]:
+    """What NSGA-II writes into a trial, and reads there; Optuna has no public name for it."""
+    return {NSGAIISampler._get_generation_key(): generation}
 
 
 def distributions_of(space: DesignSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:

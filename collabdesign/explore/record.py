@@ -1,19 +1,12 @@
-"""The study's schema: what a candidate's row holds, and the one reader of it.
+"""What a search has found: its candidates as plain data.
 
-A search lives in an Optuna study on SQLite. Each candidate is a trial with one JSON attribute,
-which :class:`Candidate` reads and writes; :mod:`collabdesign.explore.store` is the only
-writer. Reading goes through plain ``sqlite3``, read-only: a running or finished search is
-told in milliseconds, without Optuna or torch.
+:mod:`collabdesign.explore.study` writes and reads them.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -24,11 +17,9 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 
 SCHEMA_VERSION = 1
-CANDIDATE_KEY = "candidate"
-DATABASE = "study.db"
 
-# How many rejected proposals a candidate's row keeps: for the sampler, which learns from
-# them also after a restart, and for the report.
+# How many rejected and repeated proposals a candidate's row keeps: for the sampler, which learns
+# from them also after a restart, and for the report.
 REJECTIONS_KEPT = 8
 
 
@@ -60,20 +51,21 @@ class Candidate:
     """An architecture within the limits that is being or was trained as a proxy.
 
     Attributes:
-        number: Its trial's number in the study.
-        index: Position in the search, counting no killed trial; seeds its proposal.
+        number: Its trial's number in the study, -1 before it has one.
+        index: Position in the search, killed trials not counted; seeds its proposal.
         proposed_by: ``prototype`` or ``machine``.
         predicted: Mean and deviation of the proxy_accuracy that the sampler expected, if it did.
         outcome: ``running``, ``trained``, ``stopped`` early or ``failed``.
-        reason: Why it was stopped or failed, else empty.
+        reason: Why it was stopped or failed, or by what fault its process ended; else empty.
         accuracy: ``proxy_accuracy`` if trained, else None.
+        expected: Of a stopped candidate, the proxy_accuracy that was expected when it was stopped.
         curve: Epoch by epoch.
         seconds: Wall time of its training.
         rejected: Proposals over a limit since the candidate before.
         rejected_by: Limit to how many of these broke it.
-        repeated: Proposals answered from the store since the candidate before.
+        repeated: Proposals since the candidate before whose network was known.
         rejections: The first few of the rejected.
-        worker: The sign of the process that claimed it; see :mod:`collabdesign.explore.lock`.
+        repeats: The first few of the repeated: parameters, and the number of the known candidate.
     """
 
     number: int
@@ -86,13 +78,14 @@ class Candidate:
     outcome: str = "running"
     reason: str = ""
     accuracy: float | None = None
+    expected: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     seconds: float = 0.0
     rejected: int = 0
     rejected_by: Mapping[str, int] | None = None
     repeated: int = 0
     rejections: tuple[Rejection, ...] = ()
-    worker: str = ""
+    repeats: tuple[tuple[Mapping[str, Any], int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The trial's attribute; :meth:`from_json` is its inverse."""
@@ -108,6 +101,7 @@ class Candidate:
             "outcome": self.outcome,
             "reason": self.reason,
             "accuracy": self.accuracy,
+            "expected": self.expected,
             "curve": [list(point) for point in self.curve],
             "seconds": self.seconds,
             "rejected": self.rejected,
@@ -117,7 +111,7 @@ class Candidate:
                 [dict(each.params), each.cost.to_json(), dict(each.violations)]
                 for each in self.rejections
             ],
-            "worker": self.worker,
+            "repeats": [[dict(params), number] for params, number in self.repeats],
         }
 
     @classmethod
@@ -134,6 +128,7 @@ class Candidate:
             outcome=data["outcome"],
             reason=data["reason"],
             accuracy=data["accuracy"],
+            expected=data.get("expected"),
             curve=tuple(CurvePoint(*point) for point in data["curve"]),
             seconds=data["seconds"],
             rejected=data["rejected"],
@@ -143,7 +138,7 @@ class Candidate:
                 Rejection(params, Cost.from_json(cost), violations)
                 for params, cost, violations in data["rejections"]
             ),
-            worker=data.get("worker", ""),
+            repeats=tuple((params, known) for params, known in data.get("repeats", ())),
         )
 
 
@@ -152,9 +147,9 @@ class Record:
     """Everything a study holds, at one moment.
 
     Attributes:
-        attributes: The study's own: ``requirements``, ``scale``, ``phase`` and so on.
+        attributes: The study's own: ``requirements``, ``scale`` and so on.
         candidates: Without those killed from outside, in order.
-        killed: How many were killed from outside.
+        killed: How many trainings were killed from outside and done again.
     """
 
     attributes: Mapping[str, Any]
@@ -237,13 +232,12 @@ def requirements_of(record: Record) -> Requirements:
         return Requirements.model_validate(record.attributes["requirements"])
     except KeyError:
         raise InputError(
-            "a run can be told about once its search has begun, and this one was stopped or "
-            "looked at before; the search command begins it"
+            "the search of this run has not begun yet; run the search command first"
         ) from None
     except ValidationError:
         raise InputError(
-            f"the requirements in a {DATABASE} must be of this version of collabdesign, and "
-            "these are not; search anew with another --run-dir"
+            "the study must hold requirements of this version of collabdesign, and they are of "
+            "another version; choose another --run-dir"
         ) from None
 
 
@@ -278,64 +272,4 @@ def as_of_today(
             each.architecture.resolution,
             each.architecture.classes,
         )
-    )
-
-
-def read_record(run_dir: Path) -> Record:
-    """Read a run's study as it stands, also while a search writes it.
-
-    Raises:
-        InputError: There is no study, or the file is none of ours.
-    """
-    path = run_dir / DATABASE
-    if not path.exists():
-        raise InputError(
-            f"a run folder holds a {DATABASE}, and {str(run_dir)!r} has none; name the folder "
-            "of a search, such as runs/NAME"
-        )
-    with _database(path) as connection:
-        attributes = {
-            key: json.loads(value)
-            for key, value in connection.execute(
-                "SELECT key, value_json FROM study_user_attributes"
-            )
-        }
-        if "version" not in attributes:
-            raise InputError(_foreign(path))
-        if attributes["version"] != SCHEMA_VERSION:
-            raise InputError(
-                f"{str(path)!r} must be a study of version {SCHEMA_VERSION}, got version "
-                f"{attributes['version']}: another version of collabdesign wrote it; use that, or "
-                "choose another --run-dir"
-            )
-        killed = connection.execute("SELECT count(*) FROM trials WHERE state = 'FAIL'").fetchone()
-        rows = connection.execute(
-            "SELECT trials.number, value_json FROM trials JOIN trial_user_attributes USING "
-            "(trial_id) WHERE key = ? AND state != 'FAIL' ORDER BY trials.number",
-            (CANDIDATE_KEY,),
-        )
-        candidates = tuple(Candidate.from_json(number, json.loads(value)) for number, value in rows)
-    return Record(attributes, candidates, killed[0])
-
-
-@contextmanager
-def _database(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
-            yield connection
-    except InputError:
-        raise
-    except sqlite3.OperationalError as error:
-        if "no such" in str(error):  # table or column
-            raise InputError(_foreign(path)) from None
-        raise InputError(f"the study {str(path)!r} must be readable: {error}") from None
-    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{_foreign(path)} ({error})") from None
-
-
-def _foreign(path: Path) -> str:
-    return (
-        f"{str(path)!r} must be the study of a collabdesign search, and it is not; "
-        "move it away or choose another --run-dir"
     )

@@ -1,0 +1,55 @@
+"""Trainings in this process, one after the other: the search that can be repeated exactly."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+
+from collabdesign.evaluate.data.images import ImageData
+from collabdesign.explore.executors.executor import Event, Task
+from collabdesign.explore.executors.trainer import events_of
+
+
+class InlineExecutor:
+    """Trains while it is waited for, a pass at a time.
+
+    Args:
+        data: What to train on, on the device.
+        device: Where to train.
+    """
+
+    slots = 1
+    ahead = 0
+    where = "this process"
+
+    def __init__(self, data: ImageData, device: torch.device) -> None:
+        self._data = data
+        self._device = device
+        self._waiting: deque[Task] = deque()
+        self._key = ""
+        self._events: Iterator[Event] = iter(())
+
+    def submit(self, task: Task) -> None:
+        """See :class:`Executor`, like the other methods."""
+        self._waiting.append(task)
+
+    def wait(self, seconds: float) -> Event | None:
+        while True:
+            if (event := next(self._events, None)) is not None:
+                return event
+            if not self._waiting:
+                return None
+            task = self._waiting.popleft()
+            self._key = task.key
+            self._events = events_of(task, self._data, self._device)
+
+    def cancel(self, key: str) -> None:
+        if key == self._key:
+            self._events = iter(())
+        self._waiting = deque(task for task in self._waiting if task.key != key)
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._events = iter(())

@@ -1,0 +1,49 @@
+"""One task's training as events: what every executor runs, wherever it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from collabdesign.errors import TrainingFailed
+from collabdesign.evaluate.checkpoint import weights_bytes
+from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.training import initialise, passes
+from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task, Trained
+
+
+def events_of(
+    task: Task,
+    data: ImageData,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train as the iterator is advanced; ends without a last event where it is stopped.
+
+    Args:
+        task: What to train.
+        data: On the device.
+        device: Where to train.
+        should_stop: Asked after each step.
+    """
+    network = build_network(task.architecture)
+    initialise(network, task.seed)
+    try:
+        for each in passes(
+            network,
+            data,
+            task.recipe,
+            seed=task.seed,
+            device=device,
+            resume=task.checkpoint,
+            keep=task.keeps,
+            should_stop=should_stop,
+        ):
+            yield PassEnded(task.key, each.record, each.checkpoint)
+    except TrainingFailed as error:
+        yield Failed(task.key, f"{error.reason}: {error}")
+        return
+    if not should_stop():
+        yield Trained(task.key, weights_bytes(network) if task.keeps else None)
