@@ -14,11 +14,15 @@ _HOME_OF = {
     "Cost": "collabdesign.design.cost",
     "DesignSpace": "collabdesign.design.space",
     "GenerativeSampler": "collabdesign.sampler.generator",
+    "Machine": "collabdesign.pipeline",
     "build_network": "collabdesign.evaluate.network",
     "cost_of": "collabdesign.design.cost",
+    "family": "collabdesign.pipeline",
     "load_requirements": "collabdesign.design.files.reading",
     "load_variant": "collabdesign.deliver.family",
-    "search": "collabdesign.explore.search",
+    "report": "collabdesign.pipeline",
+    "run": "collabdesign.pipeline",
+    "search": "collabdesign.pipeline",
 }
 
 __all__ = sorted(_HOME_OF)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 import statistics
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -24,8 +27,9 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import evaluate
+from collabdesign.evaluate.training import evaluate, plan_training
 from collabdesign.explore.environment import environment
+from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.front import Scale, front, losses, netscore, values_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
@@ -39,7 +43,10 @@ RULE = (
     "hypervolume, of equal ones that of the higher NetScore (accuracy for its costs). Where the "
     "front has too few, what would be the front without it follows."
 )
-_WORK = "training"
+WORK = "training"
+
+# What a member's folder holds of ours, the certificate last; all else is a person's.
+_WRITTEN = ("architecture.json", "weights.pt", "model.py", CERTIFICATE)
 _READINGS = "readings.json"
 
 
@@ -59,11 +66,11 @@ class _Member:
     @property
     def best(self) -> FullTraining:
         """The one that is best on the held-out part; the first of equal ones."""
-        return max(self.trainings, key=lambda each: each.result.accuracy)
+        return max(self.trainings, key=lambda each: each.accuracy)
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(each.result.accuracy for each in self.trainings)
+        return statistics.fmean(each.accuracy for each in self.trainings)
 
 
 def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list[Candidate]:
@@ -128,12 +135,13 @@ def build_family(
     data: ImageData,
     test: TestData,
     device: torch.device,
+    executor: Executor,
     *,
     on_progress: OnProgress | None = None,
 ) -> tuple[Certificate, ...]:
     """Choose, train fully, judge once on test and write ``family/attonet-a`` and so on.
 
-    A training goes on from its last epoch when the same call is made again; what is finished
+    A training goes on from its last pass when the same call is made again; what is finished
     is not trained again, nor read again on test.
 
     Args:
@@ -143,8 +151,9 @@ def build_family(
         scale: Of its objectives.
         data: The train and select parts, on the device.
         test: The test part, likewise; judged on once all trainings are done.
-        device: Where to train.
-        on_progress: Called after each epoch.
+        device: Where to judge.
+        executor: Where to train.
+        on_progress: Called after each pass.
 
     Returns:
         The members' certificates, the most accurate on the held-out part first; empty where
@@ -152,28 +161,30 @@ def build_family(
     """
     candidates = trained_within(record, requirements)
     folder = run_dir / FAMILY
-    full = FullTrainings(requirements, data, device, folder / _WORK, on_progress)
+    epochs = plan_training(len(data.train_labels), requirements.family.training).epochs
+    full = FullTrainings(requirements, executor, folder / WORK, epochs, on_progress)
     seeds, size = requirements.family.training.seeds, requirements.family.size
     most = requirements.family.finalists
     some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
     full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
-    reached = _settle_first(some, full, folder) if len(some) > 1 else {}
+    reached = _decide_first(some, full, folder) if len(some) > 1 else {}
     # A finalist whose only training failed would take another's place.
     failed = {each.number for each in some} - reached.keys() if reached and seeds == 1 else set()
     left = [each for each in candidates if each.number not in failed]
-    settled = choose_family(settle(left, reached), scale, size)
+    decided = choose_family(settle(left, reached), scale, size)
     by_number = {each.number: each for each in candidates}
-    chosen = [by_number[each.number] for each in settled]
+    chosen = [by_number[each.number] for each in decided]
     once = {each.number for each in chosen} | reached.keys()
     full.planned = len(once) + len(chosen) * (seeds - 1)
-    trained = [each for candidate in chosen if (each := _train(candidate, full, seeds))]
+    trained = _train(chosen, full, seeds)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
     certificates = []
     for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
         name = f"attonet-{letter}"
         certificates.append(_deliver(name, member, requirements, data, test, device, folder))
-    _clear(folder, {each.name for each in certificates}, full.files)
+    _clear(folder, {each.name for each in certificates})
+    full.forget_others()
     if not reached:
         (folder / FINALISTS).unlink(missing_ok=True)
     return tuple(certificates)
@@ -226,9 +237,12 @@ def _size(scale: Scale, candidate: Candidate) -> float:
     return sum(math.log(max(value, 1)) for value in _values(scale, candidate)[1:])
 
 
-def _settle_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
+def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
     """Of each finalist, by its number, what one full training came to; written down as well."""
-    reached = {each.number: done.result.accuracy for each in some if (done := full.train(each, 0))}
+    trainings = full.train([(each, 0) for each in some])
+    reached = {
+        each.number: done.accuracy for each, done in zip(some, trainings, strict=True) if done
+    }
     write_json(
         folder / FINALISTS,
         [
@@ -244,10 +258,16 @@ def _settle_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) 
     return reached
 
 
-def _train(candidate: Candidate, full: FullTrainings, seeds: int) -> _Member | None:
-    """With all its seeds; None where no training came to an end."""
-    done = tuple(each for number in range(seeds) if (each := full.train(candidate, number)))
-    return _Member(candidate, done) if done else None
+def _train(chosen: Sequence[Candidate], full: FullTrainings, seeds: int) -> list[_Member]:
+    """Each with all its seeds; without those of which no training came to an end."""
+    jobs = [(candidate, number) for candidate in chosen for number in range(seeds)]
+    trainings = iter(full.train(jobs))
+    members = []
+    for candidate in chosen:
+        done = tuple(each for each in islice(trainings, seeds) if each is not None)
+        if done:
+            members.append(_Member(candidate, done))
+    return members
 
 
 def _deliver(
@@ -259,7 +279,7 @@ def _deliver(
     device: torch.device,
     family: Path,
 ) -> Certificate:
-    """Write one folder under a temporary name and rename it."""
+    """Write a member's files under a temporary name and put them in the place of earlier ones."""
     best, network = member.best, member.best.network
     architecture, cost = member.candidate.architecture, member.candidate.cost
     fresh = family / f".{name}.new"
@@ -268,6 +288,7 @@ def _deliver(
     title = name.replace("attonet-", "AttoNet-")[:-1] + name[-1].upper()
     write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title)
     digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy, readings = _judge_on_test(network, data, test, family / _READINGS)
     certificate = Certificate(
         name=name,
@@ -275,15 +296,15 @@ def _deliver(
         architecture=architecture.id,
         cost=cost,
         precision=requirements.deploy.precision,
-        select_accuracies=tuple(each.result.accuracy for each in member.trainings),
+        select_accuracies=tuple(each.accuracy for each in member.trainings),
         seeds=tuple(each.seed for each in member.trainings),
         delivered_seed=best.seed,
         test_accuracy=accuracy,
         test_images=len(test.labels),
         test_readings=readings,
         requirements=judge(requirements, cost, accuracy),
-        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.result.curve),
-        epochs=len(best.result.curve),
+        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.curve),
+        epochs=len(best.curve),
         weights_sha256=digest,
         data={
             "source": requirements.data.source,
@@ -295,9 +316,17 @@ def _deliver(
         environment=environment(device),
     )
     write_json(fresh / CERTIFICATE, certificate.to_dict())
-    shutil.rmtree(family / name, ignore_errors=True)
-    fresh.rename(family / name)
+    _put(fresh, family / name)
     return certificate
+
+
+def _put(fresh: Path, folder: Path) -> None:
+    """Move what was written to where it belongs; what a person put there stays."""
+    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    for name in _WRITTEN:
+        os.replace(fresh / name, folder / name)
+    fresh.rmdir()
 
 
 def _judge_on_test(
@@ -329,14 +358,16 @@ def _judge_on_test(
     return entry["accuracy"], entry["readings"]
 
 
-def _clear(family: Path, names: set[str], files: set[Path]) -> None:
-    """Remove folders of an earlier, larger family and what trainings left that nobody needs."""
+def _clear(family: Path, names: set[str]) -> None:
+    """Remove what was written for members of an earlier, larger family; what a person put beside
+    it stays."""
     for folder in family.glob("attonet-*"):
-        if folder.name not in names:
-            shutil.rmtree(folder)
-    for file in (family / _WORK).iterdir():
-        if file.is_file() and file not in files:
-            file.unlink()
+        if folder.name not in names and folder.is_dir():
+            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+            for name in _WRITTEN:
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it holds what a person put there
+                folder.rmdir()
 
 
 def _read_architecture(folder: Path) -> Architecture:

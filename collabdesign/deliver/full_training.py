@@ -1,28 +1,21 @@
-"""Full trainings of candidates, each made once, with a checkpoint each epoch."""
+"""Full trainings of candidates, each made once, with a checkpoint a pass."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from collabdesign.design.requirements import Requirements
-from collabdesign.errors import TrainingFailed
-from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    TrainingResult,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
-from collabdesign.explore.faults import MOST_FAULTS, faults, noted
+from collabdesign.evaluate.training import EpochRecord, seed_of
+from collabdesign.explore.executors.executor import Executor, Task
 from collabdesign.explore.record import Candidate
+from collabdesign.explore.trainings import FAULTS, Ended, carry_out, checkpoint_of
+
+Job = tuple[Candidate, int]
+"""A candidate, and the number of its seed, from 0."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +23,21 @@ class FamilyProgress:
     """Where the full trainings stand.
 
     Attributes:
-        training: Counted from 1, over all members, finalists and seeds.
-        trainings: All of them, as far as is known yet.
-        candidate: Number of the one in training.
-        epoch: Of this training.
+        done: Trainings that came to their ends.
+        trainings: All of them, over members, finalists and seeds, as far as is known yet.
+        candidate: Number of the one whose pass ended last.
+        epoch: Of that training.
         epochs: Of each training.
-        accuracy: select_accuracy after the epoch.
+        under_way: Passes of all trainings that have not ended.
+        accuracy: select_accuracy after the pass that ended last.
     """
 
-    training: int
+    done: int
     trainings: int
     candidate: int
     epoch: int
     epochs: int
+    under_way: int
     accuracy: float
 
 
@@ -55,11 +50,18 @@ class FullTraining:
 
     Attributes:
         seed: What its beginning and its order of images were drawn from, with its id.
+        network: In evaluation mode, on the CPU.
+        curve: Pass by pass.
     """
 
     seed: int
     network: AttoNet
-    result: TrainingResult
+    curve: tuple[EpochRecord, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """On the held-out part of train, after the last pass."""
+        return self.curve[-1].accuracy
 
 
 class FullTrainings:
@@ -67,99 +69,81 @@ class FullTrainings:
 
     Args:
         requirements: Give the recipe and the first seed.
-        data: The train and select parts, on the device.
-        device: Where to train.
-        work: Folder of the checkpoints, one a training.
-        on_progress: Called after each epoch.
+        executor: Where to train.
+        work: Folder of the checkpoints, one a training; made if it is not there.
+        epochs: Of a full training.
+        on_progress: Called after each pass.
 
     Attributes:
         planned: How many trainings there will be, for those who watch.
-        files: Checkpoints of the trainings so far, and reports of faults in them.
     """
 
     def __init__(
         self,
         requirements: Requirements,
-        data: ImageData,
-        device: torch.device,
+        executor: Executor,
         work: Path,
-        on_progress: OnProgress | None,
+        epochs: int,
+        on_progress: OnProgress | None = None,
     ) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.planned = 0
-        self.files: set[Path] = set()
-        self._seed = requirements.search.seed
-        self._recipe = requirements.family.training
-        self._data = data
-        self._device = device
+        self._requirements = requirements
+        self._executor = executor
         self._work = work
+        self._epochs = epochs
         self._on_progress = on_progress
-        self._done: dict[tuple[str, int], FullTraining | None] = {}
+        self._done: dict[str, FullTraining | None] = {}
 
-    def train(self, candidate: Candidate, number: int) -> FullTraining | None:
-        """A candidate with one of its seeds, counted from 0; None where its training failed."""
-        key = candidate.architecture.id, number
-        if key not in self._done:
-            self._done[key] = self._train(candidate, number)
-        return self._done[key]
+    def train(self, jobs: Sequence[Job]) -> list[FullTraining | None]:
+        """Train all that are not trained yet, several at a time; None where a training failed."""
+        new = {_key(*job): job for job in jobs if _key(*job) not in self._done}
+        under_way: dict[str, int] = {}
 
-    def _train(self, candidate: Candidate, number: int) -> FullTraining | None:
-        place = len(self._done) + 1
-        epochs = plan_training(len(self._data.train_labels), self._recipe).epochs
-
-        def on_epoch(record: EpochRecord) -> None:
+        def on_pass(task: Task, record: EpochRecord) -> None:
+            under_way[task.key] = record.epoch
             if self._on_progress is not None:
                 self._on_progress(
                     FamilyProgress(
-                        training=place,
-                        trainings=max(place, self.planned),
-                        candidate=candidate.number,
+                        done=len(self._done),
+                        trainings=max(self.planned, len(self._done) + len(new)),
+                        candidate=new[task.key][0].number,
                         epoch=record.epoch,
-                        epochs=epochs,
+                        epochs=self._epochs,
+                        under_way=sum(under_way.values()),
                         accuracy=record.accuracy,
                     )
                 )
 
-        checkpoint = self._work / f"{candidate.architecture.id}-{number}.pt"
-        reports = checkpoint.with_suffix(".faults")
-        self.files |= {checkpoint, reports}
-        # What a seed did to the process another one, that has not begun, would do as well.
-        begun = checkpoint.exists() or reports.exists()
-        alike = (
-            [reports] if begun else sorted(self._work.glob(f"{candidate.architecture.id}-*.faults"))
-        )
-        if self._is_given_up(candidate, alike):
-            return None
-        seed = seed_of(candidate.architecture.id, self._seed + number)
-        network = build_network(candidate.architecture)
-        initialise(network, seed)
-        try:
-            with noted(reports):
-                result = train(
-                    network,
-                    self._data,
-                    self._recipe,
-                    seed=seed,
-                    device=self._device,
-                    checkpoint=checkpoint,
-                    on_epoch=on_epoch,
-                )
-        except TrainingFailed:
-            return None  # another seed may do; a member without any is left out
-        return FullTraining(self._seed + number, network, result)
+        tasks = [self._task(key, *job) for key, job in new.items()]
+        for ended in carry_out(self._executor, tasks, self._work, on_pass):
+            under_way.pop(ended.task.key, None)
+            candidate, number = new.pop(ended.task.key)
+            self._done[_key(candidate, number)] = self._trained(ended, number)
+        return [self._done[_key(*job)] for job in jobs]
 
-    def _is_given_up(self, candidate: Candidate, reports: Sequence[Path]) -> bool:
-        """Whether what is reported ended the process too often."""
-        found = [fault for path in reports for fault in faults(path)]
-        if len(found) < MOST_FAULTS:
-            return False
-        self.files.update(reports)
-        logging.getLogger(__name__).warning(
-            "candidate %d is left out: its full training ended the process %d times (%s); to try "
-            "it again, remove %s",
-            candidate.number,
-            len(found),
-            found[-1],
-            " and ".join(map(str, reports)),
-        )
-        return True
+    def forget_others(self) -> None:
+        """Remove checkpoints of trainings that nobody asked for this time."""
+        kept = {checkpoint_of(self._work, key) for key in self._done} | {self._work / FAULTS}
+        for file in self._work.iterdir():
+            if file.is_file() and file not in kept:
+                file.unlink()
+
+    def _task(self, key: str, candidate: Candidate, number: int) -> Task:
+        architecture = candidate.architecture
+        seed = seed_of(architecture.id, self._requirements.search.seed + number)
+        recipe = self._requirements.family.training
+        return Task(key, architecture, recipe, seed, keeps=True)
+
+    def _trained(self, ended: Ended, number: int) -> FullTraining | None:
+        if ended.reason:
+            return None  # another seed may do; a member without any is left out
+        network = build_network(ended.task.architecture)
+        assert ended.weights is not None
+        load_weights(network, ended.weights)
+        seed = self._requirements.search.seed + number
+        return FullTraining(seed, network.eval(), ended.curve)
+
+
+def _key(candidate: Candidate, number: int) -> str:
+    return f"{candidate.architecture.id}-{number}"

@@ -24,6 +24,7 @@ __all__ = [
     "FREE_KEYS",
     "LIMITS",
     "OBJECTIVES",
+    "PLACES",
     "SOURCE_KEYS",
     "TORCHVISION_SETS",
     "Data",
@@ -40,6 +41,9 @@ __all__ = [
 
 FREE_KEYS = ("search.trials", "family")
 """What may change between two runs of one search; see :meth:`Requirements.changes`."""
+
+PLACES = ("data.train", "data.test", "data.root", "data.download")
+"""Where the pictures lie: what they are is told by their fingerprint."""
 
 DEFAULT_TEST = 0.2
 """Fraction put aside as test where the data has no test part and none is asked for."""
@@ -292,6 +296,12 @@ class Requirements(_Written):
     objectives: Annotated[tuple[str, ...], values.objectives()] = Field(
         default=("accuracy", "macs", "params"),
         description="What the front trades: accuracy, and costs to make small.",
+    )
+    storage: Annotated[str, values.database()] | None = Field(
+        default=None,
+        description="Database that holds the study, such as postgresql://user@host/name, for a "
+        "team's Optuna dashboard (default: study.db in the run folder). Keep the password out of "
+        "it: PGPASSWORD or ~/.pgpass has it.",
     )
     search: Annotated[Search, _IfWritten] = Search()
     family: Annotated[Family, _IfWritten] = Family()

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from collabdesign.design.cost import cost_of
-from collabdesign.design.requirements import FREE_KEYS, Requirements, resolved_yaml
+from collabdesign.design.requirements import FREE_KEYS, PLACES, Requirements, resolved_yaml
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.training import choose_device, plan_training
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
-from collabdesign.explore.lock import Presence, claiming, forget_the_dead, is_running
-from collabdesign.explore.record import DATABASE, Record, read_record, requirements_of
-from collabdesign.explore.store import Store
+from collabdesign.explore.record import Record, requirements_of
+from collabdesign.explore.study import has_study, read_record
+from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json, write_text
+
+ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,15 @@ def prepare(
         NothingFits: No network of the space fits the limits.
     """
     space = DesignSpace(requirements)
-    require_writable(run_dir)
-    if (run_dir / DATABASE).exists():
+    require_folder(run_dir)
+    if has_study(run_dir):
         _require_same(read_record(run_dir), requirements, accept_changes)
     require_possible(space, requirements)
     chosen = choose_device(device)
     return Prepared(space, load_data(requirements.data, chosen, on_progress=on_data), chosen)
 
 
-def require_writable(run_dir: Path) -> None:
+def require_folder(run_dir: Path) -> None:
     """Refuse what cannot become a run folder, before anything is written."""
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(f"the run folder must be a folder, and {str(run_dir)!r} is a file")
@@ -85,12 +89,17 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
     if "requirements" not in record.attributes:
         return
     began_with = requirements_of(record)
-    if began_with.objectives != requirements.objectives:
-        raise InputError(
-            f"a run keeps its objectives {', '.join(began_with.objectives)}, got "
-            f"{', '.join(requirements.objectives)}; choose another --run-dir"
-        )
-    changes = began_with.changes(requirements, FREE_KEYS)
+    for key, before, now in (
+        ("objectives", began_with.objectives, requirements.objectives),
+        ("storage", (began_with.storage,), (requirements.storage,)),
+    ):
+        if before != now:
+            raise InputError(
+                f"a run keeps its {key} {', '.join(map(str, before))}, got "
+                f"{', '.join(map(str, now))}; choose another --run-dir"
+            )
+    # Where the pictures lie is not what they are: their fingerprint is compared once it is known.
+    changes = began_with.changes(requirements, (*FREE_KEYS, *PLACES))
     if changes and not accept_changes:
         raise InputError(
             "a run continues with the requirements it began with, but these changed:\n"
@@ -99,54 +108,42 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
         )
 
 
-def _require_the_same_command(record: Record, requirements: Requirements) -> None:
-    """Refuse to join others at work with anything else than what they work for."""
-    changes = requirements_of(record).changes(requirements)
-    if changes:
-        raise InputError(
-            "another is at work in the run folder, and only the same command joins in; these "
-            "changed:\n"
-            + "\n".join(f"    {change}" for change in changes)
-            + "\n    wait for the other, or choose another --run-dir"
-        )
-
-
 def begin(
     run_dir: Path,
-    store: Store,
+    study: StudyWriter,
     requirements: Requirements,
     prepared: Prepared,
+    *,
     accept_changes: bool,
     notes: Mapping[str, str],
-    hardware: Mapping[str, str],
-) -> None:
-    """Compare with what the run began with, or with what others work for; else write it down.
+    environment: Mapping[str, str],
+) -> list[str]:
+    """Compare with what the run began with, and write down what it goes on with.
 
-    The caller is claiming.
+    Returns:
+        What changed in the pictures, by consent; empty where nothing did.
 
     Raises:
-        InputError: The requirements or the data are others.
+        InputError: The requirements or the pictures are others.
     """
-    joining = is_running(run_dir)
     space, data = prepared.space, prepared.data
-    before = store.read()
-    accept_changes = accept_changes and not joining
+    before = study.read()
     _require_same(before, requirements, accept_changes)
-    known = before.attributes.get("data_fingerprint", data.fingerprint)
-    if known != data.fingerprint and not accept_changes:
-        raise InputError(
-            "a run continues on the images it began with, but the data changed; "
-            "choose another --run-dir, or say --accept-changes"
-        )
-    if joining and "requirements" in before.attributes:
-        _require_the_same_command(before, requirements)
-        return
+    changed = []
+    if before.attributes.get("data_fingerprint", data.fingerprint) != data.fingerprint:
+        changed = _data_changes(before, data)
+        if not accept_changes:
+            raise InputError(
+                "a run continues on the pictures it began with, but the data changed:\n"
+                + "\n".join(f"    {change}" for change in changed)
+                + "\n    choose another --run-dir, or say --accept-changes"
+            )
     scale = scale_of(space, requirements)
     calibration = calibration_of(run_dir, requirements, data.fingerprint)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
     images = len(data.train_labels)
-    store.set(
+    study.set(
         {
             "data_fingerprint": data.fingerprint,
             "data": {
@@ -170,44 +167,39 @@ def begin(
         }
     )
     write_text(run_dir / "requirements.yaml", resolved_yaml(requirements))
-    write_json(run_dir / "environment.json", dict(hardware))
+    note_environment(run_dir, environment, before.next_number)
+    return changed
 
 
-@contextmanager
-def joined(
-    run_dir: Path,
-    space: DesignSpace,
-    objectives: Sequence[str],
-    kind: str,
-    begin: Callable[[Store], None] = lambda store: None,
-) -> Iterator[tuple[Store, str]]:
-    """Open a run's study, and show that this process is at work until it is closed again.
+def _data_changes(before: Record, data: ImageData) -> list[str]:
+    counted = before.attributes["data"]
+    return [
+        f"{part}: {counted[f'{part}_images']:,} pictures before, {len(labels):,} now"
+        for part, labels in (("train", data.train_labels), ("select", data.select_labels))
+    ]
 
-    Args:
-        run_dir: An existing folder.
-        space: For the parameters' distributions.
-        objectives: Of the study.
-        kind: As :class:`collabdesign.explore.lock.Presence` has it.
-        begin: What must be done before others may see this process at work.
 
-    Yields:
-        The study, and the name of the process's sign.
+def note_environment(run_dir: Path, environment: Mapping[str, str], first: int) -> None:
+    """Add to ``environment.json`` on what the candidates from a number on are trained.
+
+    It holds one entry for each environment that trained any: the versions, and the first and last
+    number of the candidates; no last one while the search goes on.
     """
-    with claiming(run_dir):
-        store = Store(run_dir, space, objectives)
-        try:
-            begin(store)
-            presence = Presence(run_dir, kind)
-        except BaseException:
-            store.close()
-            raise
-    try:
-        yield store, presence.name
-    finally:
-        with claiming(run_dir):
-            presence.end()
-            with suppress(InputError):  # the next process does it
-                # Before their signs are gone, which say what they died of.
-                store.take_from_the_dead()
-            forget_the_dead(run_dir)
-            store.close()
+    runs: list[dict[str, Any]] = [
+        each for each in read_environments(run_dir) if (each["candidates"][0] or 0) < first
+    ]
+    if runs and {**runs[-1], "candidates": None} == {**environment, "candidates": None}:
+        first = runs.pop()["candidates"][0]
+    elif runs:
+        runs[-1]["candidates"][1] = first - 1
+    runs.append({**environment, "candidates": [first, None]})
+    write_json(run_dir / ENVIRONMENT, {"runs": runs})
+
+
+def read_environments(run_dir: Path) -> list[dict[str, Any]]:
+    """The entries of :func:`note_environment`, also of the one that earlier versions wrote."""
+    with suppress(OSError, ValueError):
+        found = json.loads((run_dir / ENVIRONMENT).read_text(encoding="utf-8"))
+        runs: list[dict[str, Any]] = found.get("runs", [{**found, "candidates": [0, None]}])
+        return runs
+    return []

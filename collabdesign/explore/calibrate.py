@@ -7,7 +7,7 @@ held-out part of train throughout; test is not opened.
 from __future__ import annotations
 
 import math
-import time
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,10 @@ from pathlib import Path
 import torch
 
 from collabdesign.design.requirements import Requirements
-from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData
-from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
-from collabdesign.explore.begin import Prepared, make_folder
+from collabdesign.evaluate.training import EpochRecord, plan_training
+from collabdesign.explore.begin import Prepared
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -40,12 +33,14 @@ from collabdesign.explore.calibration_plan import (
     spread_networks,
 )
 from collabdesign.explore.check import images_per_second
-from collabdesign.explore.lock import CALIBRATING, held
-from collabdesign.explore.record import DATABASE, read_record, requirements_of
+from collabdesign.explore.executors.executor import Executor, Task
+from collabdesign.explore.record import requirements_of
+from collabdesign.explore.study import has_study, read_record
+from collabdesign.explore.trainings import carry_out, checkpoint_of
 
 NETWORKS = 12
 
-_CHECKPOINT = "calibration.pt"
+_WORK = "calibration"
 
 _TIMED_NETWORKS = 3
 
@@ -55,12 +50,13 @@ class CalibrateProgress:
     """Where a calibration stands.
 
     Attributes:
-        done: Trainings finished, those of an earlier process included.
+        done: Trainings that ended, those of an earlier process included.
         trainings: All of them.
-        kind: ``proxy`` or ``full``.
-        epoch: Of the training under way, 0 before the first is through.
+        kind: ``proxy`` or ``full``, of the training whose pass ended last.
+        epoch: Of that training, 0 before the first pass.
         epochs: Of that training.
-        accuracy: On the held-out part after the epoch, None before the first.
+        under_way: Shares of the trainings under way that are through, added up.
+        accuracy: On the held-out part after the pass, None before the first.
         seconds_left: Estimate.
     """
 
@@ -69,6 +65,7 @@ class CalibrateProgress:
     kind: str
     epoch: int
     epochs: int
+    under_way: float
     accuracy: float | None
     seconds_left: float
 
@@ -98,6 +95,7 @@ def calibrate(
     requirements: Requirements,
     run_dir: Path,
     prepared: Prepared,
+    executor: Executor,
     *,
     networks: int = NETWORKS,
     on_outlook: Callable[[Outlook], None] | None = None,
@@ -107,20 +105,21 @@ def calibrate(
 
     Args:
         requirements: To calibrate the proxy of.
-        run_dir: Made if it is not there; gets ``calibration.json``.
-        prepared: From :func:`collabdesign.explore.search.prepare`.
+        run_dir: Gets ``calibration.json``; no other process calibrates there.
+        prepared: From :func:`collabdesign.explore.begin.prepare`.
+        executor: Where to train.
         networks: How many to train, at least 4.
         on_outlook: Called once, before the first training.
         on_progress: Called after each epoch and training.
 
     Raises:
         InputError: The proxy is as long as the full training, or the run folder holds a calibration
-            of something else, or another process calibrates there.
+            of something else.
         NothingFits: Fewer than 4 networks fit the limits.
         GoalsNotMet: Fewer than 4 networks could be trained both ways.
         KeyboardInterrupt: Passed on; every finished training stands.
     """
-    data, device = prepared.data, prepared.device
+    data = prepared.data
     chosen = spread_networks(prepared.space, requirements, networks)
     images = len(data.train_labels)
     proxy = plan_training(images, requirements.search.proxy).epochs
@@ -131,46 +130,54 @@ def calibrate(
             f"got search.proxy of {proxy} epochs and family.training of {full} on {images:,} images"
         )
     plan = plan_trainings(chosen, requirements, images)
-    make_folder(run_dir)
-    with held(run_dir, CALIBRATING, "calibrate the proxy"):
-        file = _begin(run_dir, requirements, data)
-        known = {each.key: each for each in file.trained}
-        left = [each for each in plan if each.key not in known]
-        pace = _Pace(_seconds_per_image(left, requirements, device))
-        if on_outlook is not None:
-            on_outlook(_outlook(plan, left, pace))
+    file = _begin(run_dir, requirements, data)
+    known = {each.key: each for each in file.trained}
+    left = {each.name: each for each in plan if each.key not in known}
+    pace = _Pace(_seconds_per_image(list(left.values()), requirements, prepared.device))
+    if on_outlook is not None:
+        on_outlook(_outlook(plan, list(left.values()), pace, executor.slots))
+    work = run_dir / _WORK
+    work.mkdir(exist_ok=True)
+    through: dict[str, int] = {}  # passes of the trainings under way
 
-        for number, planned in enumerate(left):
+    def show(planned: Planned, epoch: int, accuracy: float | None) -> None:
+        if on_progress is None:
+            return
+        rest = sum(each.images for each in left.values()) - sum(
+            left[name].images * passes // left[name].key.epochs for name, passes in through.items()
+        )
+        on_progress(
+            CalibrateProgress(
+                done=len(plan) - len(left),
+                trainings=len(plan),
+                kind=planned.key.kind,
+                epoch=epoch,
+                epochs=planned.key.epochs,
+                under_way=sum(n / left[name].key.epochs for name, n in through.items()),
+                accuracy=accuracy,
+                seconds_left=pace.seconds(rest) / executor.slots,
+            )
+        )
 
-            def show(
-                epoch: int, accuracy: float | None, planned: Planned = planned, number: int = number
-            ) -> None:
-                if on_progress is None:
-                    return
-                rest = sum(each.images for each in left[number:])
-                rest -= planned.images * epoch // planned.key.epochs
-                on_progress(
-                    CalibrateProgress(
-                        done=len(plan) - len(left) + number + (epoch == planned.key.epochs),
-                        trainings=len(plan),
-                        kind=planned.key.kind,
-                        epoch=epoch,
-                        epochs=planned.key.epochs,
-                        accuracy=accuracy,
-                        seconds_left=pace.seconds(rest),
-                    )
-                )
+    def on_pass(task: Task, record: EpochRecord) -> None:
+        through[task.key] = record.epoch
+        show(left[task.key], record.epoch, record.accuracy)
 
-            show(0, None)
-            trained = _train(planned, data, device, run_dir / _CHECKPOINT, show)
-            pace.add(planned.images, trained.seconds)
-            known[planned.key] = trained
-            # At once: a kill costs the training under way and nothing else.
-            file = replace(file, trained=tuple(known.values()))
-            file.write(run_dir)
-            (run_dir / _CHECKPOINT).unlink(missing_ok=True)
-        result = compare(plan, known, requirements)
-        replace(file, result=result).write(run_dir)
+    for ended in carry_out(executor, [each.task for each in left.values()], work, on_pass):
+        through.pop(ended.task.key, None)
+        planned = left.pop(ended.task.key)
+        seconds = sum(record.seconds for record in ended.curve)
+        accuracy = None if ended.reason else ended.curve[-1].accuracy
+        known[planned.key] = Trained(planned.key, accuracy, seconds, ended.reason)
+        pace.add(planned.images, seconds)
+        # At once: a kill costs the trainings under way and nothing else.
+        file = replace(file, trained=tuple(known.values()))
+        file.write(run_dir)
+        checkpoint_of(work, ended.task.key).unlink(missing_ok=True)
+        show(planned, planned.key.epochs, accuracy)
+    shutil.rmtree(work)
+    result = compare(plan, known, requirements)
+    replace(file, result=result).write(run_dir)
     return result
 
 
@@ -180,7 +187,7 @@ def _begin(run_dir: Path, requirements: Requirements, data: ImageData) -> Calibr
     Raises:
         InputError: The folder's search or calibration is of something else.
     """
-    if (run_dir / DATABASE).is_file():
+    if has_study(run_dir):
         record = read_record(run_dir)
         if "requirements" in record.attributes:
             fingerprint = record.attributes["data_fingerprint"]
@@ -203,38 +210,6 @@ def _require_same(
             f"a calibration is of one set of requirements, and the {what} in the run folder is of "
             "others:\n" + "\n".join(f"    {change}" for change in changes) + f"\n    {remedy}"
         )
-
-
-def _train(
-    planned: Planned,
-    data: ImageData,
-    device: torch.device,
-    checkpoint: Path,
-    show: Callable[[int, float | None], None],
-) -> Trained:
-    """One training; a network that cannot be trained is a result too."""
-
-    def on_epoch(record: EpochRecord) -> None:
-        show(record.epoch, record.accuracy)
-
-    key = planned.key
-    seed = seed_of(key.architecture, key.seed)
-    started = time.monotonic()
-    try:
-        network = build_network(planned.architecture)
-        initialise(network, seed)
-        result = train(
-            network,
-            data,
-            planned.recipe,
-            seed=seed,
-            device=device,
-            checkpoint=checkpoint if key.kind == "full" else None,
-            on_epoch=on_epoch,
-        )
-    except TrainingFailed as error:
-        return Trained(key, None, time.monotonic() - started, f"{error.reason}: {error}")
-    return Trained(key, result.accuracy, result.seconds)
 
 
 class _Pace:
@@ -269,7 +244,7 @@ def _seconds_per_image(
     return math.fsum(1 / speed for speed in speeds) / len(speeds)
 
 
-def _outlook(plan: Sequence[Planned], left: Sequence[Planned], pace: _Pace) -> Outlook:
+def _outlook(plan: Sequence[Planned], left: Sequence[Planned], pace: _Pace, slots: int) -> Outlook:
     proxies = {(e.images, e.key.epochs) for e in plan if e.key.kind == "proxy"}
     return Outlook(
         networks=len({each.key.architecture for each in plan}),
@@ -277,5 +252,5 @@ def _outlook(plan: Sequence[Planned], left: Sequence[Planned], pace: _Pace) -> O
         done=len(plan) - len(left),
         proxy_epochs=tuple(epochs for _, epochs in sorted(proxies)),
         full_epochs=max(each.key.epochs for each in plan if each.key.kind == "full"),
-        seconds=pace.seconds(sum(each.images for each in left)),
+        seconds=pace.seconds(sum(each.images for each in left)) / slots,
     )

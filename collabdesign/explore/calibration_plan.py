@@ -19,8 +19,9 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import GoalsNotMet, NothingFits
-from collabdesign.evaluate.training import TrainingPlan, plan_training
+from collabdesign.evaluate.training import TrainingPlan, plan_training, seed_of
 from collabdesign.explore.calibration import Budget, Calibration, Key, Point, Trained
+from collabdesign.explore.executors.executor import Task
 from collabdesign.explore.feasible import closest_params, default_params
 from collabdesign.explore.rank import estimate, kendall, pooled_deviation, spearman
 
@@ -50,6 +51,19 @@ class Planned:
     architecture: Architecture
     recipe: Training
     images: int
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoint."""
+        key = self.key
+        return f"{key.architecture}-{key.kind}-{key.batch}-{key.epochs}-{key.seed}"
+
+    @property
+    def task(self) -> Task:
+        """What an executor carries out; a full training is worth a checkpoint."""
+        seed = seed_of(self.key.architecture, self.key.seed)
+        keeps = self.key.kind == "full"
+        return Task(self.name, self.architecture, self.recipe, seed, keeps=keeps)
 
 
 def spread_networks(

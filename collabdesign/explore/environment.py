@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,6 +77,13 @@ def workers_for(device: torch.device, threads: int) -> int:
     return max(1, count)
 
 
+def devices_for(device: torch.device, count: int) -> list[str]:
+    """The device of each worker: all GPUs in turn where none is named by its number."""
+    if device.type == "cuda" and device.index is None:
+        return [f"cuda:{worker % torch.cuda.device_count()}" for worker in range(count)]
+    return [str(device)] * count
+
+
 def usable_cores() -> int:
     """CPU cores that this process may use, which in a container may be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
@@ -96,7 +104,10 @@ def _free_bytes() -> int | None:
             found.append(1024 * int(line.split()[1]))
     limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
     if limit.strip().isdigit() and used.strip().isdigit():
-        found.append(int(limit) - int(used))
+        # Files that were read lie in it too, and make room when memory is asked for.
+        stat = _read(_CGROUP / "memory.stat")
+        files = re.findall(r"^(?:in)?active_file (\d+)$", stat, re.MULTILINE)
+        found.append(int(limit) - int(used) + sum(map(int, files)))
     return min(found, default=None)
 
 

@@ -1,6 +1,6 @@
-"""Faults that end a process of its own doing, such as a segmentation fault in a library.
+"""Faults that end this process of its own doing, such as a segmentation fault in a library.
 
-The interpreter's fault handler writes a report into a file while the process dies; a process that
+The interpreter's fault handler writes a report into a file while the process dies. A process that
 is killed from outside leaves none.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import faulthandler
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 #: A training that ended its process by a fault is tried again: the machine may have been at fault.
 #: So often, and it is the network's, on this machine's libraries.
@@ -20,27 +21,28 @@ _REPORT = "Fatal Python error: (.*)"
 
 
 @contextmanager
-def noted(path: Path) -> Iterator[None]:
-    """A fault in here adds its report to the file; not where the process has such reports written
-    elsewhere already (``PYTHONFAULTHANDLER``). A file that stays empty is removed."""
-    if faulthandler.is_enabled():
-        yield
-        return
-    with path.open("ab") as file:
-        faulthandler.enable(file, all_threads=False)
+def reported(path: Path) -> Iterator[BinaryIO]:
+    """A fault in here adds its report to the file, after what the caller writes there; not where
+    the process has such reports written elsewhere (``PYTHONFAULTHANDLER``)."""
+    with path.open("wb", buffering=0) as file:
+        is_ours = not faulthandler.is_enabled()
+        if is_ours:
+            faulthandler.enable(file, all_threads=False)
         try:
-            yield
+            yield file
         finally:
-            faulthandler.disable()
-            if not path.stat().st_size:
-                path.unlink()
+            if is_ours:
+                faulthandler.disable()
+    path.unlink(missing_ok=True)
 
 
-def faults(path: Path) -> list[str]:
-    """The faults in a file of reports, such as ``Segmentation fault``, the first one first."""
-    try:
+def death_of(path: Path) -> tuple[str, str]:
+    """What was written before the report that a dead process left, and the fault, such as
+    ``Segmentation fault``; empty where there is none. The file is removed."""
+    text = ""
+    with suppress(OSError):
         text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    # A report that was cut off ends in the middle of a line.
-    return [each.strip() for each in re.findall(_REPORT, text)]
+        path.unlink()
+    before, *_ = text.partition("\n")
+    found = re.search(_REPORT, text)
+    return before, found[1].strip() if found else ""

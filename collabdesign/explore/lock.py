@@ -65,17 +65,22 @@ def held(run_dir: Path, lock: str = SEARCHING) -> Iterator[None]:
         ) from None
     try:
         if not _locked(descriptor):
-            raise InUse(
-                f"one process at a time {_WORK[lock]} in a run folder, and {str(run_dir)!r} has one: "
-                f"{holder(run_dir, lock) or 'one that ends just now'}\n"
-                f"    watch it: collabdesign status --follow {shlex.quote(str(run_dir))}"
-            )
+            raise InUse(in_use(run_dir, lock, holder(run_dir, lock)))
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(_self()._asdict()).encode())
         yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def in_use(run_dir: Path, lock: str, who: Holder | None) -> str:
+    """Who holds the lock, and how to watch it."""
+    return (
+        f"one process at a time {_WORK[lock]} in a run folder, and {str(run_dir)!r} has one: "
+        f"{who or 'it ends just now'}\n"
+        f"    watch it: collabdesign status --follow {shlex.quote(str(run_dir))}"
+    )
 
 
 def holder(run_dir: Path, lock: str = SEARCHING) -> Holder | None:

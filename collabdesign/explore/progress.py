@@ -1,14 +1,18 @@
-"""Where a search stands, from its record and from what its workers are doing."""
+"""Where a search stands."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.front import Scale, values_of
-from collabdesign.explore.record import Record, best_accuracy, trained_within
+from collabdesign.explore.record import Candidate
+
+#: In the run folder: what the process at work there said last, for those who watch it.
+PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,12 @@ class Progress:
         stopped: Candidates whose proxy was stopped early.
         failed: Candidates that could not be trained.
         rejected: Proposals over a limit.
-        repeated: Proposals answered from the store.
+        repeated: Proposals whose network was known.
         best: Highest proxy_accuracy within the limits, None before the first.
         hypervolume: Of the front, a share of what can be gained (0 to 1).
         epoch: Of the trainings under way, their sum; 0 while proposing.
         epochs: Of one training.
-        workers: At work now, those of other commands too.
+        workers: Trainings at a time.
         seconds: Spent by this process.
         seconds_left: Estimate from the trainings so far, None before the first.
     """
@@ -46,73 +50,91 @@ class Progress:
     seconds_left: float | None
 
 
-OnProgress = Callable[[Progress], None]
+@dataclass(frozen=True)
+class Reading:
+    """So many of so many pictures are read; ``what`` names them."""
+
+    what: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a worker is doing between one record and the next.
+class Notice:
+    """A sentence that a person should read."""
 
-    Attributes:
-        epoch: Of its training, 0 while it proposes.
-        rejected: Proposals over a limit since it last claimed a candidate.
-        repeated: Proposals answered from the store since then.
+    text: str
+
+
+class PassedOver(Protocol):
+    """Proposals since the last candidate that were not trained."""
+
+    rejected: int
+    repeated: int
+
+
+class Standing:
+    """Tells a search's progress from the candidates that it is told of.
+
+    Args:
+        requirements: Of the search.
+        epochs: Of a proxy.
+        scale: Of the objectives.
     """
 
-    epoch: int = 0
-    rejected: int = 0
-    repeated: int = 0
-
-
-class Progressing:
-    """Tells a search's progress; the hypervolume is taken anew when a candidate is finished."""
-
-    def __init__(
-        self, requirements: Requirements, epochs: int, scale: Scale, record: Record
-    ) -> None:
+    def __init__(self, requirements: Requirements, epochs: int, scale: Scale) -> None:
         self._requirements = requirements
         self._epochs = epochs
         self._scale = scale
         self._started = time.monotonic()
-        self._finished = -1
-        self.update(record)
+        self._counts = dict.fromkeys(("trained", "stopped", "failed"), 0)
+        self._rejected = self._repeated = 0
+        self._seconds = 0.0
+        self._best: float | None = None
+        self._values: list[tuple[float, ...]] = []
+        self._hypervolume: float | None = 0.0
 
-    def update(self, record: Record) -> None:
-        """From now on the record is this."""
-        self._record = record
-        if len(record.finished) != self._finished:
-            self._finished = len(record.finished)
-            allowed = trained_within(record, self._requirements)
-            self._best = best_accuracy(allowed)
-            self._hypervolume = self._scale.hypervolume(
-                [
-                    values_of(self._requirements.objectives, each.accuracy, each.cost)
-                    for each in allowed
-                    if each.accuracy is not None
-                ]
+    def add(self, candidate: Candidate) -> None:
+        """One more is finished."""
+        self._counts[candidate.outcome] += 1
+        self._rejected += candidate.rejected
+        self._repeated += candidate.repeated
+        self._seconds += candidate.seconds
+        violations = self._requirements.violations(candidate.cost)
+        if candidate.accuracy is not None and all(value <= 0 for value in violations.values()):
+            self._best = max(candidate.accuracy, self._best or 0.0)
+            self._values.append(
+                values_of(self._requirements.objectives, candidate.accuracy, candidate.cost)
             )
+            self._hypervolume = None
 
-    def at(self, steps: Sequence[Step], workers: int = 1) -> Progress:
+    def at(
+        self, running: Sequence[Candidate], workers: int, passed_over: PassedOver | None = None
+    ) -> Progress:
         """Where it stands.
 
         Args:
-            steps: One for each worker of this command.
-            workers: At work, those of other commands too.
+            running: Candidates in training.
+            workers: Trainings at a time.
+            passed_over: Since the last candidate, while one is proposed.
         """
-        finished, trials = self._record.finished, self._requirements.search.trials
-        epoch = sum(step.epoch for step in steps)
+        if self._hypervolume is None:
+            self._hypervolume = self._scale.hypervolume(self._values)
+        finished, trials = sum(self._counts.values()), self._requirements.search.trials
+        epoch = sum(len(each.curve) for each in running)
         left = None
         if finished:
-            mean = sum(each.seconds for each in finished) / len(finished)
-            trials_left = trials - len(finished) - epoch / max(1, self._epochs)
-            left = mean * trials_left / max(1, workers)
+            trials_left = max(0.0, trials - finished - epoch / max(1, self._epochs))
+            left = self._seconds / finished * trials_left / max(1, workers)
         return Progress(
             trials=trials,
-            trained=len(self._record.trained),
-            stopped=len(self._record.stopped),
-            failed=len(self._record.failed),
-            rejected=self._record.rejected + sum(step.rejected for step in steps),
-            repeated=self._record.repeated + sum(step.repeated for step in steps),
+            **self._counts,
+            rejected=self._rejected
+            + sum(each.rejected for each in running)
+            + (passed_over.rejected if passed_over else 0),
+            repeated=self._repeated
+            + sum(each.repeated for each in running)
+            + (passed_over.repeated if passed_over else 0),
             best=self._best,
             hypervolume=self._hypervolume,
             epoch=epoch,

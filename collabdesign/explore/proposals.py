@@ -113,9 +113,7 @@ class Proposals:
         )
         if self._told is None or self._told.is_stale or self._lasting is None:
             self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
-        if not self._told.tell(candidates):
-            self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
-            self._told.tell(candidates)
+        self._told.tell(candidates)
         return Proposer(
             self._space, self._told, sampler, index, search.seed, self._varied(index, candidates)
         )
@@ -194,8 +192,7 @@ class _Told:
 
     Attributes:
         study: The sampler's.
-        running: By index, the trials whose outcome is not known; None of one that was not asked
-            for here.
+        running: By index, the trials whose outcome is not known.
         is_stale: Whether it holds what a study made anew would not.
     """
 
@@ -213,7 +210,7 @@ class _Told:
         self.study = optuna.create_study(
             directions=directions_of(self._objectives), sampler=sampler
         )
-        self.running: dict[int, optuna.Trial | None] = {}
+        self.running: dict[int, optuna.Trial] = {}
         self.is_stale = False
         self._finished: set[int] = set()
         self._complete = 0
@@ -223,8 +220,8 @@ class _Told:
         """Place of the accuracy among the objectives."""
         return self._objectives.index("accuracy")
 
-    def tell(self, candidates: Sequence[Candidate]) -> bool:
-        """Take in what is new; False where that needs a study made anew."""
+    def tell(self, candidates: Sequence[Candidate]) -> None:
+        """Take in what is new."""
         by_number = {each.number: each for each in candidates}
         for candidate in sorted(candidates, key=lambda each: each.index):
             if candidate.index in self._finished:
@@ -234,13 +231,10 @@ class _Told:
                 self._enter(candidate, by_number)
             elif not is_running:
                 trial = self.running[candidate.index]
-                if trial is None:
-                    return False
                 self.end(trial, self.values(candidate), self._limits(candidate))
             if not is_running:
                 self.running.pop(candidate.index, None)
                 self._finished.add(candidate.index)
-        return True
 
     def end(
         self,
@@ -274,8 +268,8 @@ class _Told:
             self._add(params, state, values, {})
         asked_for = candidate.proposed_by != "machine"
         if candidate.outcome == "running":
-            self._add(candidate.params, TrialState.RUNNING, None, {}, asked_for=asked_for)
-            self.running[candidate.index] = None
+            if self._is_possible(candidate.params):
+                self.running[candidate.index] = self._begin(candidate.params, asked_for)
             return
         values = self.values(candidate)
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
@@ -291,9 +285,8 @@ class _Told:
         *,
         asked_for: bool = False,
     ) -> None:
-        known = self._space.parameters
-        if not all(name in known and value in known[name].values for name, value in params.items()):
-            return  # the space changed, by consent, since they were tried
+        if not self._is_possible(params):
+            return
         attributes: dict[str, Any] = {}
         if state == TrialState.COMPLETE:
             attributes |= generation_attribute(self._complete // _POPULATION)
@@ -312,6 +305,24 @@ class _Told:
             )
         )
 
+    def _begin(self, params: Mapping[str, Any], asked_for: bool) -> optuna.Trial:
+        """A running trial with these parameters."""
+        sampler = self.study.sampler
+        try:
+            if asked_for:
+                self.study.enqueue_trial(dict(params))
+            self.study.sampler = _Given(params, distributions_of(self._space, params))
+            trial = self.study.ask()
+            self._space.suggest(trial)
+        finally:
+            self.study.sampler = sampler
+        return trial
+
+    def _is_possible(self, params: Mapping[str, Any]) -> bool:
+        """Whether the space has them: it may have changed, by consent, since they were tried."""
+        known = self._space.parameters
+        return all(name in known and value in known[name].values for name, value in params.items())
+
     def _limits(self, candidate: Candidate) -> dict[str, float]:
         """By how much it breaks the limits, which by consent may be tighter than they were."""
         violations = self._requirements.violations(candidate.cost)
@@ -322,6 +333,27 @@ class _Told:
         if self._proxy_goal is None or values is None:
             return {}
         return {"accuracy": self._proxy_goal - values[self.accuracy_axis]}
+
+
+class _Given(BaseSampler):
+    """Proposes what it is given."""
+
+    def __init__(
+        self, params: Mapping[str, Any], distributions: dict[str, BaseDistribution]
+    ) -> None:
+        self._params = dict(params)
+        self._distributions = distributions
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return self._params
+
+    def sample_independent(
+        self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError(f"the parameter set is complete, and {param_name} is not in it")
 
 
 def generation_attribute(generation: int) -> dict[str, int]:

@@ -157,6 +157,11 @@ class Record:
     killed: int
 
     @property
+    def next_number(self) -> int:
+        """Of the next candidate."""
+        return len(self.candidates) + self.killed
+
+    @property
     def finished(self) -> tuple[Candidate, ...]:
         """The candidates that count as trials: trained, stopped or failed."""
         return tuple(each for each in self.candidates if each.outcome != "running")

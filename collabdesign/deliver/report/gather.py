@@ -41,10 +41,10 @@ from collabdesign.explore.front import Scale, front, losses, values_of
 from collabdesign.explore.record import (
     Candidate,
     Record,
-    read_record,
     requirements_of,
     trained_within,
 )
+from collabdesign.explore.study import read_record
 from collabdesign.files import write_text
 
 REFERENCES = "references.json"

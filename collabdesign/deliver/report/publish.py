@@ -14,7 +14,8 @@ from collabdesign.deliver.report.gather import (
 from collabdesign.deliver.report.page import render_report
 from collabdesign.deliver.report.view import ReportView
 from collabdesign.design.requirements import Requirements
-from collabdesign.explore.record import read_record, requirements_of, trained_within
+from collabdesign.explore.record import requirements_of, trained_within
+from collabdesign.explore.study import read_record
 from collabdesign.files import write_json, write_text
 
 REPORT = "report.html"

@@ -152,6 +152,19 @@ def name() -> Written:
     return Written(read, {"type": "string", "pattern": pattern})
 
 
+def database() -> Written:
+    """The address of a database."""
+    pattern = r"^[a-z][a-z0-9+]*://.+$"
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        rule = "must be the address of a database such as postgresql://user@host/name"
+        raise InputError(f"{rule}, got {shown(value)}")
+
+    return Written(read, {"type": "string", "pattern": pattern})
+
+
 _PATH_SCHEMA = {"type": "string", "minLength": 1}
 
 

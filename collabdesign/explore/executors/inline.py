@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.explore.executors.executor import Event, Task
 from collabdesign.explore.executors.trainer import events_of
+from collabdesign.explore.faults import reported
 
 
 class InlineExecutor:
@@ -18,15 +21,19 @@ class InlineExecutor:
     Args:
         data: What to train on, on the device.
         device: Where to train.
+        faults: Where a fault that ends this process is reported, after the task's key; see
+            :func:`collabdesign.explore.faults.death_of`.
     """
 
     slots = 1
     ahead = 0
     where = "this process"
 
-    def __init__(self, data: ImageData, device: torch.device) -> None:
+    def __init__(self, data: ImageData, device: torch.device, faults: Path) -> None:
         self._data = data
         self._device = device
+        self._closing = ExitStack()
+        self._report = self._closing.enter_context(reported(faults))
         self._waiting: deque[Task] = deque()
         self._key = ""
         self._events: Iterator[Event] = iter(())
@@ -43,6 +50,9 @@ class InlineExecutor:
                 return None
             task = self._waiting.popleft()
             self._key = task.key
+            self._report.seek(0)
+            self._report.truncate()
+            self._report.write(f"{task.key}\n".encode())
             self._events = events_of(task, self._data, self._device)
 
     def cancel(self, key: str) -> None:
@@ -53,3 +63,4 @@ class InlineExecutor:
     def close(self) -> None:
         self._waiting.clear()
         self._events = iter(())
+        self._closing.close()

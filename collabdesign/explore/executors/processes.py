@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -68,7 +69,8 @@ class ProcessExecutor:
         # Two that end at once both find their next task while the driver proposes.
         self.ahead = 1 + self.slots // 4
         self.where = f"{self.slots} processes"
-        self._images = SharedImages(data, folder)
+        self._data, self._folder = data, folder
+        self._images: SharedImages | None = None
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()
@@ -105,13 +107,16 @@ class ProcessExecutor:
             self._changed.notify_all()
         for slot in self._slots:
             slot.end()
-        self._images.close()
+        if self._images is not None:
+            self._images.close()
 
     # -- for the slots --------------------------------------------------------------------
 
     @property
     def images(self) -> SharedImages:
-        """What a process is given."""
+        """What a process is given; shared when the first one starts."""
+        if self._images is None:
+            self._images = SharedImages(self._data, self._folder)
         return self._images
 
     @property
@@ -163,9 +168,11 @@ class _Slot:
 
     def _look_after(self) -> None:
         try:
-            self._start()
             while (task := self._executor.next_task()) is not None:
-                self._train(task)
+                if self._process is None:
+                    self._start()
+                if not self._executor.is_closed:
+                    self._train(task)
         except BaseException as error:
             self._executor.tell(error)
         finally:
@@ -215,14 +222,14 @@ class _Slot:
     def _start(self) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
         ours, theirs = multiprocessing.Pipe()
-        process: BaseProcess = context.Process(
-            target=_work,
-            args=(theirs, self._executor.images, self._device, self._threads),
-            daemon=True,
-        )
         with _STARTING, _no_interrupts(), _without_main(), _environment(self._threads):
             if self._executor.is_closed:
                 return
+            process: BaseProcess = context.Process(
+                target=_work,
+                args=(theirs, self._executor.images, self._device, self._threads),
+                daemon=True,
+            )
             process.start()
         theirs.close()
         with self._sending:
@@ -292,7 +299,7 @@ def _work(connection: Connection, images: SharedImages, device_name: str, thread
         data = images.on(device)
         while True:
             task = tasks.get()
-            for event in events_of(task, data, device, lambda key=task.key: key in stopped):
+            for event in events_of(task, data, device, partial(stopped.__contains__, task.key)):
                 connection.send(event)
             connection.send(None)
             stopped.discard(task.key)

@@ -1,0 +1,189 @@
+"""``collabdesign check``: the space, the data and the machine, before any training."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from collabdesign.cli.codes import BAD_INPUT, NOTHING_FITS
+from collabdesign.cli.display import Display, named, new_table, out
+from collabdesign.cli.options import load, machine_of, print_json
+from collabdesign.cli.search import show_lengthened
+from collabdesign.deliver.report.words import counted, short_count, short_quantity, short_time
+
+if TYPE_CHECKING:
+    from collabdesign.design.cost import Cost, PartCost
+    from collabdesign.design.requirements import Requirements
+    from collabdesign.explore.check import Check, DataPart, TimeEstimate
+    from collabdesign.explore.feasible import Feasibility
+
+_COSTS = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+
+
+def check(
+    file: Path, overrides: tuple[str, ...], device: str | None, threads: int | None, as_json: bool
+) -> int:
+    """Look at FILE's space, data and machine before any training.
+
+    Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
+    """
+    requirements = load(file, overrides)
+    machine_of(device, None, threads, None)
+    import torch
+
+    from collabdesign.explore.check import check as look
+    from collabdesign.explore.environment import threads_for
+
+    torch.set_num_threads(threads or threads_for(requirements.limits.macs))
+    display = Display()
+    with display.shown():
+        found = look(requirements, device=device, on_progress=display.count)
+    if as_json:
+        print_json(found)
+    else:
+        show_check(found, requirements, file)
+    if not found.feasibility.possible:
+        return NOTHING_FITS
+    return BAD_INPUT if found.unreadable else 0
+
+
+def show_check(found: Check, requirements: Requirements, file: Path) -> None:
+    """All of ``collabdesign check``.
+
+    Args:
+        found: To show.
+        requirements: That were checked.
+        file: Where the person wrote them.
+    """
+    _show_space(found.feasibility, requirements)
+    _show_default(found.feasibility)
+    for part in found.data:
+        _show_data(part)
+    if found.parts is not None:
+        _show_parts(found.parts, requirements)
+    if found.time is not None:
+        _show_time(found.time, requirements)
+    if found.unreadable:
+        out.print("\n[red]Not ready:[/] mend or remove the unreadable pictures.")
+    elif found.feasibility.possible:
+        out.print("\n[green]Ready[/] to search.")
+        out.print(
+            "Whether the proxy ranks networks as their full training does: "
+            f"collabdesign calibrate {shlex.quote(str(file))}",
+            markup=False,
+        )
+
+
+def _show_space(found: Feasibility, requirements: Requirements) -> None:
+    out.print(
+        f"[bold]Space[/]: {found.parameters} parameters, about {float(found.parameter_sets):.1e} "
+        "parameter sets"
+    )
+    table = new_table("", "MACs", "params", "weights", "peak activation")
+    rows: list[tuple[str, Cost]] = [
+        ("smallest found", found.smallest),
+        ("median", found.median),
+        ("largest found", found.largest),
+        ("prototype as drawn", found.own_cost),
+    ]
+    if found.default_cost is not None:
+        rows.append(("prototype's default", found.default_cost))
+    for name, cost in rows:
+        table.add_row(name, *(short_quantity(key, getattr(cost, key)) for key in _COSTS))
+    limits = [getattr(requirements.limits, key) for key in _COSTS]
+    table.add_section()
+    table.add_row(
+        "limit",
+        *(
+            "-" if limit is None else short_quantity(key, limit)
+            for key, limit in zip(_COSTS, limits, strict=True)
+        ),
+    )
+    shares = [found.fits.get(key) for key in _COSTS]
+    table.add_row(
+        "proposals that fit",
+        *("-" if share is None else f"{100 * share.value:.1f} %" for share in shares),
+    )
+    out.print(table)
+    every = found.fits["all"]
+    low, high = every.interval
+    out.print(
+        f"All limits: {100 * every.value:.1f} % of {every.of:,} random proposals fit "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        + (f"; [bold]{found.binding}[/] binds" if found.binding else "")
+    )
+    if not found.possible:
+        from collabdesign.explore.feasible import explain
+
+        out.print(f"[red]{escape(explain(found, requirements))}[/]")
+    for change in found.changes if found.possible else ():
+        out.print(f"[yellow]{escape(change)}[/]")
+
+
+def _show_default(found: Feasibility) -> None:
+    parts: tuple[PartCost, ...] = found.default if found.default is not None else found.own
+    title = "prototype's default" if found.default is not None else "prototype as drawn"
+    table = new_table(title, "pixels", "channels", "MACs", "share", "params")
+    total = sum(part.macs for part in parts)
+    for part in parts:
+        table.add_row(
+            part.name,
+            f"{part.resolution_in} > {part.resolution_out}",
+            str(part.channels_out),
+            short_count(part.macs),
+            f"{100 * part.macs / total:.0f} %",
+            short_count(part.params),
+        )
+    out.print(table)
+
+
+def _show_data(part: DataPart) -> None:
+    counts = part.per_class
+    least = min(counts, key=lambda name: counts[name])
+    most = max(counts, key=lambda name: counts[name])
+    spread = f"{counts[least]:,} ({escape(least)}) to {counts[most]:,} ({escape(most)}) a class"
+    if counts[least] == counts[most]:
+        spread = f"{counts[least]:,} of each class"
+    sizes = ", ".join(f"{w}x{h} ({n:,})" for (w, h), n in list(part.sizes.items())[:3])
+    more = len(part.sizes) - 3
+    opened = "all opened" if part.inspected == part.images else f"{part.inspected:,} of them opened"
+    out.print(
+        f"[bold]Data, {part.name}[/]: {part.images:,} pictures ({opened}), {len(counts)} classes, "
+        f"{spread}; "
+        f"sizes {sizes}" + (f" and {more} more" if more > 0 else "")
+    )
+    named("passed over", part.stray)
+    named("[red]unreadable[/]", [f"{path}: {reason}" for path, reason in part.unreadable])
+
+
+def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:
+    from collabdesign.evaluate.training import plan_training
+
+    learn, choose, test = parts
+    out.print(
+        f"  of these {learn:,} to learn from, {choose:,} held out to choose by (one picture is "
+        f"{100 / choose:.2g} points), {test:,} to test (one is {100 / test:.2g})"
+    )
+    show_lengthened(requirements, learn)
+    proxy = plan_training(learn, requirements.search.proxy).epochs
+    full = plan_training(learn, requirements.family.training).epochs
+    if proxy >= full:
+        out.print(
+            f"[yellow]A proxy of {proxy} epochs is no shorter than the full training of {full}[/]: "
+            "it saves nothing"
+        )
+
+
+def _show_time(found: TimeEstimate, requirements: Requirements) -> None:
+    slow, middle, fast = found.images_per_second
+    longest, usual, shortest = found.search_seconds
+    out.print(
+        f"[bold]Time[/] on {found.device}, measured on {counted(found.networks, 'network')}: "
+        f"{middle:,.0f} images/s ({slow:,.0f} to {fast:,.0f}); a proxy takes about "
+        f"{short_time(found.proxy_seconds)}, {requirements.search.trials} trials "
+        f"{short_time(usual)} ({short_time(shortest)} to {short_time(longest)}), the full "
+        f"trainings of the family and its finalists at most {short_time(found.family_seconds)}"
+    )

@@ -1,0 +1,167 @@
+"""What every command shows with: two consoles, one live line at a time, tables.
+
+Progress goes to standard error, answers to standard output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from collabdesign.deliver.report.words import percent, short_time
+
+if TYPE_CHECKING:
+    from collabdesign.deliver.full_training import FamilyProgress
+    from collabdesign.explore.calibrate import CalibrateProgress
+    from collabdesign.explore.progress import Progress as SearchProgress
+    from collabdesign.explore.progress import Reading
+    from collabdesign.explore.rank import Estimate
+    from collabdesign.pipeline import RunEvent
+
+# Without a terminal a line now and then is enough for a log.
+_LINE_EVERY_SECONDS = 10.0
+
+_NAMES_SHOWN = 8
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Line = tuple[str, float, float, str, bool]
+"""What goes on, how much of how much is done, in words, and whether that is all."""
+
+
+class Display:
+    """One live line at a time on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self) -> None:
+        self._last_line = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            console=err,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Show it while the block runs."""
+        if err.is_terminal:
+            with self._bar:
+                yield self
+        else:
+            yield self
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """So many of so many."""
+        self._update(what, done, total, f"{done:,} of {total:,}", done == total)
+
+    def tell(self, event: RunEvent) -> None:
+        """Show one event of a run; what is no progress is shown elsewhere."""
+        self.stage(type(event).__name__, event)
+
+    def stage(self, name: str, at: Any) -> None:
+        """Show where a stage stands, by the name of what tells it."""
+        if name in _LINES:
+            self._update(*_LINES[name](at))
+
+    def _update(self, what: str, done: float, total: float, text: str, final: bool) -> None:
+        if err.is_terminal:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=total, text=text)
+            self._bar.update(self._tasks[what], completed=done, total=total, text=text)
+            return
+        now = time.monotonic()
+        if final or now - self._last_line >= _LINE_EVERY_SECONDS:
+            self._last_line = now
+            err.print(f"{what}: {text}", markup=False)
+
+
+def _reading(at: Reading) -> Line:
+    text = f"{at.done:,} of {at.total:,}"
+    return f"reading {at.what}", at.done, at.total, text, at.done == at.total
+
+
+def _search(at: SearchProgress) -> Line:
+    done = at.trained + at.stopped + at.failed
+    best = "none yet" if at.best is None else percent(at.best)
+    parts = [
+        f"{done}/{at.trials} trials",
+        f"{at.rejected} rejected",
+        f"{at.repeated} repeated",
+        f"best {best}",
+        f"hypervolume {at.hypervolume:.3f}",
+    ]
+    if at.failed:
+        parts.insert(1, f"{at.failed} failed")
+    if at.stopped:
+        parts.insert(1, f"{at.stopped} stopped early")
+    if at.workers > 1:
+        parts.append(f"{at.workers} workers")
+    elif at.epoch:
+        parts.append(f"epoch {at.epoch}/{at.epochs}")
+    if at.seconds_left is not None:
+        parts.append(f"about {short_time(max(0.0, at.seconds_left))} left")
+    within = at.epoch / at.epochs if at.epochs and done < at.trials else 0
+    final = done == at.trials and at.epoch == 0
+    return "search", done + within, at.trials, " · ".join(parts), final
+
+
+def _family(at: FamilyProgress) -> Line:
+    done = at.done + at.under_way / at.epochs
+    text = (
+        f"{at.done}/{at.trainings} trainings · candidate {at.candidate}, epoch "
+        f"{at.epoch}/{at.epochs}: {percent(at.accuracy)} on the held-out part"
+    )
+    return "family", done, at.trainings, text, done == at.trainings
+
+
+def _calibrate(at: CalibrateProgress) -> Line:
+    parts = [f"{at.done}/{at.trainings} trainings"]
+    if at.epoch:
+        parts.append(f"{at.kind}, epoch {at.epoch}/{at.epochs}")
+    if at.accuracy is not None:
+        parts.append(f"{percent(at.accuracy)} on the held-out part")
+    parts.append(f"about {short_time(at.seconds_left)} left")
+    done = at.done + at.under_way
+    return "calibrate", done, at.trainings, " · ".join(parts), at.done == at.trainings
+
+
+_LINES: dict[str, Callable[[Any], Line]] = {
+    "Reading": _reading,
+    "Progress": _search,
+    "FamilyProgress": _family,
+    "CalibrateProgress": _calibrate,
+}
+
+
+def interval(found: Estimate) -> str:
+    """An estimate in words."""
+    return f"{found.value:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
+
+
+def named(what: str, names: Sequence[str]) -> None:
+    """The first few of many, and how many more."""
+    if names:
+        out.print(f"  {what}: {len(names)}")
+    for name in names[:_NAMES_SHOWN]:
+        out.print(f"    {escape(name)}")
+    if len(names) > _NAMES_SHOWN:
+        out.print(f"    and {len(names) - _NAMES_SHOWN} more")
+
+
+def new_table(first: str, *columns: str) -> Table:
+    """Its first column to the left, the others to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

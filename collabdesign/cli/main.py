@@ -1,0 +1,159 @@
+"""The command line: a table of commands over the library's functions.
+
+Alone this room prints, parses and exits. Everything heavy is imported inside the command that
+needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from collabdesign.cli.calibrate import calibrate
+from collabdesign.cli.check import check
+from collabdesign.cli.codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
+from collabdesign.cli.init import init, schema
+from collabdesign.cli.options import CLUSTER, DEVICE, FILE, INTO, JSON, RUN, SET, THREADS, WORKERS
+from collabdesign.cli.run_folder import report, show
+from collabdesign.cli.search import search
+from collabdesign.cli.status import status
+from collabdesign.errors import CollabdesignError
+
+# name -> (function, its arguments and options)
+COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
+    "init": (
+        init,
+        [
+            click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
+                         metavar="FOLDER", help="Your pictures, one folder a class."),
+            click.option("--into", type=click.Path(path_type=Path), default=Path(),
+                         metavar="DIR", help="Where to write (default: here)."),
+            click.option("--name", help="Of the run (default: the folder's)."),
+            click.option("--force", is_flag=True, help="Write over earlier files."),
+        ],
+    ),
+    "check": (check, [FILE, SET, DEVICE, THREADS, JSON]),
+    "calibrate": (
+        calibrate,
+        [
+            FILE,
+            INTO,
+            click.option("--networks", type=click.IntRange(4), default=12, metavar="K",
+                         help="How many to train both ways (default: 12; 10 to 20 tell most)."),
+            SET,
+            DEVICE,
+            WORKERS,
+            THREADS,
+            CLUSTER,
+            JSON,
+        ],
+    ),
+    "search": (
+        search,
+        [
+            FILE,
+            INTO,
+            SET,
+            DEVICE,
+            WORKERS,
+            THREADS,
+            CLUSTER,
+            click.option("--accept-changes", is_flag=True,
+                         help="Continue a run although its requirements or data changed."),
+        ],
+    ),
+    "status": (
+        status,
+        [
+            RUN,
+            JSON,
+            click.option("--follow", is_flag=True, help="Show its progress until it ends."),
+        ],
+    ),
+    "report": (report, [RUN]),
+    "show": (show, [RUN, click.argument("candidate", type=int), JSON]),
+    "schema": (
+        schema,
+        [click.option("--prototype", is_flag=True, help="Of prototype files instead.")],
+    ),
+}  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="collabdesign")
+def cli() -> None:
+    """Design compact vision networks together with a machine.
+
+    You write the budgets, the goals and a prototype; the search designs what you left open,
+    trains what fits, and hands over a family of networks.
+    """
+
+
+def _register(
+    name: str, function: Callable[..., int], decorators: list[Callable[..., Any]]
+) -> None:
+    wrapped: Any = function
+    for decorator in reversed(decorators):
+        wrapped = decorator(wrapped)
+    cli.command(name)(wrapped)
+
+
+for _name, (_function, _decorators) in COMMANDS.items():
+    _register(_name, _function, _decorators)
+
+
+def main() -> None:
+    """The entry point: errors that a person can meet end in a message and an exit code."""
+    # A thread that waits for work by spinning takes the core from the one that does it; on a
+    # busy machine that makes small networks train ten times slower. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        code = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CollabdesignError as error:
+        click.echo(f"collabdesign: {error}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except (BrokenPipeError, SystemExit) as error:
+        # Who reads has seen enough, which click and rich answer with a SystemExit: nothing is
+        # left to say, also not by Python at its exit.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = BROKEN_PIPE
+    except OSError as error:
+        click.echo(
+            f"collabdesign: the system refused: {error}; once that is mended, the same command "
+            "goes on",
+            err=True,
+        )
+        code = BAD_INPUT
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not in the middle of an import.
+
+    A package that is half imported answers it with an error of its own, or swallows it; so it
+    is raised when the import is done, which takes a few seconds at most.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.signal(signal.SIGALRM, _interrupt)
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt

@@ -1,0 +1,70 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collabdesign.design.requirements import Requirements
+    from collabdesign.pipeline import Machine
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+RUN = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+INTO = click.option(
+    "--run-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Where the run lives (default: runs/NAME).",
+)  # fmt: skip
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a key of the file, such as search.trials=80. May be given several times.",
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+DEVICE = click.option("--device", metavar="NAME", help="cpu or cuda (default: the best there is).")
+THREADS = click.option(
+    "--threads", type=click.IntRange(1), metavar="N",
+    help="CPU threads of a training (default: 1 for small networks and where several workers "
+    "train, else all cores).",
+)  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1), metavar="N",
+    help="Trainings at a time (default: what the machine or the cluster supports).",
+)  # fmt: skip
+CLUSTER = click.option(
+    "--cluster", metavar="ADDRESS",
+    help="Train on a Ray cluster: auto, or its address.",
+)  # fmt: skip
+
+
+def load(file: Path, overrides: tuple[str, ...]) -> Requirements:
+    """The requirements with what was overridden."""
+    from collabdesign.design.files.reading import load_requirements
+
+    return load_requirements(file, overrides)
+
+
+def machine_of(
+    device: str | None, workers: int | None, threads: int | None, cluster: str | None
+) -> Machine:
+    """Where to train; sets what belongs to the whole process before anything is trained."""
+    from collabdesign.evaluate.training import keep_freed_memory
+    from collabdesign.pipeline import Machine
+
+    keep_freed_memory()
+    return Machine(device=device, workers=workers, threads=threads, cluster=cluster)
+
+
+def command() -> str:
+    """What the person typed, to type again."""
+    return "collabdesign " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+
+
+def print_json(data: Any) -> None:
+    """Frozen data, for programs."""
+    from collabdesign.files import as_json
+
+    click.echo(as_json(data))

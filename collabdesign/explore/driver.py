@@ -1,0 +1,379 @@
+"""The search: one process owns the study, proposes, hands trainings out and enters what they show.
+
+Proposals are made while trainings run, and the sampler is told which run. After each pass of a
+training the driver decides whether it goes on. With one training at a time a candidate is a
+function of the seed, its index and the outcomes before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+
+from collabdesign.design.architecture import Architecture
+from collabdesign.design.cost import cost_of
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace, Params
+from collabdesign.errors import NothingFits, OutsideSpace
+from collabdesign.evaluate.training import seed_of
+from collabdesign.explore.calibration import noted_calibration, proxy_goal
+from collabdesign.explore.executors.executor import (
+    Died,
+    Event,
+    Executor,
+    Failed,
+    PassEnded,
+    Task,
+    Trained,
+)
+from collabdesign.explore.faults import MOST_FAULTS
+from collabdesign.explore.feasible import default_params, explain, feasibility
+from collabdesign.explore.progress import Progress, Standing
+from collabdesign.explore.proposals import Proposals, distributions_of
+from collabdesign.explore.record import (
+    REJECTIONS_KEPT,
+    Candidate,
+    CurvePoint,
+    Rejection,
+    as_of_today,
+)
+from collabdesign.explore.rungs import FullCurve, Rungs, costs_of
+from collabdesign.explore.study_writer import StudyWriter
+from collabdesign.sampler.generation import NothingFound
+
+log = logging.getLogger(__name__)
+
+# A search ends when so many proposals in a row brought nothing new that fits.
+PATIENCE = 500
+
+_LOOK_SECONDS = 0.5
+
+
+@dataclass
+class _PassedOver:
+    """What was proposed since the last candidate and not trained."""
+
+    rejected: int = 0
+    repeated: int = 0
+    rejected_by: dict[str, int] | None = None
+    rejections: tuple[Rejection, ...] = ()
+    repeats: tuple[tuple[Params, int], ...] = ()
+
+    def reject(self, rejection: Rejection) -> None:
+        """One more is over a limit."""
+        self.rejected += 1
+        by = self.rejected_by = self.rejected_by or {}
+        for name, value in rejection.violations.items():
+            if value > 0:
+                by[name] = by.get(name, 0) + 1
+        self.rejections = (*self.rejections, rejection)[:REJECTIONS_KEPT]
+
+    def repeat(self, params: Params, known: Candidate) -> None:
+        """One more is known already."""
+        self.repeated += 1
+        self.repeats = (*self.repeats, (params, known.number))[:REJECTIONS_KEPT]
+
+    def counts(self) -> dict[str, object]:
+        """For the study, where no candidate came next."""
+        return {
+            "rejected": self.rejected,
+            "repeated": self.repeated,
+            "rejected_by": self.rejected_by or {},
+        }
+
+
+class Driver:
+    """One search.
+
+    Args:
+        study: Begun, open for writing.
+        requirements: Of the search.
+        space: What to propose from.
+        executor: Where trainings run.
+        standing: Tells the progress.
+        epochs: Of a proxy.
+        select_images: On which accuracies are counted.
+        on_progress: Called after each proposal and event, and while waiting.
+    """
+
+    def __init__(
+        self,
+        study: StudyWriter,
+        requirements: Requirements,
+        space: DesignSpace,
+        executor: Executor,
+        standing: Standing,
+        epochs: int,
+        select_images: int,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._study = study
+        self._requirements = requirements
+        self._space = space
+        self._executor = executor
+        self._standing = standing
+        self._epochs = epochs
+        self._select_images = select_images
+        self._on_progress = on_progress
+        record = study.read()
+        self._proposals = Proposals(
+            space, requirements, proxy_goal(requirements, noted_calibration(record))
+        )
+        self._ran_out = record.ran_out
+        self._running: dict[str, int] = {}  # keys of trainings to indices of candidates
+        self._candidates: dict[int, Candidate] = {}
+        self._known: dict[str, int] = {}  # ids of architectures to indices of candidates
+        self._full: list[FullCurve] = []
+        self._passed_over: _PassedOver | None = None
+        today = {each.index: each for each in as_of_today(record.finished, requirements)}
+        self._of_others: set[int] = set()
+        for candidate in sorted(record.finished, key=lambda each: each.index):
+            if candidate.index in today:
+                self._take_in(today[candidate.index])
+            else:
+                # The pictures changed, by consent: it counts as a trial, and tells nothing.
+                self._of_others.add(candidate.index)
+                self._candidates[candidate.index] = candidate
+                standing.add(replace(candidate, accuracy=None))
+        self._expect()
+
+    def _expect(self) -> None:
+        """What is expected of stopped candidates of studies in which that was not written down."""
+        for index, each in self._candidates.items():
+            if each.outcome == "stopped" and each.expected is None:
+                seen = [point.accuracy for point in each.curve]
+                costs = costs_of(each, self._requirements.objectives)
+                expected = self._rungs().expected_accuracy(seen, costs)
+                self._candidates[index] = replace(each, expected=expected)
+
+    def run(self) -> None:
+        """Until the budget is met and nothing is training any more.
+
+        Raises:
+            NothingFits: 500 proposals in a row brought nothing new.
+            TrainersDied: Nothing lives long enough to train.
+        """
+        self._show()
+        try:
+            while True:
+                room = self._executor.slots + self._executor.ahead - len(self._running)
+                if room > 0 and (candidate := self._next()) is not None:
+                    self._start(candidate)
+                    room -= 1
+                elif not self._running:
+                    break
+                else:
+                    room = 0
+                event = self._executor.wait(0 if room > 0 else _LOOK_SECONDS)
+                if event is not None:
+                    self._hear(event)
+                self._show()
+        except BaseException:
+            for index in self._running.values():
+                self._study.give_back(self._candidates[index])
+            raise
+        if self._ran_out and len(self._candidates) < self._requirements.search.trials:
+            raise NothingFits(self._why_nothing_new())
+
+    # -- the next candidate -----------------------------------------------------------------
+
+    def _next(self) -> Candidate | None:
+        """What was given back comes before what is new; None where there is neither."""
+        if len(self._candidates) >= self._requirements.search.trials:
+            return None
+        index = next(index for index in count() if index not in self._candidates)
+        again = self._study.given_back(index)
+        if again is not None and self._is_open(again):
+            cost = cost_of(again.architecture, self._requirements.deploy.precision)
+            return replace(again, number=-1, cost=cost, reason="")
+        return None if self._ran_out else self._propose(index)
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether it may be trained, also where the requirements changed by consent."""
+        try:
+            architecture = self._space.decode(candidate.params)
+        except OutsideSpace:
+            return False
+        cost = cost_of(architecture, self._requirements.deploy.precision)
+        return (
+            architecture == candidate.architecture
+            and all(value <= 0 for value in self._requirements.violations(cost).values())
+            and architecture.id not in self._known
+        )
+
+    def _propose(self, index: int) -> Candidate | None:
+        """A new candidate: the prototype's default first, then what the sampler proposes."""
+        if index == 0:
+            own = default_params(self._space, self._requirements)
+            if own is not None:
+                return self._candidate(own, self._space.decode(own), "prototype", index)
+        proposer = self._proposals.at(index, self._todays())
+        passed_over = _PassedOver()
+        for _ in range(PATIENCE):
+            try:
+                params = proposer.ask()
+            except NothingFound as error:
+                passed_over.rejected += error.tried
+                break
+            architecture = self._space.decode(params)
+            candidate = self._candidate(params, architecture, "machine", index)
+            violations = self._requirements.violations(candidate.cost)
+            if any(value > 0 for value in violations.values()):
+                proposer.tell_rejected(violations)
+                passed_over.reject(Rejection(params, candidate.cost, violations))
+            elif (known := self._known.get(architecture.id)) is not None:
+                proposer.tell_repeated(self._candidates[known])
+                passed_over.repeat(params, self._candidates[known])
+            else:
+                proposer.accept()
+                predicted = proposer.expected_accuracy()
+                return replace(candidate, predicted=predicted, **vars(passed_over))
+            self._show(passed_over)
+        self._ran_out = True
+        self._passed_over = passed_over
+        self._study.set({"tail": passed_over.counts()})
+        return None
+
+    def _candidate(
+        self, params: Params, architecture: Architecture, proposed_by: str, index: int
+    ) -> Candidate:
+        cost = cost_of(architecture, self._requirements.deploy.precision)
+        return Candidate(-1, index, params, architecture, cost, proposed_by)
+
+    def _todays(self) -> list[Candidate]:
+        return [each for index, each in self._candidates.items() if index not in self._of_others]
+
+    def _why_nothing_new(self) -> str:
+        tail = self._study.read().attributes["tail"]
+        lines = [
+            f"a search ends when {PATIENCE} proposals in a row bring nothing new that fits; "
+            f"of the last, {tail['rejected']} broke a limit and {tail['repeated']} were known, "
+            f"after {len(self._candidates)} of {self._requirements.search.trials} trials"
+        ]
+        if tail["rejected"] > tail["repeated"]:
+            lines.append(explain(feasibility(self._space, self._requirements), self._requirements))
+        else:
+            lines.append("    the space holds little more that fits: lower search.trials")
+        return "\n".join(lines)
+
+    # -- trainings --------------------------------------------------------------------------
+
+    def _start(self, candidate: Candidate) -> None:
+        """Enter it in the study and hand its training out."""
+        candidate = self._study.begin(
+            candidate,
+            distributions_of(self._space, candidate.params),
+            self._requirements.violations(candidate.cost),
+        )
+        self._take_in(candidate)
+        key = f"candidate {candidate.number}"
+        self._running[key] = candidate.index
+        self._executor.submit(
+            Task(
+                key=key,
+                architecture=candidate.architecture,
+                recipe=self._requirements.search.proxy,
+                seed=seed_of(candidate.architecture.id, self._requirements.search.seed),
+            )
+        )
+
+    def _hear(self, event: Event) -> None:
+        index = self._running.get(event.key)
+        if index is None:
+            return  # it was stopped, and had not heard of it yet
+        candidate = self._candidates[index]
+        if isinstance(event, PassEnded):
+            self._pass_ended(event, candidate)
+        elif isinstance(event, Trained):
+            accuracy = candidate.curve[-1].accuracy
+            self._finish(event.key, replace(candidate, outcome="trained", accuracy=accuracy))
+        elif isinstance(event, Failed):
+            self._finish(event.key, replace(candidate, outcome="failed", reason=event.reason))
+        else:
+            self._died(event, candidate)
+
+    def _pass_ended(self, event: PassEnded, candidate: Candidate) -> None:
+        record = event.record
+        candidate = replace(
+            candidate,
+            curve=(*candidate.curve, CurvePoint(record.epoch, record.loss, record.accuracy)),
+            seconds=candidate.seconds + record.seconds,
+        )
+        self._candidates[candidate.index] = candidate
+        # What the human drew is always seen to its end: all else is compared with it.
+        if not self._requirements.search.early_stopping or candidate.proposed_by == "prototype":
+            return
+        accuracies = [point.accuracy for point in candidate.curve]
+        costs = costs_of(candidate, self._requirements.objectives)
+        if stop := self._rungs().verdict(accuracies, costs):
+            self._executor.cancel(event.key)
+            expected = self._rungs().expected_accuracy(accuracies, costs)
+            stopped = replace(candidate, outcome="stopped", reason=str(stop), expected=expected)
+            self._finish(event.key, stopped)
+
+    def _died(self, event: Died, candidate: Candidate) -> None:
+        """Done again; of a fault of its own it would die forever."""
+        log.warning("%s died while it trained candidate %d", event.how, candidate.number)
+        faults = self._study.faults_of(candidate.architecture.id)
+        if event.fault and len(faults) + 1 >= MOST_FAULTS:
+            self._finish(
+                event.key, replace(candidate, outcome="failed", reason=_fault(event.fault))
+            )
+            return
+        self._study.give_back(candidate, event.fault)
+        del self._running[event.key]
+        del self._candidates[candidate.index]
+        del self._known[candidate.architecture.id]
+
+    def _finish(self, key: str, candidate: Candidate) -> None:
+        del self._running[key]
+        self._study.finish(candidate)
+        self._take_in(candidate)
+        _log(candidate)
+
+    def _take_in(self, candidate: Candidate) -> None:
+        """It is known from now on as it is; its curve counts if it is a full one within limits."""
+        self._candidates[candidate.index] = candidate
+        self._known[candidate.architecture.id] = candidate.index
+        if candidate.outcome == "trained" and self._fits(candidate):
+            self._full += Rungs.of(
+                [candidate], self._requirements.objectives, self._epochs, self._select_images
+            ).full
+        if candidate.outcome != "running":
+            self._standing.add(candidate)
+
+    def _fits(self, candidate: Candidate) -> bool:
+        return all(v <= 0 for v in self._requirements.violations(candidate.cost).values())
+
+    def _rungs(self) -> Rungs:
+        return Rungs(tuple(self._full), self._select_images)
+
+    def _show(self, passed_over: _PassedOver | None = None) -> None:
+        running = [self._candidates[index] for index in self._running.values()]
+        passed_over = passed_over or self._passed_over
+        self._on_progress(self._standing.at(running, self._executor.slots, passed_over))
+
+
+def _fault(fault: str) -> str:
+    return f"fault: a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
+
+
+def _log(candidate: Candidate) -> None:
+    if candidate.accuracy is not None:
+        result = f"{100 * candidate.accuracy:.2f} %"
+    else:
+        stopped = candidate.outcome == "stopped"
+        result = f"stopped {candidate.reason}" if stopped else candidate.reason
+    log.info(
+        "candidate %d (%s): %s, %s MACs, %s params, %.1f s, %d rejected and %d repeated before",
+        candidate.number,
+        candidate.architecture.id,
+        result,
+        f"{candidate.cost.macs:,}",
+        f"{candidate.cost.params:,}",
+        candidate.seconds,
+        candidate.rejected,
+        candidate.repeated,
+    )

@@ -1,0 +1,144 @@
+"""Trainings that are carried out to their ends, however often what trains them dies.
+
+Each has a checkpoint a pass, from which it goes on: after the death of its process, and when the
+same command is started again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from collabdesign.evaluate.training import EpochRecord
+from collabdesign.explore.executors.executor import (
+    Executor,
+    Failed,
+    PassEnded,
+    Task,
+    Trained,
+)
+from collabdesign.explore.faults import MOST_FAULTS
+from collabdesign.files import write_bytes, write_json
+
+log = logging.getLogger(__name__)
+
+FAULTS = "faults.json"
+
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A training that came to its end.
+
+    Attributes:
+        task: What was trained.
+        curve: Pass by pass.
+        weights: As they are saved, where the task keeps them.
+        reason: Why it failed; empty where it did not.
+    """
+
+    task: Task
+    curve: tuple[EpochRecord, ...]
+    weights: bytes | None = None
+    reason: str = ""
+
+
+def carry_out(
+    executor: Executor,
+    tasks: Sequence[Task],
+    folder: Path,
+    on_pass: Callable[[Task, EpochRecord], None],
+) -> Iterator[Ended]:
+    """Train all tasks, as many at a time as there are slots.
+
+    Args:
+        executor: Where.
+        tasks: Each with a key of its own, under which its checkpoint lies in the folder.
+        folder: Of the checkpoints, :func:`checkpoint_of`, and of reports of faults.
+        on_pass: Called after each pass, those of earlier processes included.
+
+    Yields:
+        Each training once it has ended, in the order of their ends.
+    """
+    left: dict[str, Task] = {}
+    curves: dict[str, list[EpochRecord]] = {}
+
+    def submit(task: Task) -> None:
+        with suppress(OSError):
+            task = replace(task, checkpoint=checkpoint_of(folder, task.key).read_bytes())
+        curves[task.key] = []
+        executor.submit(task)
+
+    for task in tasks:
+        if fault := _given_up(folder, task):
+            yield Ended(task, (), reason=fault)
+        else:
+            left[task.key] = task
+            submit(task)
+    while left:
+        event = executor.wait(_LOOK_SECONDS)
+        if event is None or event.key not in left:
+            continue
+        task = left[event.key]
+        if isinstance(event, PassEnded):
+            if event.checkpoint is not None:
+                write_bytes(checkpoint_of(folder, task.key), event.checkpoint)
+            curves[task.key].append(event.record)
+            on_pass(task, event.record)
+            continue
+        if isinstance(event, Trained | Failed):
+            reason = event.reason if isinstance(event, Failed) else ""
+            weights = event.weights if isinstance(event, Trained) else None
+            yield Ended(left.pop(task.key), tuple(curves[task.key]), weights, reason)
+            continue
+        log.warning("%s died while it trained %s", event.how, task.key)
+        if event.fault:
+            note_fault(folder, task.key, event.fault)
+        if fault := _given_up(folder, task):
+            yield Ended(left.pop(task.key), (), reason=fault)
+        else:
+            submit(task)
+
+
+def checkpoint_of(folder: Path, key: str) -> Path:
+    """Where a training's checkpoint lies."""
+    return folder / f"{key}.pt"
+
+
+def note_fault(folder: Path, key: str, fault: str) -> None:
+    """Write down that a training ended its process by a fault of its own."""
+    faults = _faults(folder)
+    write_json(folder / FAULTS, {**faults, key: [*faults.get(key, []), fault]})
+
+
+def _given_up(folder: Path, task: Task) -> str:
+    """Why a training is not tried again, empty where it is.
+
+    A seed that has not begun is given up with another one of its network: it would end the process
+    in the same way.
+    """
+    faults = _faults(folder)
+    begun = task.key in faults or checkpoint_of(folder, task.key).exists()
+    network = task.architecture.id
+    for key, found in faults.items():
+        same = key == task.key or (not begun and key.startswith(network))
+        if same and len(found) >= MOST_FAULTS:
+            log.warning(
+                "the training %s is left out: it ended its process %d times (%s); to try it "
+                "again, remove %s",
+                *(task.key, len(found), found[-1], folder / FAULTS),
+            )
+            return f"fault: {found[-1]}"
+    return ""
+
+
+def _faults(folder: Path) -> dict[str, list[str]]:
+    with suppress(OSError, ValueError):
+        faults: dict[str, list[str]] = json.loads((folder / FAULTS).read_text(encoding="utf-8"))
+        return faults
+    return {}

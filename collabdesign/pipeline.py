@@ -1,0 +1,423 @@
+"""The product, from requirements to networks: search, family and report, and each stage alone.
+
+Nothing is printed: what happens is told to ``on_event``, as frozen data. From a notebook::
+
+    import collabdesign
+
+    run = collabdesign.run("requirements.yaml")
+    print(run.report, [member.name for member in run.family])
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from collabdesign.deliver.certificate import Certificate
+from collabdesign.deliver.family import RULE, WORK, build_family
+from collabdesign.deliver.full_training import FamilyProgress
+from collabdesign.deliver.report.gather import FAMILY, gather, scale_of_record
+from collabdesign.deliver.report.publish import write_references, write_report
+from collabdesign.design.files.reading import load_requirements
+from collabdesign.design.requirements import Requirements
+from collabdesign.errors import NothingFits
+from collabdesign.evaluate.data.images import TestData, load_test
+from collabdesign.evaluate.training import plan_training
+from collabdesign.explore.begin import Prepared, begin, make_folder, prepare
+from collabdesign.explore.calibrate import NETWORKS, CalibrateProgress, Outlook
+from collabdesign.explore.calibrate import calibrate as train_both_ways
+from collabdesign.explore.calibration import Calibration
+from collabdesign.explore.driver import Driver
+from collabdesign.explore.environment import devices_for, environment, threads_for, workers_for
+from collabdesign.explore.executors.executor import Executor
+from collabdesign.explore.executors.inline import InlineExecutor
+from collabdesign.explore.faults import death_of
+from collabdesign.explore.feasible import scale_of
+from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder, in_use
+from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading, Standing
+from collabdesign.explore.record import Record, requirements_of
+from collabdesign.explore.study import has_study, read_record
+from collabdesign.explore.study_writer import StudyWriter
+from collabdesign.explore.trainings import note_fault
+from collabdesign.files import write_json
+
+_TOLD_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Began:
+    """What is about to be done, before the first training.
+
+    Attributes:
+        requirements: As they were understood.
+        run_dir: Where the run lives.
+        finished: Trials that an earlier search in the folder finished.
+        prepared: The space, the pictures and the device.
+    """
+
+    requirements: Requirements
+    run_dir: Path
+    finished: int
+    prepared: Prepared
+
+
+RunEvent = Reading | Notice | Began | Progress | FamilyProgress | Outlook | CalibrateProgress
+OnEvent = Callable[[RunEvent], None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where trainings run.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``; the best there is where None.
+        workers: Trainings at a time; what the machine supports where None. One is in this process,
+            and its search can be repeated exactly.
+        threads: CPU threads of a training; 1 for small networks and where there are several
+            workers, else all cores, where None.
+        cluster: Address of a Ray cluster, or ``auto``; this machine where None.
+    """
+
+    device: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run handed over.
+
+    Attributes:
+        run_dir: Where it lives.
+        record: The search.
+        family: The members' certificates, the most accurate first; empty where every full
+            training failed.
+        report: The page to read.
+        ended: Why the search ended before its last trial, None where it did not.
+    """
+
+    run_dir: Path
+    record: Record
+    family: tuple[Certificate, ...]
+    report: Path
+    ended: NothingFits | None = None
+
+
+def run(
+    requirements: Requirements | Path | str,
+    run_dir: Path | str | None = None,
+    *,
+    machine: Machine = Machine(),
+    accept_changes: bool = False,
+    command: str = "",
+    on_event: OnEvent | None = None,
+) -> Run:
+    """Search, train the family and write the report; goes on from what the run folder holds.
+
+    Args:
+        requirements: Loaded, or the path of a file.
+        run_dir: Made if it is not there; ``runs/NAME`` where None.
+        machine: Where trainings run.
+        accept_changes: Continue although other keys than ``search.trials`` and ``family``, or the
+            pictures, changed since the run began.
+        command: What continues the run, for the report.
+        on_event: Called with what happens.
+
+    Raises:
+        InputError: What a person wrote cannot be used.
+        InUse: Another process searches in the run folder.
+        NothingFits: No network fits the limits, or none was trained before none new was found.
+        TrainersDied: What trains was killed, over and over.
+        KeyboardInterrupt: Passed on; trainings under way are given back.
+    """
+    with _opened(requirements, run_dir, machine, accept_changes, on_event) as here:
+        # Read now, so that a picture that cannot be read ends the search before it begins; the
+        # search itself is not given it.
+        test = here.test()
+        ended = None
+        try:
+            record = _search(here, accept_changes, command)
+        except NothingFits as error:
+            ended, record = error, read_record(here.run_dir)
+            if not record.trained:
+                raise
+        members = _family(here, test)
+        return Run(here.run_dir, record, members, report(here.run_dir), ended)
+
+
+def search(
+    requirements: Requirements | Path | str,
+    run_dir: Path | str | None = None,
+    *,
+    machine: Machine = Machine(),
+    accept_changes: bool = False,
+    on_event: OnEvent | None = None,
+) -> Record:
+    """Search alone, until ``search.trials`` candidates are trained, stopped or failed.
+
+    Arguments and errors are those of :func:`run`; also NothingFits where no new network was found,
+    and the record up to there stands.
+    """
+    with _opened(requirements, run_dir, machine, accept_changes, on_event) as here:
+        return _search(here, accept_changes, "")
+
+
+def family(
+    run_dir: Path | str,
+    *,
+    machine: Machine = Machine(),
+    on_event: OnEvent | None = None,
+) -> tuple[Certificate, ...]:
+    """Train the family of a search, judge it once on test and write its folders.
+
+    Arguments and errors are those of :func:`run`.
+    """
+    requirements = requirements_of(read_record(Path(run_dir)))
+    with _opened(requirements, run_dir, machine, False, on_event) as here:
+        return _family(here, here.test())
+
+
+def report(run_dir: Path | str) -> Path:
+    """Write ``report.html`` and ``front.csv`` anew from what a run folder holds.
+
+    Raises:
+        InputError: The folder holds no search.
+    """
+    run_dir = Path(run_dir)
+    return write_report(run_dir, gather(run_dir, running=False))
+
+
+def calibrate(
+    requirements: Requirements | Path | str,
+    run_dir: Path | str | None = None,
+    *,
+    networks: int = NETWORKS,
+    machine: Machine = Machine(),
+    on_event: OnEvent | None = None,
+) -> Calibration:
+    """Train a few networks briefly and fully, and say how well the proxy ranks them.
+
+    Args:
+        requirements: As of :func:`run`, like the other arguments.
+        run_dir: Gets ``calibration.json``, from which a search there knows.
+        networks: How many to train, at least 4.
+        machine: Where trainings run.
+        on_event: Called with what happens.
+
+    Raises:
+        InputError: As of :func:`collabdesign.explore.calibrate.calibrate`.
+        InUse: Another process calibrates in the run folder.
+        NothingFits: Fewer than 4 networks fit the limits.
+        GoalsNotMet: Fewer than 4 networks could be trained both ways.
+    """
+    # Of changes, those that matter to a calibration are refused by it.
+    with _opened(requirements, run_dir, machine, True, on_event, CALIBRATING) as here:
+        return train_both_ways(
+            here.requirements,
+            here.run_dir,
+            here.prepared,
+            here.executor,
+            networks=networks,
+            on_outlook=here.tell,
+            on_progress=here.tell,
+        )
+
+
+# -- what the stages share --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Here:
+    """A run folder that this process alone works in, and what it works with.
+
+    Attributes:
+        died_in: The training in which an earlier process died, where that is known.
+        died_of: The fault that ended it.
+    """
+
+    requirements: Requirements
+    run_dir: Path
+    prepared: Prepared
+    machine: Machine
+    executor: Executor
+    tell: OnEvent
+    died_in: str
+    died_of: str
+
+    def test(self) -> TestData:
+        return load_test(
+            self.requirements.data,
+            self.prepared.device,
+            on_progress=lambda done, total: self.tell(Reading("test pictures", done, total)),
+        )
+
+
+@contextmanager
+def _opened(
+    requirements: Requirements | Path | str,
+    run_dir: Path | str | None,
+    machine: Machine,
+    accept_changes: bool,
+    on_event: OnEvent | None,
+    lock: str = SEARCHING,
+) -> Iterator[_Here]:
+    if not isinstance(requirements, Requirements):
+        requirements = load_requirements(requirements)
+    run_dir = Path("runs") / requirements.name if run_dir is None else Path(run_dir)
+    if (who := holder(run_dir, lock)) is not None:
+        raise InUse(in_use(run_dir, lock, who))
+    tell = _Teller(on_event, run_dir)
+    prepared = prepare(
+        requirements,
+        run_dir,
+        device=machine.device,
+        accept_changes=accept_changes,
+        on_data=lambda done, total: tell(Reading("pictures", done, total)),
+    )
+    make_folder(run_dir)
+    with held(run_dir, lock), _logged(run_dir), tell.writing():
+        finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
+        tell(Began(requirements, run_dir, finished, prepared))
+        faults = run_dir / f"{lock}.faults"
+        died_in, died_of = death_of(faults)
+        with _executor(requirements, run_dir, prepared, machine, faults) as executor:
+            yield _Here(requirements, run_dir, prepared, machine, executor, tell, died_in, died_of)
+
+
+@contextmanager
+def _executor(
+    requirements: Requirements, run_dir: Path, prepared: Prepared, machine: Machine, faults: Path
+) -> Iterator[Executor]:
+    """Where trainings run, until the block ends; nothing is started before the first training."""
+    data, device, threads = prepared.data, prepared.device, machine.threads or 1
+    before = torch.get_num_threads()
+    executor: Executor
+    if machine.cluster is not None:
+        from collabdesign.explore.executors.cluster import ClusterExecutor
+
+        executor = ClusterExecutor(data, machine.cluster, device, threads, machine.workers)
+    elif (count := machine.workers or workers_for(device, threads)) > 1:
+        # Late: a process that trains imports this module too.
+        from collabdesign.explore.executors.processes import ProcessExecutor
+
+        executor = ProcessExecutor(data, devices_for(device, count), threads, run_dir)
+    else:
+        torch.set_num_threads(machine.threads or threads_for(requirements.limits.macs))
+        executor = InlineExecutor(data, device, faults)
+    try:
+        yield executor
+    finally:
+        executor.close()
+        torch.set_num_threads(before)
+
+
+def _search(here: _Here, accept_changes: bool, command: str) -> Record:
+    requirements, run_dir, prepared = here.requirements, here.run_dir, here.prepared
+    study = StudyWriter(run_dir, requirements.objectives, requirements.storage, requirements.name)
+    try:
+        study.take_back(here.died_of)
+        changes = begin(
+            run_dir,
+            study,
+            requirements,
+            prepared,
+            accept_changes=accept_changes,
+            notes={"family_rule": RULE, **({"command": command} if command else {})},
+            environment={**environment(prepared.device), "trained in": here.executor.where},
+        )
+        if changes:
+            here.tell(Notice("the data changed: " + "; ".join(changes)))
+        epochs = plan_training(len(prepared.data.train_labels), requirements.search.proxy).epochs
+        standing = Standing(requirements, epochs, scale_of(prepared.space, requirements))
+        Driver(
+            study,
+            requirements,
+            prepared.space,
+            here.executor,
+            standing,
+            epochs,
+            len(prepared.data.select_labels),
+            here.tell,
+        ).run()
+        return study.read()
+    finally:
+        study.close()
+
+
+def _family(here: _Here, test: TestData) -> tuple[Certificate, ...]:
+    record = read_record(here.run_dir)
+    if here.died_of and here.died_in.count("-"):
+        note_fault(here.run_dir / FAMILY / WORK, here.died_in, here.died_of)
+    members = build_family(
+        here.requirements,
+        here.run_dir,
+        record,
+        scale_of_record(record, here.requirements),
+        here.prepared.data,
+        test,
+        here.prepared.device,
+        here.executor,
+        on_progress=here.tell,
+    )
+    write_references(here.run_dir, here.requirements)
+    return members
+
+
+class _Teller:
+    """Passes events on, and writes where the run stands for those who watch it."""
+
+    def __init__(self, on_event: OnEvent | None, run_dir: Path) -> None:
+        self._on_event = on_event
+        self._path = run_dir / PROGRESS
+        self._is_writing = False
+        self._written = 0.0
+
+    def __call__(self, event: RunEvent) -> None:
+        now = time.monotonic()
+        if (
+            self._is_writing
+            and isinstance(event, Progress | FamilyProgress | CalibrateProgress)
+            and now - self._written >= _TOLD_SECONDS
+        ):
+            self._written = now
+            with suppress(OSError):  # who watches sees less
+                write_json(self._path, {"stage": type(event).__name__, **asdict(event)})
+        if self._on_event is not None:
+            self._on_event(event)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _logged(run_dir: Path) -> Iterator[None]:
+    """Append what the library logs to the run's ``search.log``; Optuna keeps quiet."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    kept = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
+    kept.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("collabdesign")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(kept)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+        logger.removeHandler(kept)
+        logger.setLevel(level)
+        kept.close()
