@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +16,20 @@ import torch
 from torch import nn
 
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
-from collabdesign.design.requirements import Data, Training
+from collabdesign.design.requirements import Data, FamilyTraining, Training
 from collabdesign.errors import InputError, TrainingFailed
-from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
 from collabdesign.evaluate.data.images import ImageData, load_data, load_test
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import (
     EpochRecord,
+    Pass,
     TrainingResult,
     choose_device,
     evaluate,
+    identity_of,
     initialise,
     one_cycle,
+    passes,
     plan_training,
     seed_of,
     train,
@@ -194,15 +197,38 @@ class Killed(Exception):
     pass
 
 
+def checkpoints(data: ImageData, recipe: Training = SHORT, *, seed: int = 0) -> list[bytes]:
+    """What is kept after each pass of a training."""
+    made = list(passes(small_network(seed), data, recipe, seed=seed, device=CPU, keep=True))
+    return [each.checkpoint for each in made if each.checkpoint is not None]
+
+
+def told(made: Iterable[Pass]) -> list[tuple[int, float, float, bool]]:
+    return [
+        (each.record.epoch, each.record.loss, each.record.accuracy, each.repeated) for each in made
+    ]
+
+
 @pytest.mark.parametrize("last", [1, 2, 3])
-def test_interrupted_and_resumed_equals_uninterrupted(
-    digits: ImageData, tmp_path: Path, last: int
-) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(digits: ImageData, last: int) -> None:
+    whole, expected = trained(digits)
+    made = passes(small_network(), digits, SHORT, seed=0, device=CPU, keep=True)
+    resume = [next(made).checkpoint for _ in range(last)][-1]
+    made.close()
+    network = small_network()
+    again = list(passes(network, digits, SHORT, seed=0, device=CPU, resume=resume, keep=True))
+    assert told(again) == [(*point, point[0] <= last) for point in curve_of(expected)]
+    assert [each.checkpoint is None for each in again] == [each.repeated for each in again]
+    assert same_weights(network, whole)
+    assert not network.training
+
+
+def test_a_checkpoint_in_a_file_goes_on_too(digits: ImageData, tmp_path: Path) -> None:
     whole, expected = trained(digits)
     path = tmp_path / "checkpoint.pt"
 
     def stop(record: EpochRecord) -> None:
-        if record.epoch == last:
+        if record.epoch == 2:
             raise Killed
 
     with pytest.raises(Killed):
@@ -218,16 +244,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         checkpoint=path,
         on_epoch=lambda record: seen.append(record.epoch),
     )
-    assert seen == list(range(last + 1, 4))
+    assert seen == [3]
     assert same_weights(network, whole)
     assert curve_of(result) == curve_of(expected)
     assert result.steps == expected.steps
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_interruption_inside_a_pass_costs_that_pass(digits: ImageData, tmp_path: Path) -> None:
+def test_interruption_inside_a_pass_costs_that_pass(digits: ImageData) -> None:
     whole, expected = trained(digits)
-    path = tmp_path / "checkpoint.pt"
     network = small_network()
     calls = 0
 
@@ -238,63 +263,107 @@ def test_interruption_inside_a_pass_costs_that_pass(digits: ImageData, tmp_path:
             raise KeyboardInterrupt
 
     hook = network.register_forward_hook(stop)
+    kept = []
     with pytest.raises(KeyboardInterrupt):
-        train(network, digits, SHORT, seed=0, device=CPU, checkpoint=path)
+        for done in passes(network, digits, SHORT, seed=0, device=CPU, keep=True):
+            kept.append(done.checkpoint)
     hook.remove()
-    again, result = trained(digits, checkpoint=path)
+    assert len(kept) == 1
+    again = small_network()
+    made = list(passes(again, digits, SHORT, seed=0, device=CPU, resume=kept[0]))
     assert same_weights(again, whole)
-    assert curve_of(result) == curve_of(expected)
+    assert [point[:3] for point in told(made)] == curve_of(expected)
+
+
+def test_told_to_stop_it_ends_within_the_pass(digits: ImageData) -> None:
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 20  # A pass is 17 steps.
+
+    network = small_network()
+    made = passes(network, digits, SHORT, seed=0, device=CPU, should_stop=should_stop)
+    assert [each.record.epoch for each in made] == [1]
+    assert asked == 20
+
+
+def test_closed_early_it_leaves_nothing_behind(digits: ImageData) -> None:
+    network = small_network()
+    threads, randomness = torch.get_num_threads(), torch.get_rng_state()
+    made = passes(network, digits, SHORT, seed=0, device=CPU)
+    next(made)
+    made.close()
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), randomness)
+    assert all(weight.grad is None for weight in network.parameters())
+    assert not network.training
+    assert list(made) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "words", "other seed", "other recipe", "other data"])
-def test_a_damaged_or_foreign_checkpoint_is_written_over(
-    digits: ImageData, tmp_path: Path, damage: str
+def test_from_a_damaged_or_foreign_checkpoint_it_starts_anew(
+    digits: ImageData, damage: str
 ) -> None:
-    path = tmp_path / "checkpoint.pt"
-    whole, _ = trained(digits)
+    whole, expected = trained(digits)
     if damage == "other seed":
-        trained(digits, seed=1, checkpoint=path)
+        resume = checkpoints(digits, seed=1)[0]
     elif damage == "other recipe":
-        trained(digits, SHORT.model_copy(update={"weight_decay": 0.1}), checkpoint=path)
+        resume = checkpoints(digits, SHORT.model_copy(update={"weight_decay": 0.1}))[0]
     elif damage == "other data":
-        trained(replace(digits, fingerprint="another"), checkpoint=path)
+        resume = checkpoints(replace(digits, fingerprint="another"))[0]
     else:
-        trained(digits, checkpoint=path)
-        written = path.read_bytes()
-        path.write_bytes(written[: len(written) // 2] if damage == "cut" else b"words")
-    network, result = trained(digits, checkpoint=path)
+        written = checkpoints(digits)[0]
+        resume = written[: len(written) // 2] if damage == "cut" else b"words"
+    network = small_network()
+    made = list(passes(network, digits, SHORT, seed=0, device=CPU, resume=resume))
+    assert told(made) == [(*point, False) for point in curve_of(expected)]
     assert same_weights(network, whole)
-    assert len(result.curve) == 3
 
 
-def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
-    path, ran = tmp_path / "checkpoint.pt", tmp_path / "ran"
+def test_everything_that_a_training_depends_on_is_in_its_identity(digits: ImageData) -> None:
+    class Longer(Training):
+        added: float = 1.0
 
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[Path]]:
-            return (Path.touch, (ran,))
+    def identity(
+        recipe: Training = SHORT, data: ImageData = digits, start: int = 0, seed: int = 0
+    ) -> str:
+        plan = plan_training(len(data.train_labels), recipe)
+        return identity_of(small_network(start), data, recipe, plan, seed)
 
-    save_checkpoint(path, "this", {"trap": Trap()})
-    assert load_checkpoint(path, "this", CPU) is None
-    assert not ran.exists()
+    assert identity() == identity(SHORT.model_copy())
+    others = [
+        *(identity(SHORT.model_copy(update={key: value})) for key, value in CHANGES.items()),
+        identity(Longer(epochs=3, min_steps=1)),
+        identity(Longer(epochs=3, min_steps=1, added=2.0)),
+        identity(data=replace(digits, fingerprint="another")),
+        identity(data=replace(digits, flip=True)),
+        identity(data=replace(digits, mean=(0.1,))),
+        identity(start=1),
+        identity(seed=1),
+    ]
+    assert CHANGES.keys() == Training.model_fields.keys()
+    assert len({identity(), *others}) == 1 + len(others)
 
 
-def test_a_checkpoint_with_any_bytes_changed_is_no_error(digits: ImageData, tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, "this", {"numbers": torch.arange(200), "curve": [{"epoch": 1}]})
-    written = path.read_bytes()
-    whole = load_checkpoint(path, "this", CPU)
-    assert whole is not None and torch.equal(whole["numbers"], torch.arange(200))
-    assert load_checkpoint(path, "that", CPU) is None
-    assert load_checkpoint(tmp_path / "absent.pt", "this", CPU) is None
-    draw = random.Random(0)
-    for _ in range(300):
-        changed = bytearray(written)
-        for _ in range(draw.choice([1, 4, 50])):
-            changed[draw.randrange(len(changed))] = draw.randrange(256)
-        path.write_bytes(changed)
-        read = load_checkpoint(path, "this", CPU)
-        assert read is None or torch.equal(read["numbers"], torch.arange(200))
+def test_the_number_of_trainings_is_not_in_the_identity_of_one(digits: ImageData) -> None:
+    one, three = FamilyTraining(seeds=1), FamilyTraining(seeds=3)
+    plan = plan_training(len(digits.train_labels), one)
+    network = small_network()
+    assert identity_of(network, digits, one, plan, 0) == identity_of(
+        network, digits, three, plan, 0
+    )
+
+
+CHANGES = {
+    "epochs": 4,
+    "batch": 32,
+    "learning_rate": 0.1,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "min_steps": 2,
+}
 
 
 # Failures
@@ -319,6 +388,25 @@ def test_out_of_memory_is_a_failed_training(digits: ImageData) -> None:
     with pytest.raises(TrainingFailed, match="batch 64") as caught:
         train(Greedy(), digits, SHORT, seed=0, device=CPU)
     assert caught.value.reason == "out_of_memory"
+
+
+def test_out_of_memory_frees_the_tensors_of_the_step(digits: ImageData) -> None:
+    step: list[weakref.ref[torch.Tensor]] = []
+
+    class Greedy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x.flatten(1))
+            step.append(weakref.ref(logits))
+            if len(step) == 2:
+                torch.empty(1 << 55)  # 128 PiB
+            return logits
+
+    network = Greedy(64, 10)
+    with pytest.raises(TrainingFailed) as caught:
+        list(passes(network, digits, SHORT, seed=0, device=CPU))
+    assert caught.value.__context__ is None
+    assert step[1]() is None
+    assert all(weight.grad is None for weight in network.parameters())
 
 
 def test_a_bug_in_a_network_is_not_a_failed_training(digits: ImageData) -> None:

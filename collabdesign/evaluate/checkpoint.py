@@ -1,59 +1,43 @@
-"""Where a training stands, in one file that is whole or absent."""
+"""A training's state and a network's weights as bytes, which execute nothing when read."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+from collabdesign.errors import InputError
 
 _SEAL_BYTES = hashlib.sha256().digest_size
 
 
-def save_checkpoint(path: Path, identity: str, state: Mapping[str, Any]) -> None:
-    """Write to a temporary name and rename, so that a kill leaves the old one or the new one.
+def seal(state: Mapping[str, Any], identity: str) -> bytes:
+    """A checkpoint.
 
     Args:
-        path: In a folder that exists.
-        identity: Of the training, for :func:`load_checkpoint`.
         state: Tensors, numbers, texts, lists and dicts.
-
-    Raises:
-        OSError: The file cannot be written.
+        identity: Of the training, for :func:`unseal`.
     """
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    content = buffer.getvalue()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(_seal(identity, content) + content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = _saved(dict(state))
+    return _seal(identity, content) + content
 
 
-def load_checkpoint(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
-    """The state that was saved, or None where there is none, it is damaged, or not this one's.
-
-    Nothing in the file is executed.
+def unseal(checkpoint: bytes, identity: str, device: torch.device) -> dict[str, Any] | None:
+    """The state in a checkpoint, or None where it is damaged or another training's.
 
     Args:
-        path: The file, which need not exist.
-        identity: What it must have been saved under.
+        checkpoint: From :func:`seal`, or anything.
+        identity: What it must have been sealed with.
         device: Where its tensors are put.
     """
-    try:
-        written = path.read_bytes()
-    except OSError:
-        return None
     # torch.load does not notice a changed number.
-    seal, content = written[:_SEAL_BYTES], written[_SEAL_BYTES:]
-    if seal != _seal(identity, content):
+    found, content = checkpoint[:_SEAL_BYTES], checkpoint[_SEAL_BYTES:]
+    if found != _seal(identity, content):
         return None
     try:
         state: dict[str, Any] = torch.load(
@@ -62,6 +46,37 @@ def load_checkpoint(path: Path, identity: str, device: torch.device) -> dict[str
     except pickle.UnpicklingError:
         return None
     return state
+
+
+def weights_bytes(network: nn.Module) -> bytes:
+    """The state dict, on the CPU."""
+    return _saved({name: tensor.cpu() for name, tensor in network.state_dict().items()})
+
+
+def load_weights(network: nn.Module, content: bytes) -> None:
+    """Put weights into a network, in place.
+
+    Args:
+        network: Of the same architecture as theirs, on any device.
+        content: From :func:`weights_bytes`.
+
+    Raises:
+        InputError: They are damaged, or another network's.
+    """
+    # torch.load raises nearly anything on damaged bytes.
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:
+        raise InputError(
+            f"a network's weights must be whole and its own, got other bytes: {error}"
+        ) from None
+
+
+def _saved(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def _seal(identity: str, content: bytes) -> bytes:

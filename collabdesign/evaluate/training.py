@@ -20,9 +20,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,10 @@ from collabdesign.evaluate.augment import (
     take_cropped,
     take_shifted,
 )
-from collabdesign.evaluate.checkpoint import load_checkpoint, save_checkpoint
+from collabdesign.evaluate.checkpoint import seal, unseal
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.replicas import Replicas
+from collabdesign.files import write_bytes
 
 _MOMENTUM = 0.9
 _WARM_UP = 0.2
@@ -97,6 +98,21 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """What a training yields after each pass.
+
+    Attributes:
+        record: How it went.
+        checkpoint: To go on from later, where that was asked for and the pass is new.
+        repeated: Whether it was made before the interruption.
+    """
+
+    record: EpochRecord
+    checkpoint: bytes | None = None
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """A finished training.
 
@@ -113,6 +129,10 @@ class TrainingResult:
     steps: int
     images: int
     seconds: float
+
+
+def _never() -> bool:
+    return False
 
 
 def keep_freed_memory() -> None:
@@ -202,6 +222,54 @@ def initialise(network: nn.Module, seed: int) -> None:
                 module.bias.zero_()
 
 
+def passes(
+    network: nn.Module,
+    data: ImageData,
+    recipe: Training,
+    *,
+    seed: int,
+    device: torch.device,
+    resume: bytes | None = None,
+    keep: bool = False,
+    should_stop: Callable[[], bool] = _never,
+) -> Generator[Pass, None, None]:
+    """Train a network in place, one pass over the train part at each step of the iterator.
+
+    After each pass the network is on the device, in evaluation mode. Closing the iterator
+    early leaves the network as it is after the pass that was yielded last.
+
+    Args:
+        network: Takes float32 [N, C, R, R], gives logits [N, classes]; see :func:`initialise`.
+        data: On the same device.
+        recipe: The budget and what the plan leaves open; see :func:`plan_training`.
+        seed: Of the order of the images and their augmentation.
+        device: Where to train.
+        resume: A checkpoint of this very training: its passes are yielded again at once, then
+            the training goes on. Damaged and foreign bytes are ignored.
+        keep: Whether each pass comes with a checkpoint.
+        should_stop: Asked after every step; when true, the iterator ends within the pass.
+
+    Raises:
+        TrainingFailed: ``diverged`` (the loss or a weight is no finite number) or
+            ``out_of_memory``.
+    """
+    try:
+        yield from _passes(network, data, recipe, seed, device, resume, keep, should_stop)
+        return
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Outside of the handler: there the error would keep the tensors of the step alive.
+    network.zero_grad()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    batch = plan_training(len(data.train_labels), recipe).batch
+    raise TrainingFailed(
+        "out_of_memory",
+        f"a training step must fit the memory of {device}, got none left at batch {batch}",
+    )
+
+
 def train(
     network: nn.Module,
     data: ImageData,
@@ -212,46 +280,55 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> TrainingResult:
-    """Train a network in place; afterwards it is on the device, in evaluation mode.
+    """All of :func:`passes`, with the checkpoint in a file.
 
     Args:
-        network: Takes float32 [N, C, R, R], gives logits [N, classes]; see :func:`initialise`.
+        network: Is trained in place; afterwards it is on the device, in evaluation mode.
         data: On the same device.
-        recipe: The budget and what the plan leaves open; see :func:`plan_training`.
-        seed: Of the order of the images and their augmentation.
+        recipe: As for :func:`passes`.
+        seed: Likewise.
         device: Where to train.
         checkpoint: Written after each pass, and gone on from where it belongs to this very
             training; a damaged or foreign file is written over. It is left in place.
-        on_epoch: Called after each pass, when its checkpoint is written; may raise to stop.
+        on_epoch: Called after each new pass, when its checkpoint is written; may raise to stop.
 
     Raises:
-        TrainingFailed: ``diverged`` (the loss or a weight is no finite number) or
-            ``out_of_memory``.
+        TrainingFailed: As for :func:`passes`.
     """
-    try:
-        return _train(network, data, recipe, seed, device, checkpoint, on_epoch)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-    # Outside of the handler: there the error would keep the tensors of the step alive.
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    batch = plan_training(len(data.train_labels), recipe).batch
-    raise TrainingFailed(
-        "out_of_memory",
-        f"a training step must fit the memory of {device}, got none left at batch {batch}",
+    resume = None
+    if checkpoint is not None:
+        with suppress(OSError):
+            resume = checkpoint.read_bytes()
+    keep = checkpoint is not None
+    curve: list[EpochRecord] = []
+    for done in passes(network, data, recipe, seed=seed, device=device, resume=resume, keep=keep):
+        curve.append(done.record)
+        if done.repeated:
+            continue
+        if checkpoint is not None and done.checkpoint is not None:
+            write_bytes(checkpoint, done.checkpoint)
+        if on_epoch is not None:
+            on_epoch(done.record)
+    plan = plan_training(len(data.train_labels), recipe)
+    return TrainingResult(
+        accuracy=curve[-1].accuracy,
+        curve=tuple(curve),
+        steps=plan.steps,
+        images=plan.steps * plan.batch,
+        seconds=sum(record.seconds for record in curve),
     )
 
 
-def _train(
+def _passes(
     network: nn.Module,
     data: ImageData,
     recipe: Training,
     seed: int,
     device: torch.device,
-    checkpoint: Path | None,
-    on_epoch: Callable[[EpochRecord], None] | None,
-) -> TrainingResult:
+    resume: bytes | None,
+    keep: bool,
+    should_stop: Callable[[], bool],
+) -> Generator[Pass, None, None]:
     images, labels = data.train_images, data.train_labels
     plan = plan_training(len(labels), recipe)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -272,12 +349,15 @@ def _train(
         fused=True,
     )
     mean, std = channel_values(data.mean, device), channel_values(data.std, device)
-    identity = _identity(network, data, recipe, plan, seed)
+    identity = identity_of(network, data, recipe, plan, seed) if keep or resume else ""
     curve: list[EpochRecord] = []
-    if checkpoint is not None and (state := load_checkpoint(checkpoint, identity, device)):
+    if resume and (state := unseal(resume, identity, device)):
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
+        network.eval()
         curve = [EpochRecord(**record) for record in state["curve"]]
+        for record in curve:
+            yield Pass(record, repeated=True)
 
     def loss_of(
         replica: nn.Module, chosen: torch.Tensor, generator: torch.Generator
@@ -307,6 +387,8 @@ def _train(
                     group["lr"] = plan.learning_rate * one_cycle((step + 0.5) / plan.steps)
                 optimizer.step()
                 optimizer.zero_grad()
+                if should_stop():
+                    return
         # Once not finite a sum stays so: one look a pass finds it, without waiting at each step.
         mean_loss = total_loss.item() / plan.steps_per_epoch
         if not math.isfinite(mean_loss) or not _all_finite(network):
@@ -318,24 +400,15 @@ def _train(
         )
         record = EpochRecord(epoch, mean_loss, accuracy, time.perf_counter() - started)
         curve.append(record)
-        if checkpoint is not None:
+        checkpoint = None
+        if keep:
             state = {
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "curve": [asdict(past) for past in curve],
             }
-            save_checkpoint(checkpoint, identity, state)
-        if on_epoch is not None:
-            on_epoch(record)
-
-    network.eval()
-    return TrainingResult(
-        accuracy=curve[-1].accuracy,
-        curve=tuple(curve),
-        steps=plan.steps,
-        images=plan.steps * plan.batch,
-        seconds=sum(record.seconds for record in curve),
-    )
+            checkpoint = seal(state, identity)
+        yield Pass(record, checkpoint)
 
 
 def one_cycle(progress: float) -> float:
@@ -407,20 +480,29 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _identity(
+def identity_of(
     network: nn.Module, data: ImageData, recipe: Training, plan: TrainingPlan, seed: int
 ) -> str:
-    """What a checkpoint must have been written by to be gone on from."""
+    """What a checkpoint must have been written by to be gone on from.
+
+    Everything that a training depends on but the code: all keys of the recipe, what it comes to
+    on this data, the network's weights at the start, the seed, the images and how they are shown.
+    """
     start = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         start.update(f"{name} {tuple(tensor.shape)} ".encode())
         start.update(tensor.cpu().contiguous().numpy().tobytes())
+    shown = {
+        each.name: value
+        for each in fields(data)
+        if not isinstance(value := getattr(data, each.name), torch.Tensor)
+    }
     what = {
-        "version": 1,
         "start": start.hexdigest(),
-        "data": [data.fingerprint, data.resolution, data.augment, data.flip],
+        "data": shown,
         "plan": asdict(plan),
-        "recipe": [recipe.weight_decay, recipe.label_smoothing],
+        # How many trainings there are does not change any of them.
+        "recipe": recipe.model_dump(mode="json", exclude={"seeds"}),
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
