@@ -558,7 +558,7 @@ def _set_up(requirements: Requirements, threads: int | None) -> None:
     """Set what belongs to the whole process before anything is trained."""
     import torch
 
-    from collabdesign.evaluate.training import keep_freed_memory
+    from collabdesign.evaluate.memory import keep_freed_memory
     from collabdesign.explore.environment import threads_for
 
     keep_freed_memory()

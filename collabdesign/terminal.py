@@ -230,7 +230,7 @@ def show_calibration(found: Calibration, run_dir: Path) -> None:
 
 def show_lengthened(requirements: Requirements, images: int) -> None:
     """Which trainings have more epochs than the file asks, on so many training images."""
-    from collabdesign.evaluate.training import plan_training
+    from collabdesign.evaluate.plan import plan_training
 
     asked = {
         "search.proxy": requirements.search.proxy,
@@ -490,7 +490,7 @@ def _show_data(part: DataPart) -> None:
 
 
 def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:
-    from collabdesign.evaluate.training import plan_training
+    from collabdesign.evaluate.plan import plan_training
 
     learn, choose, test = parts
     out.print(

@@ -22,7 +22,7 @@ import torch
 
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.explore.begin import Prepared, prepare
 from collabdesign.explore.record import DATABASE, read_record
 from collabdesign.explore.search import search

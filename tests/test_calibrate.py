@@ -21,7 +21,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import GoalsNotMet, InputError, NothingFits
-from collabdesign.evaluate.training import plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,

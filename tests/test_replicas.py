@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from collabdesign.design.requirements import Data, Training
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.data.images import ImageData, load_data
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.replicas import Replicas
-from collabdesign.evaluate.training import initialise, train
+from collabdesign.evaluate.training import train
 
 CPU = torch.device("cpu")
 

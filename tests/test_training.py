@@ -18,20 +18,20 @@ from torch import nn
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.requirements import Data, FamilyTraining, Training
 from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.data.images import ImageData, load_data, load_test
+from collabdesign.evaluate.device import choose_device
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import (
     EpochRecord,
     Pass,
     TrainingResult,
-    choose_device,
-    evaluate,
     identity_of,
-    initialise,
     one_cycle,
     passes,
-    plan_training,
-    seed_of,
     train,
 )
 
@@ -482,7 +482,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_kept_memory_is_not_faulted_in_again() -> None:
     script = """
 import resource, torch
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,15 +12,11 @@ import torch
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    TrainingResult,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import EpochRecord, TrainingResult, train
 from collabdesign.explore.faults import MOST_FAULTS, faults, noted
 from collabdesign.explore.record import Candidate
 

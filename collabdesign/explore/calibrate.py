@@ -17,14 +17,11 @@ import torch
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, TrainingFailed
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import EpochRecord, train
 from collabdesign.explore.begin import Prepared, make_folder
 from collabdesign.explore.calibration import (
     CALIBRATION,

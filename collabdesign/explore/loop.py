@@ -22,14 +22,11 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace, TrainingFailed
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import EpochRecord, train
 from collabdesign.explore.calibration import noted_calibration, proxy_goal
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.lock import claiming

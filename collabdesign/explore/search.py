@@ -7,7 +7,7 @@ from pathlib import Path
 
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
-from collabdesign.evaluate.training import plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.begin import Prepared, begin, joined, make_folder, prepare
 from collabdesign.explore.environment import environment
 from collabdesign.explore.feasible import scale_of

@@ -35,7 +35,7 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.errors import CollabdesignError, NothingFits, WorkersDied
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.data.shared import SharedImages
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.explore.begin import joined
 from collabdesign.explore.lock import at_work, claiming
 from collabdesign.explore.loop import Loop
