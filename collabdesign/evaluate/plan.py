@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from collabdesign.design.recipes import RECIPES
 from collabdesign.design.requirements import Training
 
 _SMALLEST_BATCH, _LARGEST_BATCH = 16, 64
-
-# Times the square root of the batch: 0.4 at 64. At batches of 32, 64 and 128 this was the best
-# of four rates, a factor of 2 apart, on 10,000 images of CIFAR-10.
-_LEARNING_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def plan_training(images: int, recipe: Training) -> TrainingPlan:
     The batch, unless the recipe names one, is the largest power of two from 16 to 64 that
     still makes ``recipe.min_steps`` steps in ``recipe.epochs`` passes: small data, small
     batches. Where even 16 does not, passes are added until the steps are made. The learning
-    rate, unless named, is 0.05 times the square root of the batch: 0.4 at 64.
+    rate, unless named, is the recipe's times the square root of the batch.
 
     Args:
         images: In the train part, at least 2.
@@ -58,5 +55,5 @@ def plan_training(images: int, recipe: Training) -> TrainingPlan:
     epochs = max(recipe.epochs, math.ceil(recipe.min_steps / steps_per_epoch))
     learning_rate = recipe.learning_rate
     if learning_rate is None:
-        learning_rate = _LEARNING_RATE * math.sqrt(batch)
+        learning_rate = RECIPES[recipe.recipe].learning_rate * math.sqrt(batch)
     return TrainingPlan(batch, epochs, steps_per_epoch, learning_rate)

@@ -1,11 +1,10 @@
-"""One training recipe for every network and data set; proxy and full differ in budget only.
+"""The training of one network: the same loop for every recipe, proxy or full.
 
-The recipe: the whole train part lies on the device; each pass goes through it in a new order,
-in batches, shifted or cropped and mirrored at random; cross-entropy with label smoothing; SGD
-with Nesterov momentum 0.9, weight decay on convolutions and linear layers only; the learning
-rate rises linearly over the first fifth of all steps and falls linearly to zero. Layout is
-channels last. On CUDA the forward pass runs in bfloat16; on the CPU in float32, large batches
-in parts on several threads (:mod:`collabdesign.evaluate.replicas`).
+The whole train part lies on the device; each pass goes through it in a new order, in batches.
+What is done with a batch says :mod:`collabdesign.evaluate.recipe`, how many there are
+:mod:`collabdesign.evaluate.plan`. Layout is channels last. On CUDA the forward pass runs in
+bfloat16; on the CPU in float32, large batches in parts on several threads
+(:mod:`collabdesign.evaluate.replicas`).
 
 Same seed, data, recipe and thread count on the CPU: bit-identical weights (with dropout: on
 one thread), also when the training was interrupted and went on from its checkpoint. Each epoch
@@ -14,40 +13,30 @@ draws from generators seeded by (seed, epoch), so a checkpoint needs no generato
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from collabdesign.design.requirements import Training
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.accuracy import evaluate
-from collabdesign.evaluate.augment import (
-    channel_values,
-    largest_shift,
-    normalise,
-    take_cropped,
-    take_shifted,
-)
+from collabdesign.evaluate.augment import channel_values, normalise
 from collabdesign.evaluate.checkpoint import seal, unseal
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.identity import identity_of
 from collabdesign.evaluate.memory import is_out_of_memory
-from collabdesign.evaluate.plan import TrainingPlan, plan_training
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.recipe import RECIPES
 from collabdesign.evaluate.replicas import Replicas
 from collabdesign.evaluate.seeds import seed_of, seeded
 from collabdesign.files import write_bytes
-
-_MOMENTUM = 0.9
-_WARM_UP = 0.2
 
 
 @dataclass(frozen=True)
@@ -207,71 +196,69 @@ def train(
 def _passes(
     network: nn.Module,
     data: ImageData,
-    recipe: Training,
+    written: Training,
     seed: int,
     device: torch.device,
     resume: bytes | None,
     keep: bool,
     should_stop: Callable[[], bool],
-) -> Generator[Pass, None, None]:
-    images, labels = data.train_images, data.train_labels
-    plan = plan_training(len(labels), recipe)
+) -> Iterator[Pass]:
+    recipe, labels = RECIPES[written.recipe], data.train_labels
+    plan = plan_training(len(labels), written)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parameters = list(network.parameters())
-    # No decay of normalisation and biases: it makes them smaller, not simpler.
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [weight for weight in parameters if weight.ndim > 1],
-            "weight_decay": recipe.weight_decay,
-        },
-        {"params": [weight for weight in parameters if weight.ndim <= 1]},
-    ]
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=plan.learning_rate,
-        momentum=_MOMENTUM,
-        nesterov=True,
-        fused=True,
-    )
-    mean, std = channel_values(data.mean, device), channel_values(data.std, device)
-    identity = identity_of(network, data, recipe, plan, seed) if keep or resume else ""
+    identity = identity_of(network, data, written, plan, seed) if keep or resume else ""
+    optimizer = recipe.optimizer(network, written, plan.learning_rate)
+    average = recipe.average(network) if recipe.average else None
+    teacher = recipe.teacher(data, device).eval() if recipe.teacher else None
+    stored: dict[str, Any] = {"network": network, "optimizer": optimizer}
+    if average is not None:
+        stored["average"] = average
+    judged: nn.Module = network if average is None else average.module
     curve: list[EpochRecord] = []
     if resume and (state := unseal(resume, identity, device)):
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in stored.items():
+            part.load_state_dict(state[name])
         network.eval()
         curve = [EpochRecord(**record) for record in state["curve"]]
+        if len(curve) == plan.epochs and average is not None:
+            network.load_state_dict(average.module.state_dict())
         for record in curve:
             yield Pass(record, repeated=True)
+
+    mean, std = channel_values(data.mean, device), channel_values(data.std, device)
+
+    def logits_of(shown: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits: torch.Tensor = shown(pictures)
+        return logits.float()
 
     def loss_of(
         replica: nn.Module, chosen: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        pictures = normalise(_augmented(data, images, chosen, generator), mean, std)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = replica(pictures)
-        return F.cross_entropy(
-            logits.float(),
-            labels[chosen],
-            label_smoothing=recipe.label_smoothing,
-            reduction="sum",
-        )
+        pictures = normalise(recipe.augment(data, chosen, generator), mean, std)
+        told = None
+        if teacher is not None:
+            with torch.no_grad():
+                told = logits_of(teacher, pictures)
+        return recipe.loss(logits_of(replica, pictures), labels[chosen], told, written)
 
     replicas = Replicas(network, plan.batch, device)
     for epoch in range(len(curve) + 1, plan.epochs + 1):
         started = time.perf_counter()
         total_loss = torch.zeros((), device=device)
         seeds = [seed_of(f"epoch {epoch} part {part}", seed) for part in range(len(replicas))]
-        with seeded(seeds, device) as generators, replicas.running():
+        with seeded(seeds, device) as generators, replicas.training():
             order = torch.randperm(len(labels), device=device, generator=generators[0])
             for number in range(plan.steps_per_epoch):
                 chosen = order[number * plan.batch : (number + 1) * plan.batch]
                 total_loss += replicas.backward(loss_of, chosen, generators)
                 step = (epoch - 1) * plan.steps_per_epoch + number
                 for group in optimizer.param_groups:
-                    group["lr"] = plan.learning_rate * one_cycle((step + 0.5) / plan.steps)
+                    group["lr"] = plan.learning_rate * recipe.schedule((step + 0.5) / plan.steps)
                 optimizer.step()
                 optimizer.zero_grad()
+                if average is not None:
+                    average.update_parameters(network)
                 if should_stop():
                     return
         # Once not finite a sum stays so: one look a pass finds it, without waiting at each step.
@@ -281,66 +268,19 @@ def _passes(
                 "diverged", f"the loss must stay a finite number, got {mean_loss} in pass {epoch}"
             )
         accuracy = evaluate(
-            network, data.select_images, data.select_labels, mean=data.mean, std=data.std
+            judged, data.select_images, data.select_labels, mean=data.mean, std=data.std
         )
+        network.eval()
         record = EpochRecord(epoch, mean_loss, accuracy, time.perf_counter() - started)
         curve.append(record)
         checkpoint = None
         if keep:
-            state = {
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "curve": [asdict(past) for past in curve],
-            }
-            checkpoint = seal(state, identity)
+            state = {name: part.state_dict() for name, part in stored.items()}
+            checkpoint = seal({**state, "curve": [asdict(past) for past in curve]}, identity)
+        if epoch == plan.epochs and average is not None:
+            network.load_state_dict(average.module.state_dict())
         yield Pass(record, checkpoint)
-
-
-def one_cycle(progress: float) -> float:
-    """Share of the highest learning rate when this share of the steps is done.
-
-    Rises linearly from 0 to 1 over the first fifth, then falls linearly to 0.
-    """
-    return min(progress / _WARM_UP, (1 - progress) / (1 - _WARM_UP))
-
-
-def _augmented(
-    data: ImageData, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    if data.augment == "crop":
-        return take_cropped(images, chosen, generator, resolution=data.resolution, flip=data.flip)
-    shift = largest_shift(data.resolution) if data.augment == "shift" else 0
-    flip = data.flip and data.augment != "none"
-    return take_shifted(images, chosen, generator, shift=shift, flip=flip)
 
 
 def _all_finite(network: nn.Module) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
-
-
-def identity_of(
-    network: nn.Module, data: ImageData, recipe: Training, plan: TrainingPlan, seed: int
-) -> str:
-    """What a checkpoint must have been written by to be gone on from.
-
-    Everything that a training depends on but the code: all keys of the recipe, what it comes to
-    on this data, the network's weights at the start, the seed, the images and how they are shown.
-    """
-    start = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        start.update(f"{name} {tuple(tensor.shape)} ".encode())
-        start.update(tensor.cpu().contiguous().numpy().tobytes())
-    shown = {
-        each.name: value
-        for each in fields(data)
-        if not isinstance(value := getattr(data, each.name), torch.Tensor)
-    }
-    what = {
-        "start": start.hexdigest(),
-        "data": shown,
-        "plan": asdict(plan),
-        # How many trainings there are does not change any of them.
-        "recipe": recipe.model_dump(mode="json", exclude={"seeds"}),
-        "seed": seed,
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
