@@ -28,7 +28,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import TestData, load_test
-from collabdesign.evaluate.training import plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.begin import Prepared, begin, make_folder, prepare
 from collabdesign.explore.calibrate import NETWORKS, CalibrateProgress, Outlook
 from collabdesign.explore.calibrate import calibrate as train_both_ways

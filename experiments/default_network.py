@@ -18,8 +18,12 @@ import torch
 
 from collabdesign import DesignSpace, build_network, cost_of, load_requirements
 from collabdesign.deliver.certificate import read_certificate
+from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.data.images import load_data, load_test
-from collabdesign.evaluate.training import choose_device, evaluate, initialise, seed_of, train
+from collabdesign.evaluate.device import choose_device
+from collabdesign.evaluate.initialise import initialise
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import train
 from collabdesign.explore.feasible import default_params
 
 

@@ -36,8 +36,10 @@ from collabdesign.design.requirements import Training
 from collabdesign.evaluate.augment import largest_shift
 from collabdesign.evaluate.data.folder import list_folder, read_images
 from collabdesign.evaluate.data.images import ImageData, channel_statistics
+from collabdesign.evaluate.initialise import initialise
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import initialise, keep_freed_memory, train
+from collabdesign.evaluate.training import train
 
 SIDE = 32
 CLASSES = 10

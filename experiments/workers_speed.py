@@ -19,13 +19,13 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
+from collabdesign.explore.search import search
 
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.explore.begin import Prepared, prepare
 from collabdesign.explore.record import DATABASE, read_record
-from collabdesign.explore.search import search
 
 FILE = Path(__file__).parent / "cifar10" / "requirements.yaml"
 CORES = 2

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from collabdesign.terminal import show_calibrated
 from tiny_search import begin, finish, kill, run, search_words, snapshot, wait_until, write_tiny
 
 from collabdesign.design.cost import cost_of
@@ -21,7 +22,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import GoalsNotMet, InputError, NothingFits
-from collabdesign.evaluate.training import plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -45,7 +46,6 @@ from collabdesign.explore.proposals import Proposals
 from collabdesign.explore.rank import Estimate
 from collabdesign.explore.record import Candidate, read_record
 from collabdesign.explore.rungs import Rungs
-from collabdesign.terminal import show_calibrated
 
 NETWORKS = 4
 IMAGES = 400  # of the tiny digits, after a fifth of 500 is held out

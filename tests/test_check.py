@@ -17,7 +17,7 @@ from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import load_data
-from collabdesign.evaluate.training import plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.check import check
 from collabdesign.explore.feasible import (
     Feasibility,

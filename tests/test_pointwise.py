@@ -67,7 +67,7 @@ network = nn.Sequential(nn.Conv2d(8, 16, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flat
 network.to(memory_format=torch.channels_last)
 pictures = torch.randn(8, 8, 48, 48).contiguous(memory_format=torch.channels_last)
 replicas = Replicas(network, 8, torch.device("cpu"))
-with replicas.running():
+with replicas.training():
     replicas.backward(
         lambda network, chosen, _: network(pictures[chosen]).square().sum(),
         torch.arange(8),

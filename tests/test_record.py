@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from collabdesign.explore.store import Store
 from tiny_search import edited, rows, snapshot, write_tiny
 
 from collabdesign.design.cost import cost_of
@@ -27,7 +28,6 @@ from collabdesign.explore.record import (
     requirements_of,
     trained_within,
 )
-from collabdesign.explore.store import Store
 
 
 @pytest.fixture

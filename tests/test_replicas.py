@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from collabdesign.design.requirements import Data, Training
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.data.images import ImageData, load_data
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.replicas import Replicas
-from collabdesign.evaluate.training import initialise, train
+from collabdesign.evaluate.training import train
 
 CPU = torch.device("cpu")
 
@@ -54,7 +55,7 @@ def loss_of(network: nn.Module, chosen: torch.Tensor, _: torch.Generator) -> tor
 
 
 def step_of(replicas: Replicas) -> torch.Tensor:
-    with replicas.running():
+    with replicas.training():
         generators = [torch.Generator() for _ in range(len(replicas))]
         return replicas.backward(loss_of, torch.arange(SIZE), generators)
 
@@ -104,10 +105,10 @@ def test_weights_are_shared_and_threads_given_back(threads: int) -> None:
     for replica in replicas.networks:
         for mine, theirs in zip(network.parameters(), replica.parameters(), strict=True):
             assert mine is theirs
-    with replicas.running():
+    with replicas.training():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == threads
-    with pytest.raises(KeyError), replicas.running():
+    with pytest.raises(KeyError), replicas.training():
         raise KeyError
     assert torch.get_num_threads() == threads
 

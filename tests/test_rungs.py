@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from collabdesign.explore.search import search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -29,7 +30,6 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.explore import proposals
 from collabdesign.explore.record import Candidate, Record, read_record
 from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs
-from collabdesign.explore.search import search
 
 # Of 4 epochs: costs 10, 20 ... 100, accuracy after the first 0.50, 0.51 ... 0.59. From there to
 # the end each gains exactly 0.3, but one of them 0.1 more.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from collabdesign.explore.loop import PATIENCE
+from collabdesign.explore.search import search
 from tiny_search import (
     TRIALS,
     begin,
@@ -37,10 +39,8 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.lock import held, is_running
-from collabdesign.explore.loop import PATIENCE
 from collabdesign.explore.progress import Progress
 from collabdesign.explore.record import REJECTIONS_KEPT, Record, read_record
-from collabdesign.explore.search import search
 
 SHORT = ("search.proxy.epochs=1", "data.train_images=200")
 

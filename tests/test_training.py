@@ -15,25 +15,20 @@ import pytest
 import torch
 from torch import nn
 
+from collabdesign.design import recipes
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.requirements import Data, FamilyTraining, Training
 from collabdesign.errors import InputError, TrainingFailed
+from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.data.images import ImageData, load_data, load_test
+from collabdesign.evaluate.device import choose_device
+from collabdesign.evaluate.identity import identity_of
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import (
-    EpochRecord,
-    Pass,
-    TrainingResult,
-    choose_device,
-    evaluate,
-    identity_of,
-    initialise,
-    one_cycle,
-    passes,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.recipe import RECIPES
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import EpochRecord, Pass, TrainingResult, passes, train
 
 CPU = torch.device("cpu")
 SHORT = Training(epochs=3, min_steps=1)
@@ -112,11 +107,6 @@ def test_what_the_recipe_names_is_kept() -> None:
 def test_learning_rate_goes_with_the_square_root_of_the_batch() -> None:
     rates = [plan_training(1000, Training(batch=batch)).learning_rate for batch in (16, 64, 256)]
     assert rates == pytest.approx([0.2, 0.4, 0.8])
-
-
-def test_one_cycle_rises_for_a_fifth_and_falls_to_zero() -> None:
-    shares = [one_cycle(progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
-    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 # Seeds
@@ -322,7 +312,12 @@ def test_from_a_damaged_or_foreign_checkpoint_it_starts_anew(
     assert same_weights(network, whole)
 
 
-def test_everything_that_a_training_depends_on_is_in_its_identity(digits: ImageData) -> None:
+def test_everything_that_a_training_depends_on_is_in_its_identity(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "another", recipes.RECIPES["sgd"])
+    monkeypatch.setitem(RECIPES, "another", RECIPES["sgd"])
+
     class Longer(Training):
         added: float = 1.0
 
@@ -357,6 +352,7 @@ def test_the_number_of_trainings_is_not_in_the_identity_of_one(digits: ImageData
 
 
 CHANGES = {
+    "recipe": "another",
     "epochs": 4,
     "batch": 32,
     "learning_rate": 0.1,
@@ -482,7 +478,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_kept_memory_is_not_faulted_in_again() -> None:
     script = """
 import resource, torch
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

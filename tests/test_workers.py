@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from collabdesign.explore.search import search
+from collabdesign.explore.workers import devices_for
 from tiny_search import (
     TRIALS,
     begin,
@@ -34,8 +36,6 @@ from collabdesign.explore import environment
 from collabdesign.explore.environment import workers_for
 from collabdesign.explore.lock import at_work, claiming, is_running
 from collabdesign.explore.record import Record, read_record
-from collabdesign.explore.search import search
-from collabdesign.explore.workers import devices_for
 
 TWO = ("--workers", "2")
 FEW = 8

@@ -160,7 +160,7 @@ def _show_data(part: DataPart) -> None:
 
 
 def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:
-    from collabdesign.evaluate.training import plan_training
+    from collabdesign.evaluate.plan import plan_training
 
     learn, choose, test = parts
     out.print(

@@ -51,7 +51,7 @@ def machine_of(
     device: str | None, workers: int | None, threads: int | None, cluster: str | None
 ) -> Machine:
     """Where to train; sets what belongs to the whole process before anything is trained."""
-    from collabdesign.evaluate.training import keep_freed_memory
+    from collabdesign.evaluate.memory import keep_freed_memory
     from collabdesign.pipeline import Machine
 
     keep_freed_memory()

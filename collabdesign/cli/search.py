@@ -103,7 +103,7 @@ def _conclude(done: Run) -> int:
 
 def show_lengthened(requirements: Requirements, images: int) -> None:
     """Which trainings have more epochs than the file asks, on so many training images."""
-    from collabdesign.evaluate.training import plan_training
+    from collabdesign.evaluate.plan import plan_training
 
     asked = {
         "search.proxy": requirements.search.proxy,

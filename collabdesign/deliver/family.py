@@ -25,9 +25,10 @@ from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
+from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import evaluate, plan_training
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.front import Scale, front, losses, netscore, values_of

@@ -9,7 +9,8 @@ from pathlib import Path
 from collabdesign.design.requirements import Requirements
 from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.network import AttoNet, build_network
-from collabdesign.evaluate.training import EpochRecord, seed_of
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.executors.executor import Executor, Task
 from collabdesign.explore.record import Candidate
 from collabdesign.explore.trainings import FAULTS, Ended, carry_out, checkpoint_of

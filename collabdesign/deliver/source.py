@@ -29,6 +29,7 @@ from collabdesign.evaluate.network import (
     SqueezeExcite,
     build_network,
 )
+from collabdesign.evaluate.precision import full_float32
 from collabdesign.files import write_json, write_text
 
 _WIDTH = 100
@@ -77,7 +78,8 @@ def write_model(
     }
     written = build_network(architecture)
     written.load_state_dict(state)
-    value = check_value(written.eval(), architecture.input_channels, architecture.resolution)
+    with full_float32():
+        value = check_value(written.eval(), architecture.input_channels, architecture.resolution)
     source = model_source(
         architecture, name=name, class_names=class_names, mean=mean, std=std, value=value
     )

@@ -18,6 +18,7 @@ from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import LIMITS, OBJECTIVES
 from collabdesign.design.prototype import Prototype
+from collabdesign.design.recipes import RECIPES
 
 __all__ = [
     "DEFAULT_TEST",
@@ -205,8 +206,12 @@ class Goals(_Written):
 
 
 class Training(_Written):
-    """One recipe; the short proxy and the full training differ in their numbers only."""
+    """How a network is trained; the short proxy and the full training differ in this only."""
 
+    recipe: Annotated[str, values.key_of(RECIPES)] = Field(
+        default=next(iter(RECIPES)),
+        description=" ".join(f"{name}: {row.help}." for name, row in RECIPES.items()),
+    )
     epochs: Annotated[int, values.whole(1, 100_000)] = Field(
         default=6, description="Passes over the training images."
     )

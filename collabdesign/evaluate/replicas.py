@@ -49,7 +49,7 @@ class Replicas:
         return len(self.networks)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def training(self) -> Iterator[None]:
         """For one pass: networks in training mode, threads shared out; then statistics joined."""
         for network in self.networks:
             network.train()
@@ -68,7 +68,7 @@ class Replicas:
     ) -> torch.Tensor:
         """Set every weight's gradient to that of the mean loss over the batch.
 
-        To be called within :meth:`running`.
+        To be called within :meth:`training`.
 
         Args:
             loss_of: Called once a part, at the same time from several threads.

@@ -16,7 +16,8 @@ from collabdesign.design.requirements import FREE_KEYS, PLACES, Requirements, re
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData, load_data
-from collabdesign.evaluate.training import choose_device, plan_training
+from collabdesign.evaluate.device import choose_device
+from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
 from collabdesign.explore.record import Record, requirements_of

@@ -17,7 +17,8 @@ import torch
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData
-from collabdesign.evaluate.training import EpochRecord, plan_training
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.begin import Prepared
 from collabdesign.explore.calibration import (
     CALIBRATION,

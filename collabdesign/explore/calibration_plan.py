@@ -19,7 +19,8 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import GoalsNotMet, NothingFits
-from collabdesign.evaluate.training import TrainingPlan, plan_training, seed_of
+from collabdesign.evaluate.plan import TrainingPlan, plan_training
+from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import Budget, Calibration, Key, Point, Trained
 from collabdesign.explore.executors.executor import Task
 from collabdesign.explore.feasible import closest_params, default_params

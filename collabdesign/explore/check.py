@@ -17,14 +17,12 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.evaluate.data.folder import FolderInspection, inspect_folder, list_folder
 from collabdesign.evaluate.data.images import ImageData, load_data, load_test, put_test_aside, split
 from collabdesign.evaluate.data.sources import train_source
+from collabdesign.evaluate.device import choose_device
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import (
-    choose_device,
-    initialise,
-    plan_training,
-    seed_of,
-    train,
-)
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import train
 from collabdesign.explore.feasible import Feasibility, default_params, feasibility
 
 # Opening every picture of a large folder would take longer than the rest of the check.

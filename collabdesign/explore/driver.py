@@ -17,7 +17,7 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace
-from collabdesign.evaluate.training import seed_of
+from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import noted_calibration, proxy_goal
 from collabdesign.explore.executors.executor import (
     Died,

@@ -25,8 +25,11 @@ from collabdesign import DesignSpace, cost_of, load_requirements
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.evaluate.data.images import load_data
+from collabdesign.evaluate.initialise import initialise
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import initialise, keep_freed_memory, seed_of, train
+from collabdesign.evaluate.seeds import seed_of
+from collabdesign.evaluate.training import train
 from collabdesign.sampler.proposal_space import SuggestedSpace, every
 
 SEEDS = (0, 1)

@@ -120,6 +120,14 @@ def one_of(*values: str | int) -> Written:
     return Written(read, {"enum": list(values)})
 
 
+def key_of(table: Mapping[str, Any]) -> Written:
+    """One of the names in a table."""
+    # Looked up at each reading: a row may be added after the models are made.
+    return Written(
+        lambda value: one_of(*table).read(value), {"type": "string", "enum": list(table)}
+    )
+
+
 def accuracy() -> Written:
     """A share of 1, not per cent."""
     return Written(_read_accuracy, {"type": "number", "exclusiveMinimum": 0, "maximum": 1})

@@ -28,7 +28,7 @@ import torch
 from collabdesign.errors import CollabdesignError
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.data.shared import SharedImages
-from collabdesign.evaluate.training import keep_freed_memory
+from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.explore.executors.executor import (
     Died,
     Event,

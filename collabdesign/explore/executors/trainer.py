@@ -9,8 +9,9 @@ import torch
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import initialise, passes
+from collabdesign.evaluate.training import passes
 from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task, Trained
 
 

@@ -1,0 +1,97 @@
+"""How networks are trained; :mod:`collabdesign.design.recipes` has what needs no torch.
+
+``sgd``: each image of a batch is shifted or cropped and mirrored at random; cross-entropy with
+label smoothing; SGD with Nesterov momentum 0.9, weight decay on convolutions and linear layers
+only; the learning rate rises linearly over the first fifth of all steps and falls linearly to
+zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from collabdesign.design.requirements import Training
+from collabdesign.evaluate.augment import largest_shift, take_cropped, take_shifted
+from collabdesign.evaluate.data.images import ImageData
+
+_MOMENTUM = 0.9
+_WARM_UP = 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, but for the numbers that a person writes.
+
+    A training's checkpoint belongs to one recipe: what stands here is part of its identity. So
+    use named functions, with :func:`functools.partial` for their numbers, and no lambdas.
+
+    Attributes:
+        optimizer: From the network, what a person wrote and the highest learning rate.
+        schedule: From the share of the steps that are done, 0 to 1, to the share of the highest
+            learning rate.
+        augment: From the data, indices of train images (int64 [B]) and a generator to pictures
+            [B, C, R, R] from 0 to 255, changed at random.
+        loss: From logits, labels, the teacher's logits (None without one) and what a person
+            wrote to the loss, summed over the images.
+        average: From the network to an average of its weights, brought up to date after each
+            step. It is what is evaluated and what the training ends with.
+        teacher: From the data and the device to a trained network there, which is shown the
+            same pictures. It is put into evaluation mode and not changed.
+    """
+
+    optimizer: Callable[[nn.Module, Training, float], torch.optim.Optimizer]
+    schedule: Callable[[float], float]
+    augment: Callable[[ImageData, torch.Tensor, torch.Generator], torch.Tensor]
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Training], torch.Tensor]
+    average: Callable[[nn.Module], AveragedModel] | None = None
+    teacher: Callable[[ImageData, torch.device], nn.Module] | None = None
+
+
+def nesterov(network: nn.Module, written: Training, learning_rate: float) -> torch.optim.Optimizer:
+    """SGD; see :class:`Recipe`."""
+    parameters = list(network.parameters())
+    # No decay of normalisation and biases: it makes them smaller, not simpler.
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [weight for weight in parameters if weight.ndim > 1],
+            "weight_decay": written.weight_decay,
+        },
+        {"params": [weight for weight in parameters if weight.ndim <= 1]},
+    ]
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, nesterov=True, fused=True)
+
+
+def one_cycle(progress: float) -> float:
+    """Rises linearly from 0 to 1 over the first fifth of the steps, then falls linearly to 0."""
+    return min(progress / _WARM_UP, (1 - progress) / (1 - _WARM_UP))
+
+
+def shifted_or_cropped(
+    data: ImageData, chosen: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """As ``data.augment`` and ``data.flip`` say; see :class:`Recipe`."""
+    images = data.train_images
+    if data.augment == "crop":
+        return take_cropped(images, chosen, generator, resolution=data.resolution, flip=data.flip)
+    shift = largest_shift(data.resolution) if data.augment == "shift" else 0
+    flip = data.flip and data.augment != "none"
+    return take_shifted(images, chosen, generator, shift=shift, flip=flip)
+
+
+def smoothed_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None, written: Training
+) -> torch.Tensor:
+    """Of the labels alone; see :class:`Recipe`."""
+    return F.cross_entropy(logits, labels, label_smoothing=written.label_smoothing, reduction="sum")
+
+
+RECIPES: dict[str, Recipe] = {
+    "sgd": Recipe(nesterov, one_cycle, shifted_or_cropped, smoothed_cross_entropy),
+}
