@@ -249,9 +249,10 @@ def _deliver(
     requirements: Requirements, run_dir: Path, prepared: Prepared, test: TestData, display: Display
 ) -> tuple[Record, tuple[Certificate, ...], ReportView, Path]:
     """Train the family of a search and write the report, whose path is the last."""
+    from collabdesign.deliver.compare import write_references
     from collabdesign.deliver.family import build_family
     from collabdesign.deliver.report.gather import gather, scale_of_record
-    from collabdesign.deliver.report.publish import write_references, write_report
+    from collabdesign.deliver.report.page import write_report
     from collabdesign.explore.record import read_record
 
     record = read_record(run_dir)
@@ -347,7 +348,7 @@ def status(run_dir: Path, as_json: bool) -> int:
 def report(run_dir: Path) -> int:
     """Write DIR/report.html anew from what the run holds."""
     from collabdesign.deliver.report.gather import gather
-    from collabdesign.deliver.report.publish import write_report
+    from collabdesign.deliver.report.page import write_report
     from collabdesign.explore.lock import is_running
 
     click.echo(write_report(run_dir, gather(run_dir, running=is_running(run_dir))))

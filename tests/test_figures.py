@@ -35,14 +35,12 @@ def test_only_what_was_trained_has_an_accuracy(axis: str) -> None:
         if trace.get("yaxis") != "y2" and trace["mode"] != "lines" and "family" not in trace["name"]
         for x, y in zip(trace["x"], trace["y"], strict=True)
     }
-    trained = {
-        (getattr(each.cost, axis), each.accuracy) for each in view.candidates if each.accuracy
-    }
+    trained = {(each.cost[axis], each.accuracy) for each in view.record.candidates if each.accuracy}
     strip = {trace["name"]: trace["x"] for trace in traces if trace.get("yaxis") == "y2"}
     below = set(strip.pop("below 79%"))
     assert plotted | {pair for pair in trained if pair[0] in below} == trained
     assert len(plotted) == len(trained) - 1
-    assert sorted(strip["rejected"]) == sorted(getattr(each.cost, axis) for each in view.rejected)
+    assert sorted(strip["rejected"]) == sorted(each.cost[axis] for each in view.rejections)
     assert len(strip["stopped or failed"]) == 5
     has_reference = axis in ("macs", "params")
     assert ("MobileNet-V1" in strip) == has_reference
@@ -55,9 +53,7 @@ def test_front_line_is_the_best_at_no_more_than_its_cost() -> None:
         trace for trace in front_figure(view, "params")["data"] if trace["name"].startswith("best")
     ]
     for cost, best in zip(line["x"], line["y"], strict=True):
-        affordable = [
-            each.accuracy for each in view.candidates if each.accuracy and each.cost.params <= cost
-        ]
+        affordable = [each.accuracy for each in view.record.trained if each.cost.params <= cost]
         assert best == max(affordable)
     steps = line["y"][:-1]
     assert steps == sorted(set(steps))
@@ -100,9 +96,9 @@ def test_hypervolume_is_over_trials() -> None:
     assert figure["data"][0]["x"] == list(range(1, 56))
 
 
-def test_predictions_are_over_what_came() -> None:
+def test_measured_accuracies_are_over_the_predicted_ones() -> None:
     view = full_view()
-    known = [each for each in view.candidates if each.number > 10 and each.accuracy is not None]
+    known = [each for each in view.record.trained if each.number > 10]
     line, marks = prediction_figure(view)["data"]
     assert marks["y"] == [each.accuracy for each in known]
     assert marks["x"] == [each.predicted[0] for each in known if each.predicted]
@@ -112,7 +108,7 @@ def test_predictions_are_over_what_came() -> None:
 
 def test_calibration_and_importance_are_drawn() -> None:
     view = full_view()
-    assert view.calibration is not None and view.importance is not None
+    assert view.calibration is not None
     [marks] = calibration_figure(view.calibration)["data"]
     assert (marks["x"][0], marks["y"][0]) == (0.62, 0.81)
     [bars] = importance_figure(view.importance)["data"]
