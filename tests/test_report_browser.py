@@ -168,16 +168,22 @@ return out;
 """
 
 
-@pytest.mark.parametrize("width", [1280, 800])
-def test_nothing_overflows(width: int, open_page: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_nothing_overflows(
+    width: int, browser: Any, open_page: Callable[[str], Any], request: pytest.FixtureRequest
+) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     view = full_view(20)
     widest = widest_architecture()
     wide = replace(view.family[0], architecture=widest)
     wide = with_certificate(wide, cost=cost_of(widest), curve=curve(0.9, 3))
-    browser = open_page(render_report(replace(view, family=(wide, *view.family[1:]))))
-    browser.set_window_size(width, 1000)
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    request.addfinalizer(
+        lambda: browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    )
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    open_page(render_report(replace(view, family=(wide, *view.family[1:]))))
     # Plots follow the window's width a moment later.
     WebDriverWait(browser, 10).until(
         lambda driver: driver.execute_script(

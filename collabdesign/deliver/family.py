@@ -32,10 +32,11 @@ from collabdesign.files import write_json
 
 # The report numbers its lines.
 RULE = """\
-The most accurate member: up to family.finalists of the best proxies, as far as their difference \
-may be noise, and the prototype's default network are each trained fully once. The one with the \
-highest select accuracy is taken. (With family.finalists: 1 it is the best proxy.)
-The others come from the front. The range of cost from this first member to the smallest network \
+The first member is the most accurate network. To find it, the best proxies whose difference may \
+be noise (at most family.finalists) and the prototype's default network are each trained fully \
+once. The one with the highest select accuracy is taken. With family.finalists: 1 it is the best \
+proxy.
+The others come from the front. The range of cost from the first member to the smallest network \
 is cut into equal parts, one for each other member. Cost is the product of the costs that are \
 objectives, on a log scale.
 From each part the network that adds most hypervolume is taken. If two add the same, the one with \

@@ -157,6 +157,10 @@ def _against(
     }
     if errors is None:
         return {"data": [marks], "layout": layout}
+    # A bar may reach beyond what an accuracy can be.
+    low = min(x - error for x, error in zip(xs, errors, strict=True))
+    high = max(x + error for x, error in zip(xs, errors, strict=True))
+    layout["xaxis"]["range"] = [max(-0.01, min(low, *ys) - 0.01), min(1.01, max(high, *ys) + 0.01)]
     marks["error_x"] = {
         "type": "data",
         "array": list(errors),

@@ -202,26 +202,26 @@ def _family_traces(view: ReportView, axis: str) -> list[Figure]:
         "hoverinfo": "skip",
         "showlegend": False,
     }
-    stars = {
+    marks = {
         "type": "scatter",
         "mode": "markers+text",
         "name": "family, fully trained",
         "x": [member.certificate.cost[axis] for member in members],
         "y": [member.select_mean for member in members],
         "text": [member.title.removeprefix("AttoNet-") for member in members],
-        "textposition": "top center",
-        "textfont": {"color": RED, "size": 13, "weight": 700},
+        "textposition": "middle center",
+        "textfont": {"color": "white", "size": 11, "weight": 700},
         "cliponaxis": False,
         "customdata": [_member_hover(member) for member in members],
         "marker": {
-            "symbol": "star",
-            "size": 15,
+            "symbol": "hexagon2",
+            "size": 20,
             "color": RED,
             "line": {"color": "white", "width": 1},
         },
         "hovertemplate": "%{customdata}<extra></extra>",
     }
-    return [lift, stars]
+    return [lift, marks]
 
 
 def _member_hover(member: Variant) -> str:
@@ -377,7 +377,7 @@ def _lines(
             | {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)", "line": {"width": 0}}
         )
         line = {"x1": limit, "line": {"color": RED, "width": 1.4}}
-        shapes.append(_shape("line", over) | {"layer": "above"} | line)
+        shapes.append(_shape("line", over) | {"layer": "between"} | line)
         notes.append(
             _note(f"limit {short_quantity(axis, limit)}")
             | {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper", "yanchor": "bottom"}
@@ -386,13 +386,15 @@ def _lines(
         across = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": goal, "y1": goal}
         shapes.append(
             _shape("line", across)
-            # Above the grid, whose lines it often falls on.
-            | {"layer": "above", "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
+            # Above the grid, whose lines it often falls on, and below the marks.
+            | {"layer": "between", "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
         )
         notes.append(
             _note(f"goal {percent(goal)}, judged on test")
-            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.995}
-            | {"yref": "y", "y": goal, "xanchor": "right", "yanchor": "bottom"}
+            # On the left, where networks are small and seldom reach it.
+            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.005}
+            | {"yref": "y", "y": goal, "xanchor": "left", "yanchor": "bottom"}
+            | {"bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
         )
     return shapes, notes
 
