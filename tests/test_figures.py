@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_view import VIEWS, empty_view, full_view, inception, network, plain
+from report_view import VIEWS, empty_view, full_view, inception, network, plain, with_candidates
 
 from collabdesign.deliver.report.diagram import draw_architecture
 from collabdesign.deliver.report.figures import (
@@ -104,6 +105,14 @@ def test_measured_accuracies_are_over_the_predicted_ones() -> None:
     assert marks["x"] == [each.predicted[0] for each in known if each.predicted]
     assert marks["error_x"]["array"] == [0.012] * len(known)
     assert line["x"] == line["y"] == [min(marks["x"] + marks["y"]), max(marks["x"] + marks["y"])]
+
+
+def test_the_axis_of_predictions_ends_where_an_accuracy_does() -> None:
+    view = full_view(20)
+    unsure = [replace(each, predicted=(0.9, 0.3)) for each in view.record.candidates]
+    axis = prediction_figure(with_candidates(view, *unsure))["layout"]["xaxis"]
+    # 0.9 - 2 * 0.3 to 1, and a hundredth about it.
+    assert axis["range"] == pytest.approx([0.29, 1.01])
 
 
 def test_calibration_and_importance_are_drawn() -> None:
