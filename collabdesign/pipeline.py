@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 
 from collabdesign.deliver.certificate import Certificate
+from collabdesign.deliver.compare import write_references
 from collabdesign.deliver.family import RULE, WORK, build_family
 from collabdesign.deliver.full_training import FamilyProgress
 from collabdesign.deliver.report.gather import FAMILY, gather, scale_of_record
-from collabdesign.deliver.report.publish import write_references, write_report
+from collabdesign.deliver.report.page import write_report
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
@@ -302,7 +303,7 @@ def _executor(
     if machine.cluster is not None:
         from collabdesign.explore.executors.cluster import ClusterExecutor
 
-        executor = ClusterExecutor(data, machine.cluster, device, threads, machine.workers)
+        executor = ClusterExecutor(data, machine.cluster, machine.device, threads, machine.workers)
     elif (count := machine.workers or workers_for(device, threads)) > 1:
         # Late: a process that trains imports this module too.
         from collabdesign.explore.executors.processes import ProcessExecutor

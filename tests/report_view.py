@@ -7,24 +7,18 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from collabdesign.deliver.report.view import (
-    AskedView,
-    CandidateView,
-    CurvePoint,
-    DataView,
-    ImportanceView,
-    PrototypeView,
-    ReferenceView,
-    RejectedView,
-    ReportView,
-    RequirementRow,
-    VariantView,
-)
+from collabdesign.deliver.certificate import Certificate, Judged
+from collabdesign.deliver.compare import ReferenceCost
+from collabdesign.deliver.report.importance import Importance
+from collabdesign.deliver.report.view import Environment, ReportView, Variant
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.requirements import Goals, Limits, Requirements
 from collabdesign.explore.calibration import Budget, Calibration, Point
 from collabdesign.explore.rank import Estimate
+from collabdesign.explore.record import Candidate, CurvePoint, Record, Rejection
 
 LIMITS = {"macs": 3_000_000, "params": 100_000, "peak_activation_bytes": 128 * 1024}
 
@@ -130,7 +124,7 @@ def violations(cost: Cost) -> dict[str, float]:
     return {limit: getattr(cost, limit) / value - 1 for limit, value in LIMITS.items()}
 
 
-def dominated(one: CandidateView, others: list[CandidateView]) -> bool:
+def dominated(one: Candidate, others: list[Candidate]) -> bool:
     return any(
         other.accuracy >= one.accuracy
         and other.cost.macs <= one.cost.macs
@@ -141,41 +135,47 @@ def dominated(one: CandidateView, others: list[CandidateView]) -> bool:
     )
 
 
-def variant(index: int, candidate: CandidateView, goal: float) -> VariantView:
+def variant(index: int, candidate: Candidate, goal: float) -> Variant:
     assert candidate.accuracy is not None
     select = candidate.accuracy + 0.055
     test = round(select - 0.004, 4)
     cost = candidate.cost
-    rows = tuple(
-        RequirementRow(
-            limit,
-            value,
-            getattr(cost, limit),
-            "counted from the architecture",
-            getattr(cost, limit) <= value,
-        )
+    counted, share = "counted from the architecture", "share of right answers on 10,000 test images"
+    rows = [
+        Judged(limit, value, cost[limit], counted, cost[limit] <= value, at_least=False)
         for limit, value in LIMITS.items()
-    )
-    judged = RequirementRow(
-        "accuracy",
-        goal,
-        test,
-        "share of right answers on 10,000 test images, read once",
-        test >= goal,
-        at_least=True,
-    )
-    return VariantView(
+    ]
+    rows.append(Judged("accuracy", goal, test, share, test >= goal, at_least=True))
+    certificate = Certificate(
         name=f"attonet-{'abcd'[index]}",
         candidate=candidate.number,
-        architecture=candidate.architecture,
+        architecture=candidate.architecture.id,
         cost=cost,
+        precision="int8",
         select_accuracies=(select - 0.003, select, select + 0.003),
+        seeds=(0, 1, 2),
+        delivered_seed=2,
         test_accuracy=test,
         test_images=10_000,
         test_readings=1,
-        requirements=(*rows, judged),
+        requirements=tuple(rows),
         curve=curve(select, 40),
+        epochs=40,
+        weights_sha256="0" * 64,
+        data={},
+        environment={},
     )
+    return Variant(certificate, candidate.architecture)
+
+
+def with_certificate(member: Variant, **changes: Any) -> Variant:
+    """The member with other values in its certificate."""
+    return replace(member, certificate=replace(member.certificate, **changes))
+
+
+def with_candidates(view: ReportView, *candidates: Candidate) -> ReportView:
+    """The view of a study with these candidates and nothing else."""
+    return replace(view, record=replace(view.record, candidates=candidates))
 
 
 def calibration() -> Calibration:
@@ -204,32 +204,55 @@ def calibration() -> Calibration:
     )
 
 
+REQUIREMENTS = {
+    "name": "cifar10",
+    "prototype": {
+        "stem": {"channels": 8},
+        "stages": [{"modules": 1, "stride": 2, "channels": 16, "module": "plain"}],
+        "modules": {"plain": {"depth": 1, "layers": ["conv3"]}},
+    },
+    "data": {
+        "source": "folder", "train": "cifar10/train", "test": "cifar10/test",
+        "resolution": 32, "channels": 3, "classes": 10,
+    },
+    "limits": LIMITS,
+    "deploy": {"precision": "int8"},
+    "goals": {"accuracy": 0.88},
+    "search": {"seed": 0, "proxy": {"epochs": 6}},
+    "family": {"training": {"epochs": 40, "seeds": 3}},
+}  # fmt: skip
+
+RULE = (
+    "Members come from the front.\nThey are evenly spread in multiply-adds between the most "
+    "accurate and the smallest."
+)
+
+
 def full_view(trials: int = 60) -> ReportView:
     """A finished search with everything in it."""
-    candidates: list[CandidateView] = []
-    rejected: list[RejectedView] = []
-    over: dict[str, int] = dict.fromkeys(LIMITS, 0)
+    candidates: list[Candidate] = []
+    rejected: list[Rejection] = []
     seed = 0
     while len(candidates) < trials:
         seed += 1
         architecture = network(seed, width=12 + 4 * (seed % 6))
         cost = cost_of(architecture, "int8")
-        proposal = RejectedView(cost, violations(cost))
-        if proposal.broken:
+        proposal = Rejection({}, cost, violations(cost))
+        if any(over > 0 for over in proposal.violations.values()):
             rejected.append(proposal)
-            for limit in proposal.broken:
-                over[limit] += 1
             continue
         number = len(candidates)
         accuracy = accuracy_of(cost, seed) - (0.35 if number == 33 else 0.0)
-        candidate = CandidateView(
+        candidate = Candidate(
             number,
+            number,
+            {},
             architecture,
             cost,
-            accuracy,
-            "trained",
+            "prototype" if number == 0 else "human" if number == 5 else "machine",
+            outcome="trained",
+            accuracy=accuracy,
             curve=curve(accuracy, 6),
-            proposed_by="prototype" if number == 0 else "human" if number == 5 else "machine",
             seconds=20.0,
             predicted=(accuracy + 0.004 * (number % 7 - 3), 0.006) if number > 10 else None,
         )
@@ -250,65 +273,42 @@ def full_view(trials: int = 60) -> ReportView:
                 reason="after 3 epochs behind all of 5 cheaper candidates",
             )
         candidates.append(candidate)
-    trained = [each for each in candidates if each.accuracy is not None]
-    front = {each.number for each in trained if not dominated(each, trained)}
-    candidates = [replace(each, on_front=each.number in front) for each in candidates]
-    best_first = sorted(
-        (each for each in candidates if each.on_front), key=lambda each: -(each.accuracy or 0)
+    broken = [limit for each in rejected for limit, over in each.violations.items() if over > 0]
+    candidates[0] = replace(
+        candidates[0],
+        rejected=len(rejected),
+        rejected_by={limit: broken.count(limit) for limit in LIMITS},
+        rejections=tuple(rejected[:200]),
+        repeated=4,
     )
+    attributes = {
+        "data": {
+            "train_images": 8000, "select_images": 2000, "proxy_epochs": 6, "family_epochs": 40,
+        },
+        "family_rule": RULE,
+        "command": "collabdesign search cifar10.yaml",
+    }  # fmt: skip
+    trained = [each for each in candidates if each.accuracy is not None]
+    front = [each for each in trained if not dominated(each, trained)]
+    best_first = sorted(front, key=lambda each: -(each.accuracy or 0))
     chosen = [best_first[round(at * (len(best_first) - 1) / 3)] for at in range(4)]
+    written = {**REQUIREMENTS, "search": {**REQUIREMENTS["search"], "trials": trials}}
     return ReportView(
-        name="cifar10",
         created="2024-05-17 14:03 UTC",
         state="finished",
-        asked=AskedView(
-            limits=LIMITS,
-            goals={"accuracy": 0.88},
-            objectives=("accuracy", "macs", "params"),
-            precision="int8",
-            data=DataView(
-                "a folder",
-                (
-                    "airplane",
-                    "automobile",
-                    "bird",
-                    "cat",
-                    "deer",
-                    "dog",
-                    "frog",
-                    "horse",
-                    "ship",
-                    "truck",
-                ),
-                32,
-                3,
-                8000,
-                2000,
-                10_000,
-            ),
-            trials=trials,
-            seed=0,
-            proxy_epochs=6,
-            family_epochs=40,
-            family_seeds=3,
-        ),
-        candidates=tuple(candidates),
-        rejected=tuple(rejected[:200]),
-        rejected_count=len(rejected),
-        rejected_by_limit=over,
-        repeated_count=4,
-        seconds=1893.0,
-        prototype=PrototypeView(Cost(5_800_000, 181_000, 181_000, 65_536), 0, True),
+        requirements=Requirements.model_validate(written),
+        record=Record(attributes, tuple(candidates), killed=0),
+        front=tuple(front),
+        rejections=candidates[0].rejections,
+        drawn=Cost(5_800_000, 181_000, 181_000, 65_536),
         family=tuple(variant(index, each, 0.88) for index, each in enumerate(chosen)),
-        family_rule="Chosen from the front, evenly spread in multiply-adds between the most "
-        "accurate and the smallest.",
         family_folder="runs/cifar10/family",
         references=(
-            ReferenceView("MobileNet-V1", 11_600_000, 3_217_226),
-            ReferenceView("MobileNet-V2", 6_130_000, 2_236_682),
-            ReferenceView("MobileNet-V3-small", 1_320_000, 1_528_106),
-            ReferenceView("ShuffleNet-V2", 2_910_000, 1_263_854),
-            ReferenceView(
+            ReferenceCost("MobileNet-V1", 11_600_000, 3_217_226),
+            ReferenceCost("MobileNet-V2", 6_130_000, 2_236_682),
+            ReferenceCost("MobileNet-V3-small", 1_320_000, 1_528_106),
+            ReferenceCost("ShuffleNet-V2", 2_910_000, 1_263_854),
+            ReferenceCost(
                 "SqueezeNet",
                 None,
                 None,
@@ -317,21 +317,30 @@ def full_view(trials: int = 60) -> ReportView:
         ),
         calibration=calibration(),
         calibrate_command="collabdesign calibrate runs/cifar10/requirements.yaml",
-        importance=ImportanceView(
+        importance=Importance(
             55,
             0.41,
             (("stem", 0.5), ("stage 2, module 1", 0.3), ("stage 1 as a whole", 0.2)),
             (("stem: channels", 0.5), ("stage 2, module 1: branch 1 layer 2 width", 0.25)),
         ),
         hypervolume=tuple((n, 0.7 - 0.3 * math.exp(-n / 12)) for n in range(1, 56)),
-        versions={"collabdesign": "0.1.0", "torch": "2.15.0", "device": "cpu, 2 cores"},
+        environments=(
+            Environment({"collabdesign": "0.1.0", "torch": "2.15.0", "device": "cpu, 2 cores"}),
+        ),
     )
 
 
 def empty_view() -> ReportView:
     """Nothing proposed yet."""
     view = full_view(4)
-    return ReportView(view.name, view.created, "running", replace(view.asked, limits={}, goals={}))
+    unset = {"limits": Limits(), "goals": Goals()}
+    return ReportView(
+        view.created,
+        "running",
+        view.requirements.model_copy(update=unset),
+        replace(view.record, candidates=()),
+        Importance(0),
+    )
 
 
 # Odd pages
@@ -339,26 +348,25 @@ def empty_view() -> ReportView:
 HOSTILE = """</script><script>window.hostile=1</script><img src=x onerror="window.hostile=1">'&"""
 
 
+def failed(candidate: Candidate, **more: Any) -> Candidate:
+    return replace(candidate, accuracy=None, outcome="failed", **more)
+
+
 def all_failed_view() -> ReportView:
     view = full_view(6)
-    failed = tuple(
-        replace(each, accuracy=None, outcome="failed", reason="diverged", on_front=False)
-        for each in view.candidates
-    )
-    return replace(view, candidates=failed, family=(), hypervolume=())
+    candidates = [failed(each, reason="diverged") for each in view.record.candidates]
+    return replace(with_candidates(view, *candidates), front=(), family=(), hypervolume=())
 
 
 def one_candidate_view() -> ReportView:
     view = full_view(4)
-    only = replace(view.candidates[0], on_front=True, curve=())
+    only = replace(view.record.candidates[0], curve=(), rejected=0, rejected_by=None, rejections=())
     return replace(
-        view,
+        with_candidates(view, only),
         state="interrupted",
-        candidates=(only,),
-        rejected=(),
-        rejected_count=0,
+        front=(only,),
+        rejections=(),
         family=(),
-        continue_command="collabdesign search cifar10.yaml",
         references=(),
         hypervolume=(),
     )
@@ -366,33 +374,31 @@ def one_candidate_view() -> ReportView:
 
 def hostile_view() -> ReportView:
     view = full_view(20)
-    failed = replace(
-        view.candidates[1],
-        accuracy=None,
-        outcome="failed",
-        reason=HOSTILE,
-        on_front=False,
-        curve=(CurvePoint(1, math.nan, 0.1), CurvePoint(2, math.inf, 0.1)),
-    )
-    first = replace(
+    endless = (CurvePoint(1, math.nan, 0.1), CurvePoint(2, math.inf, 0.1))
+    first, second, *others = view.record.candidates
+    second = failed(second, reason=HOSTILE, curve=endless)
+    member = with_certificate(
         view.family[0],
         name=HOSTILE,
-        requirements=(replace(view.family[0].requirements[0], measured=HOSTILE),),
+        requirements=(replace(view.family[0].certificate.requirements[0], measured=HOSTILE),),
     )
-    data = replace(view.asked.data, source=HOSTILE, classes=(HOSTILE, "b"))
+    data = view.requirements.data.model_copy(update={"dataset": HOSTILE})
     return replace(
         view,
-        name=HOSTILE,
-        asked=replace(view.asked, data=data),
-        family=(first,),
-        candidates=(view.candidates[0], failed, *view.candidates[2:]),
-        references=(
-            ReferenceView(HOSTILE, 10_000_000, 10),
-            ReferenceView("S", None, None, HOSTILE),
+        requirements=view.requirements.model_copy(update={"name": HOSTILE, "data": data}),
+        record=replace(
+            view.record,
+            attributes={**view.record.attributes, "family_rule": f"{HOSTILE}\n{HOSTILE}"},
+            candidates=(replace(first, proposed_by=HOSTILE), second, *others),
         ),
-        family_rule=HOSTILE,
+        front=tuple(each for each in view.front if each.number != second.number),
+        family=(member,),
+        references=(
+            ReferenceCost(HOSTILE, 10_000_000, 10),
+            ReferenceCost("S", None, None, HOSTILE),
+        ),
         family_folder=HOSTILE,
-        versions={HOSTILE: HOSTILE},
+        environments=(Environment({HOSTILE: HOSTILE}),),
     )
 
 

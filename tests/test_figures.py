@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_view import VIEWS, empty_view, full_view, inception, network, plain
+from report_view import VIEWS, empty_view, full_view, inception, network, plain, with_candidates
 
 from collabdesign.deliver.report.diagram import draw_architecture
 from collabdesign.deliver.report.figures import (
@@ -35,14 +36,12 @@ def test_only_what_was_trained_has_an_accuracy(axis: str) -> None:
         if trace.get("yaxis") != "y2" and trace["mode"] != "lines" and "family" not in trace["name"]
         for x, y in zip(trace["x"], trace["y"], strict=True)
     }
-    trained = {
-        (getattr(each.cost, axis), each.accuracy) for each in view.candidates if each.accuracy
-    }
+    trained = {(each.cost[axis], each.accuracy) for each in view.record.candidates if each.accuracy}
     strip = {trace["name"]: trace["x"] for trace in traces if trace.get("yaxis") == "y2"}
     below = set(strip.pop("below 79%"))
     assert plotted | {pair for pair in trained if pair[0] in below} == trained
     assert len(plotted) == len(trained) - 1
-    assert sorted(strip["rejected"]) == sorted(getattr(each.cost, axis) for each in view.rejected)
+    assert sorted(strip["rejected"]) == sorted(each.cost[axis] for each in view.rejections)
     assert len(strip["stopped or failed"]) == 5
     has_reference = axis in ("macs", "params")
     assert ("MobileNet-V1" in strip) == has_reference
@@ -55,9 +54,7 @@ def test_front_line_is_the_best_at_no_more_than_its_cost() -> None:
         trace for trace in front_figure(view, "params")["data"] if trace["name"].startswith("best")
     ]
     for cost, best in zip(line["x"], line["y"], strict=True):
-        affordable = [
-            each.accuracy for each in view.candidates if each.accuracy and each.cost.params <= cost
-        ]
+        affordable = [each.accuracy for each in view.record.trained if each.cost.params <= cost]
         assert best == max(affordable)
     steps = line["y"][:-1]
     assert steps == sorted(set(steps))
@@ -100,9 +97,9 @@ def test_hypervolume_is_over_trials() -> None:
     assert figure["data"][0]["x"] == list(range(1, 56))
 
 
-def test_predictions_are_over_what_came() -> None:
+def test_measured_accuracies_are_over_the_predicted_ones() -> None:
     view = full_view()
-    known = [each for each in view.candidates if each.number > 10 and each.accuracy is not None]
+    known = [each for each in view.record.trained if each.number > 10]
     line, marks = prediction_figure(view)["data"]
     assert marks["y"] == [each.accuracy for each in known]
     assert marks["x"] == [each.predicted[0] for each in known if each.predicted]
@@ -110,9 +107,17 @@ def test_predictions_are_over_what_came() -> None:
     assert line["x"] == line["y"] == [min(marks["x"] + marks["y"]), max(marks["x"] + marks["y"])]
 
 
+def test_the_axis_of_predictions_ends_where_an_accuracy_does() -> None:
+    view = full_view(20)
+    unsure = [replace(each, predicted=(0.9, 0.3)) for each in view.record.candidates]
+    axis = prediction_figure(with_candidates(view, *unsure))["layout"]["xaxis"]
+    # 0.9 - 2 * 0.3 to 1, and a hundredth about it.
+    assert axis["range"] == pytest.approx([0.29, 1.01])
+
+
 def test_calibration_and_importance_are_drawn() -> None:
     view = full_view()
-    assert view.calibration is not None and view.importance is not None
+    assert view.calibration is not None
     [marks] = calibration_figure(view.calibration)["data"]
     assert (marks["x"][0], marks["y"][0]) == (0.62, 0.81)
     [bars] = importance_figure(view.importance)["data"]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from report_view import LIMITS, VIEWS, full_view, hostile_view, plain, without_plotly
+from tiny_search import edited
 
-from collabdesign.deliver.report.page import (
-    render_report,
-)
+from collabdesign.deliver.family import RULE
+from collabdesign.deliver.report.gather import gather
+from collabdesign.deliver.report.page import render_report
 from collabdesign.deliver.report.words import percent
+from collabdesign.explore.record import read_record
 
 # The page
 
@@ -45,15 +51,16 @@ def test_page_says_what_was_asked_and_found() -> None:
         "torch 2.15.0",
         "Of 60 trials: 2 stopped early, 3 failed.",
         "differences under 2.2 points are noise",
-        "3 375 9.9 0.83 0.40 to 0.97 \u00b7 the cheapest that keeps 0.8",
+        "3 375 9.9 0.83 0.40 to 0.97 \u00b7 the shortest with at least 0.8",
         "cross-validated r\u00b2 0.41",
         "stem: channels (50&nbsp;%); stage 2, module 1: branch 1 layer 2 width (25&nbsp;%).",
         "all 4 met machine",
     ):  # fmt: skip
         assert words in text
     member = view.family[0]
-    low, high = member.test_interval or (0.0, 0.0)
-    accuracy, lowest, highest = map(percent, (member.test_accuracy or 0.0, low, high))
+    accuracy, lowest, highest = map(
+        percent, (member.certificate.test_accuracy, *member.test_interval)
+    )
     assert plain(f"{accuracy} {lowest} to {highest}") in plain(text)
     assert LIMITS["peak_activation_bytes"] == 128 * 1024
 
@@ -61,3 +68,56 @@ def test_page_says_what_was_asked_and_found() -> None:
 def test_no_torch_is_needed() -> None:
     code = "import collabdesign.deliver.report.page, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# From the run folder
+
+
+def said_of(run_dir: Path, environment: dict[str, Any]) -> list[str]:
+    """What the page says of software and devices, a text each."""
+    (run_dir / "environment.json").write_text(json.dumps(environment))
+    page = without_plotly(render_report(gather(run_dir)))
+    return re.findall(r"<dt>(?:software, device|earlier)</dt><dd>(.*?)</dd>", page)
+
+
+def test_every_environment_is_shown_the_newest_first(finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    old = {"collabdesign": "0.1.0", "torch": "2.1"}
+    new = {"collabdesign": "0.2.0", "torch": "2.2"}
+    assert said_of(run_dir, old) == ["collabdesign 0.1.0 \u00b7 torch 2.1"]
+    runs = [{**old, "candidates": [0, 7]}, {**new, "candidates": [8, 13]}]
+    assert said_of(run_dir, {"runs": runs}) == [
+        "Candidates 8 to 13: collabdesign 0.2.0 \u00b7 torch 2.2",
+        "Candidates 0 to 7: collabdesign 0.1.0 \u00b7 torch 2.1",
+    ]
+    # A run that has begun and trained nothing yet.
+    assert said_of(run_dir, {"runs": [{**old, "candidates": None}]}) == [
+        "collabdesign 0.1.0 \u00b7 torch 2.1"
+    ]
+    assert said_of(run_dir, {"runs": []}) == said_of(run_dir, {}) == []
+
+
+def test_costs_are_shown_at_the_precision_of_today(finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    before = gather(run_dir)
+    assert before.record == read_record(run_dir)
+    precision = before.requirements.deploy.precision
+    assert precision == "float32"
+    with edited(run_dir) as study:
+        study.execute(
+            "UPDATE study_user_attributes SET value_json = replace(value_json, ?, ?) "
+            "WHERE key = 'requirements'",
+            ('"precision": "float32"', '"precision": "int8"'),
+        )
+    today = gather(run_dir)
+    assert today.requirements.deploy.precision == "int8"
+    for shown in (today.record.trained, today.front):
+        assert shown and all(each.cost.weight_bytes == each.cost.params for each in shown)
+
+
+def test_the_rule_of_the_family_is_a_list(finished: Path) -> None:
+    page = without_plotly(render_report(gather(finished / "run")))
+    rule = page.split("How the members were chosen")[1].split("</ol>")[0]
+    assert [plain(html.unescape(each)) for each in re.findall(r"<li>(.*?)</li>", rule)] == (
+        RULE.splitlines()
+    )

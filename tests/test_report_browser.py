@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_view import VIEWS, curve, full_view, plain, widest_architecture
+from report_view import VIEWS, curve, full_view, plain, widest_architecture, with_certificate
 
 from collabdesign.deliver.report.front_plot import front_figure
 from collabdesign.deliver.report.page import (
@@ -107,7 +107,7 @@ def test_hover_tells_the_structure(open_page: Callable[[str], Any]) -> None:
 
     view = full_view()
     browser = open_page(render_report(view))
-    best = max(view.with_outcome("trained"), key=lambda each: each.accuracy or 0.0)
+    best = max(view.record.trained, key=lambda each: each.accuracy or 0.0)
     names = [trace["name"] for trace in front_figure(view, "macs")["data"]]
     traces = browser.find_elements(By.CSS_SELECTOR, "#front .scatterlayer .trace")
     assert len(traces) == len(names)
@@ -168,15 +168,22 @@ return out;
 """
 
 
-@pytest.mark.parametrize("width", [1280, 800])
-def test_nothing_overflows(width: int, open_page: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("width", [1280, 800, 390])
+def test_nothing_overflows(
+    width: int, browser: Any, open_page: Callable[[str], Any], request: pytest.FixtureRequest
+) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     view = full_view(20)
     widest = widest_architecture()
-    wide = replace(view.family[0], architecture=widest, cost=cost_of(widest), curve=curve(0.9, 3))
-    browser = open_page(render_report(replace(view, family=(wide, *view.family[1:]))))
-    browser.set_window_size(width, 1000)
+    wide = replace(view.family[0], architecture=widest)
+    wide = with_certificate(wide, cost=cost_of(widest), curve=curve(0.9, 3))
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    request.addfinalizer(
+        lambda: browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    )
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    open_page(render_report(replace(view, family=(wide, *view.family[1:]))))
     # Plots follow the window's width a moment later.
     WebDriverWait(browser, 10).until(
         lambda driver: driver.execute_script(

@@ -14,11 +14,14 @@ from report_view import (
     network,
     one_candidate_view,
     plain,
+    with_candidates,
+    with_certificate,
     without_plotly,
 )
 
 from collabdesign.deliver.report.importance import (
     FEWEST,
+    Importance,
     choice_label,
     encode,
     importance,
@@ -30,10 +33,6 @@ from collabdesign.deliver.report.page import (
     prediction_words,
     render_report,
 )
-from collabdesign.deliver.report.view import (
-    ImportanceView,
-    wilson_interval,
-)
 from collabdesign.deliver.report.words import (
     describe,
     percent,
@@ -43,6 +42,7 @@ from collabdesign.deliver.report.words import (
 )
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import cost_of
+from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import Candidate
 
 # Words and numbers
@@ -101,31 +101,30 @@ def test_structure_in_words() -> None:
 
 def test_headline() -> None:
     view = full_view(20)
-    best = replace(
-        view.family[0], test_accuracy=0.986, cost=replace(view.family[0].cost, macs=120_000)
-    )
+    cost = replace(view.family[0].certificate.cost, macs=120_000)
+    best = with_certificate(view.family[0], test_accuracy=0.986, cost=cost)
     assert plain(headline(replace(view, family=(best,)))) == (
         "AttoNet-A: 98.6 % on test at 120k multiply-adds, all 4 requirements met."
     )
-    missed = replace(
-        best, requirements=(*best.requirements[:3], replace(best.requirements[3], met=False))
-    )
+    *met, last = best.certificate.requirements
+    missed = with_certificate(best, requirements=(*met, replace(last, met=False)))
     assert plain(headline(replace(view, family=(missed,)))) == (
         "AttoNet-A: 98.6 % on test at 120k multiply-adds, 3 of 4 requirements met: accuracy missed."
     )
     assert headline(all_failed_view()) == "No network was trained to the end: 6 stopped or failed."
     assert headline(empty_view()) == "Nothing was trained yet."
-    over = replace(empty_view(), rejected_count=500)
+    empty = empty_view()
+    over = replace(empty, record=replace(empty.record, attributes={"tail": {"rejected": 500}}))
     assert headline(over) == "Nothing was trained: 500 proposals were over a limit."
     assert headline(one_candidate_view()).startswith("1 proxy trained, the most accurate at ")
 
 
 def test_members_statistics() -> None:
-    member = replace(full_view(20).family[0], select_accuracies=(0.90, 0.92, 0.94))
+    member = with_certificate(full_view(20).family[0], select_accuracies=(0.90, 0.92, 0.94))
     assert member.select_mean == pytest.approx(0.92)
     assert member.select_deviation == pytest.approx(0.02)  # sqrt((0.02^2 + 0 + 0.02^2) / 2)
-    assert replace(member, select_accuracies=(0.9,)).select_deviation is None
-    assert replace(member, name="attonet-c").title == "AttoNet-C"
+    assert with_certificate(member, select_accuracies=(0.9,)).select_deviation is None
+    assert with_certificate(member, name="attonet-c").title == "AttoNet-C"
 
 
 # What was learnt
@@ -136,23 +135,24 @@ def test_counts_of_what_was_not_trained() -> None:
     assert outcome_counts(view) == "2 stopped early, 3 failed"
     assert outcome_counts(empty_view()) == ""
     # Two of 57 proxies of 6 epochs were stopped after 3.
-    assert view.epochs_saved == pytest.approx(2 * 3 / (57 * 6))
-    assert empty_view().epochs_saved == 0
+    assert view.record.epochs_saved == pytest.approx(2 * 3 / (57 * 6))
+    assert empty_view().record.epochs_saved == 0
 
 
 def test_predictions_in_words() -> None:
     view = full_view(10)
-    came = [0.5, 0.6, 0.7, 0.8, 0.9]
+    measured = [0.5, 0.6, 0.7, 0.8, 0.9]
     # Ranks differ by 1 and 1: 1 - 6 * 2 / 120. The last is 3 deviations off.
     means = [(0.61, 0.1), (0.60, 0.1), (0.7, 0.1), (0.8, 0.1), (1.2, 0.1)]
-    candidates = tuple(
-        replace(view.candidates[0], number=number, accuracy=accuracy, predicted=mean)
-        for number, (accuracy, mean) in enumerate(zip(came, means, strict=True))
-    )
-    words = plain(prediction_words(replace(view, candidates=candidates)))
-    assert "5 candidates' proxy accuracy" in words and "(Spearman): 0.90" in words
-    assert "Within two deviations of the prediction: 80 %" in words
-    assert prediction_words(replace(view, candidates=candidates[:4])) == ""
+    candidates = [
+        replace(view.record.candidates[0], number=number, accuracy=accuracy, predicted=mean)
+        for number, (accuracy, mean) in enumerate(zip(measured, means, strict=True))
+    ]
+    words = plain(prediction_words(with_candidates(view, *candidates)))
+    assert "proxy accuracy of 5 candidates" in words and "(Spearman): 0.90" in words
+    assert "within two standard deviations of the prediction: 80 %" in words
+    assert "do not rely" not in words
+    assert prediction_words(with_candidates(view, *candidates[:4])) == ""
 
 
 def candidates_by(params: list[dict[str, Any]], accuracies: list[float]) -> list[Candidate]:
@@ -201,12 +201,12 @@ def test_importance_finds_what_decided() -> None:
 def test_importance_keeps_silent_where_it_knows_nothing() -> None:
     params = drawn_params(60)
     few = importance(candidates_by(params[: FEWEST - 1], [0.5] * (FEWEST - 1)))
-    assert few == ImportanceView(FEWEST - 1)
+    assert few == Importance(FEWEST - 1)
     draw = random.Random(1)
     noise = importance(candidates_by(params, [draw.random() for _ in params]))
     assert noise.modules == noise.choices == ()
     assert noise.r2 is not None and noise.r2 <= 0.1
-    assert importance(candidates_by(params, [0.5] * 60)) == ImportanceView(60, 0.0)
+    assert importance(candidates_by(params, [0.5] * 60)) == Importance(60, 0.0)
 
 
 def test_choices_as_numbers() -> None:
@@ -237,24 +237,21 @@ def test_choices_in_words() -> None:
 
 def test_page_without_what_older_records_lack() -> None:
     view = full_view()
-    bare = replace(
-        view,
-        candidates=tuple(replace(each, predicted=None) for each in view.candidates),
-        calibration=None,
-        importance=ImportanceView(7),
-    )
+    unpredicted = [replace(each, predicted=None) for each in view.record.candidates]
+    bare = with_candidates(view, *unpredicted)
+    bare = replace(bare, calibration=None, importance=Importance(7))
     page = without_plotly(render_report(bare))
     assert "The proxy was not calibrated" in page
     assert "<code>collabdesign calibrate runs/cifar10/requirements.yaml</code>" in page
-    assert "estimated from 20 trained candidates on; 7 are trained" in page
-    assert "What was predicted" not in page
-    weak = replace(view, importance=ImportanceView(55, 0.04))
+    assert "needs 20 trained candidates; 7 are trained" in page
+    assert "Predicted and measured" in render_report(view)
+    assert "Predicted and measured" not in page
+    weak = replace(view, importance=Importance(55, 0.04))
     assert "cross-validated r\u00b2 0.04" in render_report(weak)
 
 
 def test_page_says_which_proxies_the_goal_asks_for() -> None:
     view = full_view()
     assert "the search aimed there" not in render_report(view)
-    aiming = replace(view, asked=replace(view.asked, proxy_goal=0.612))
-    page = render_report(aiming).replace("\N{NO-BREAK SPACE}", " ")
-    assert "lets proxies be expected from about 61.2 %: the search aimed there" in page
+    page = plain(render_report(replace(view, proxy_goal=0.612)))
+    assert "corresponds to a proxy accuracy of about 61.2 %: the search aimed there" in page

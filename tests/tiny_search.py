@@ -103,7 +103,7 @@ _SERVER.set_forkserver_preload(
         "ptflops",
         "optuna.storages",
         "collabdesign.deliver.family",
-        "collabdesign.deliver.report.publish",
+        "collabdesign.deliver.report.page",
         "collabdesign.terminal",
     ]
 )

@@ -17,7 +17,7 @@ from collabdesign.errors import InputError
 def report(run_dir: Path) -> int:
     """Write DIR/report.html anew from what the run holds."""
     from collabdesign.deliver.report.gather import gather
-    from collabdesign.deliver.report.publish import write_report
+    from collabdesign.deliver.report.page import write_report
     from collabdesign.explore.lock import holder
 
     running = holder(run_dir) is not None

@@ -185,7 +185,7 @@ def show_findings(view: ReportView) -> None:
     words = prediction_words(view)
     if words:
         out.print(words, markup=False)
-    if view.importance is not None and view.importance.modules:
+    if view.importance.modules:
         few = [f"{label} ({100 * value:.0f} %)" for label, value in view.importance.modules[:3]]
         out.print(f"What mattered most for proxy accuracy: {', '.join(few)}", markup=False)
     if view.calibration is not None:

@@ -18,9 +18,11 @@ VERSION = 1
 
 _HOW_COUNTED = {
     "macs": "counted from the architecture: convolutions and linear layers, batch 1",
-    "params": "counted from the architecture: everything that is learned",
+    "params": "counted from the architecture: all trained values",
     "weight_bytes": "counted from the architecture: parameters at {precision}",
-    "peak_activation_bytes": "counted from the architecture: lifetimes of tensors at {precision}",
+    "peak_activation_bytes": (
+        "counted from the architecture: tensors alive at one time, at {precision}"
+    ),
 }
 
 

@@ -8,11 +8,18 @@ Nothing is downloaded or trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from collabdesign.design.requirements import Requirements
+from collabdesign.files import write_json
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+REFERENCES = "references.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,15 @@ def reference_costs(channels: int, resolution: int, classes: int) -> tuple[Refer
     return tuple(
         _cost(name, *network, channels, resolution, classes) for name, network in _NETWORKS.items()
     )
+
+
+def write_references(run_dir: Path, requirements: Requirements) -> None:
+    """Count them at a run's input and write them into its folder, once; needs torch."""
+    path = run_dir / REFERENCES
+    if not path.is_file():
+        data = requirements.data
+        costs = reference_costs(data.channels, data.resolution, data.classes)
+        write_json(path, [asdict(each) for each in costs])
 
 
 def _cost(

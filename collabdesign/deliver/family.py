@@ -35,15 +35,21 @@ from collabdesign.explore.front import Scale, front, losses, netscore, values_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
-RULE = (
-    "AttoNet-A is the most accurate: the best proxies that are about as good, and the prototype's "
-    "default network, are trained fully, and the best of these on the held-out part has that "
-    "place. The others are of the front, spread from there down to the smallest: the product of "
-    "the costs that are objectives, in logarithm, is cut into as many equal parts as members are "
-    "missing, and of each part, last of all that are left, comes the one that adds most "
-    "hypervolume, of equal ones that of the higher NetScore (accuracy for its costs). Where the "
-    "front has too few, what would be the front without it follows."
-)
+# The report numbers its lines.
+RULE = """\
+The first member is the most accurate network. To find it, the best proxies whose difference may \
+be noise (at most family.finalists) and the prototype's default network are each trained fully \
+once. The one with the highest select accuracy is taken. With family.finalists: 1 it is the best \
+proxy.
+The others come from the front. The range of cost from the first member to the smallest network \
+is cut into equal parts, one for each other member. Cost is the product of the costs that are \
+objectives, on a log scale.
+From each part the network that adds most hypervolume is taken. If two add the same, the one with \
+the higher NetScore (accuracy for its cost) is taken.
+If a part is empty, its place goes to the network of the whole front that adds most hypervolume.
+If the front has fewer networks than the family, all of them are taken. The front of the \
+candidates that are left fills the other places in the same way.
+The members are named A, B and so on, from the highest select accuracy (mean over seeds) down."""
 WORK = "training"
 
 # What a member's folder holds of ours, the certificate last; all else is a person's.

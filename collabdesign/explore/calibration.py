@@ -120,10 +120,10 @@ class Calibration:
         accuracies = [point.full for point in self.points]
         low, high = 100 * min(accuracies), 100 * max(accuracies)
         return (
-            f"No proxy keeps Spearman at {KEPT_CORRELATION}: they are too short, or the networks' "
-            f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be put in "
-            "order; more search.proxy.epochs helps against the one, more family.training.seeds "
-            "against the other"
+            f"No proxy reaches a Spearman of {KEPT_CORRELATION}. Either the proxies are too short: "
+            "raise search.proxy.epochs. Or the networks' "
+            f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be ranked: "
+            "raise family.training.seeds"
         )
 
     @property

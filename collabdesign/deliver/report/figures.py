@@ -10,26 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from collabdesign.deliver.report.view import (
-    Calibration,
-    CandidateView,
-    CurvePoint,
-    ImportanceView,
-    ReportView,
-    VariantView,
-)
+from collabdesign.deliver.report.importance import Importance
+from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.deliver.report.words import short_count
-
-__all__ = [
-    "Figure",
-    "axis_style",
-    "calibration_figure",
-    "curves_figure",
-    "hypervolume_figure",
-    "importance_figure",
-    "layout_style",
-    "prediction_figure",
-]
+from collabdesign.explore.calibration import Calibration
+from collabdesign.explore.record import Candidate, CurvePoint
 
 Figure = dict[str, Any]
 
@@ -53,14 +38,14 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
     if part == "family":
         traces = [_family_curve(*pair, quantity) for pair in enumerate(view.family)]
     else:
-        rest = [each for each in view.with_outcome("trained") if not each.on_front]
-        stopped, failed = view.with_outcome("stopped"), view.with_outcome("failed")
-        front = [each for each in view.with_outcome("trained") if each.on_front]
+        on_front = {each.number for each in view.front}
+        others = [each for each in view.record.trained if each.number not in on_front]
+        stopped, failed = view.record.stopped, view.record.failed
         traces = [
-            _proxy_curves("candidate", rest, quantity, {"color": PALE, "width": 1}),
+            _proxy_curves("candidate", others, quantity, {"color": PALE, "width": 1}),
             _proxy_curves("stopped early", stopped, quantity, {"color": ORANGE, "width": 0.7}),
             _proxy_curves("failed", failed, quantity, {"color": RED, "width": 1.2, "dash": "dot"}),
-            _proxy_curves("on the front", front, quantity, {"color": BLUE, "width": 1.6}),
+            _proxy_curves("on the front", view.front, quantity, {"color": BLUE, "width": 1.6}),
         ]
     title = HELD_OUT if quantity == "accuracy" else "training loss"
     layout = layout_style(320)
@@ -91,13 +76,13 @@ def hypervolume_figure(view: ReportView) -> Figure:
 
 
 def prediction_figure(view: ReportView) -> Figure:
-    """What was predicted of each candidate, with two deviations, over what came."""
+    """The measured accuracy of each candidate over the predicted one, with two deviations."""
     known = view.predictions
     return _against(
         "predicted proxy accuracy",
-        "proxy accuracy that came",
+        "measured proxy accuracy",
         [mean for _, mean, _, _ in known],
-        [came for *_, came in known],
+        [measured for *_, measured in known],
         [f"candidate {each.number}" for each, *_ in known],
         [2 * deviation for _, _, deviation, _ in known],
     )
@@ -115,14 +100,14 @@ def calibration_figure(calibration: Calibration) -> Figure:
     )
 
 
-def importance_figure(importance: ImportanceView) -> Figure:
+def importance_figure(importance: Importance) -> Figure:
     """A bar a module, the most important on top."""
     labels = [label for label, _ in importance.modules][::-1]
     layout = layout_style(64 + 24 * len(labels))
     layout["margin"] = {"l": 10, "r": 44, "t": 4, "b": 52}
     layout["showlegend"] = False
     layout["xaxis"] = {
-        **axis_style("importance for proxy accuracy, share of all"),
+        **axis_style("share of the importance for proxy accuracy"),
         "rangemode": "tozero",
         "tickformat": "~%",
     }
@@ -172,6 +157,10 @@ def _against(
     }
     if errors is None:
         return {"data": [marks], "layout": layout}
+    # A bar may reach beyond what an accuracy can be.
+    low = min(x - error for x, error in zip(xs, errors, strict=True))
+    high = max(x + error for x, error in zip(xs, errors, strict=True))
+    layout["xaxis"]["range"] = [max(-0.01, min(low, *ys) - 0.01), min(1.01, max(high, *ys) + 0.01)]
     marks["error_x"] = {
         "type": "data",
         "array": list(errors),
@@ -187,14 +176,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _family_curve(index: int, member: VariantView, quantity: str) -> Figure:
+def _family_curve(index: int, member: Variant, quantity: str) -> Figure:
     colour = MEMBER_COLOURS[index % len(MEMBER_COLOURS)]
     return {
         "type": "scatter",
         "mode": "lines",
         "name": escape(member.title),
-        "x": [point.epoch for point in member.curve],
-        "y": [_finite(getattr(point, quantity)) for point in member.curve],
+        "x": [point.epoch for point in member.certificate.curve],
+        "y": [_finite(getattr(point, quantity)) for point in member.certificate.curve],
         "line": {
             "color": colour,
             "width": 2,
@@ -206,7 +195,7 @@ def _family_curve(index: int, member: VariantView, quantity: str) -> Figure:
 
 
 def _proxy_curves(
-    name: str, candidates: Sequence[CandidateView], quantity: str, line: Figure
+    name: str, candidates: Sequence[Candidate], quantity: str, line: Figure
 ) -> Figure:
     """Many curves as one trace: a gap after each."""
     gap = CurvePoint(0, math.nan, math.nan)

@@ -23,7 +23,7 @@ from collabdesign.deliver.report.figures import (
     axis_style,
     layout_style,
 )
-from collabdesign.deliver.report.view import CandidateView, ReportView, VariantView
+from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.deliver.report.words import (
     QUANTITIES,
     describe,
@@ -32,10 +32,10 @@ from collabdesign.deliver.report.words import (
     short_quantity,
 )
 from collabdesign.design.cost import Cost
+from collabdesign.design.requirements import LIMITS
+from collabdesign.explore.record import Candidate
 
-__all__ = ["AXES", "front_figure"]
-
-AXES = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+AXES = LIMITS
 
 LANE_PIXELS = 19
 PLOT_PIXELS = 400
@@ -51,29 +51,30 @@ def front_figure(view: ReportView, axis: str) -> Figure:
         view: What was gathered.
         axis: One of :data:`AXES`.
     """
-    trained = view.with_outcome("trained")
+    trained = view.record.trained
+    on_front = {each.number for each in view.front}
+    default = view.default
     floor = _floor(view, trained)
     above = [each for each in trained if _accuracy(each) >= floor]
     below = [each for each in trained if _accuracy(each) < floor]
-    prototype = view.prototype.candidate if view.prototype else None
 
     traces: list[Figure] = [
         _markers(
             "candidate",
-            [each for each in above if not each.on_front],
+            [each for each in above if each.number not in on_front],
             axis,
             {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}},
         ),
         _front_line(trained, axis),
         _markers(
             "on the front",
-            [each for each in above if each.on_front],
+            [each for each in above if each.number in on_front],
             axis,
             {"symbol": "circle", "size": 9, "color": BLUE},
         ),
         _markers(
             "prototype's default",
-            [each for each in above if each.number == prototype],
+            [each for each in above if default and each.number == default.number],
             axis,
             {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}},
         ),
@@ -87,27 +88,22 @@ def front_figure(view: ReportView, axis: str) -> Figure:
     }
 
 
-def _accuracy(candidate: CandidateView) -> float:
+def _accuracy(candidate: Candidate) -> float:
     assert candidate.accuracy is not None, candidate.number
     return candidate.accuracy
 
 
-def _cost(cost: Cost, axis: str) -> int:
-    return int(getattr(cost, axis))
-
-
-def _floor(view: ReportView, trained: Sequence[CandidateView]) -> float:
+def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
     """Lowest accuracy of the plot: outliers below it move to the strip (Tukey's fence)."""
     accuracies = [_accuracy(each) for each in trained]
     if len(accuracies) < 8:
         return 0.0
     low, _, high = statistics.quantiles(accuracies, n=4)
     fence = low - 1.5 * (high - low)
-    shown = [each.select_mean for each in view.family if each.select_mean is not None]
-    if view.prototype:
-        number = view.prototype.candidate
-        shown += [_accuracy(each) for each in trained if each.number == number]
-    fence = min([fence, *shown, *view.asked.goals.values()])
+    shown = [each.select_mean for each in view.family]
+    shown += [_accuracy(each) for each in trained if each == view.default]
+    goal = view.requirements.goals.accuracy
+    fence = min([fence, *shown, *([] if goal is None else [goal])])
     return math.floor(max(0.0, fence) * 100) / 100 if min(accuracies) < fence else 0.0
 
 
@@ -133,7 +129,7 @@ def _structure(lines: Iterable[str], width: int = 76) -> str:
     return "<br>".join(escape(line).replace("    ", "&nbsp;" * 4) for line in folded)
 
 
-def _hover(candidate: CandidateView) -> str:
+def _hover(candidate: Candidate) -> str:
     if candidate.accuracy is not None:
         found = f"{percent(candidate.accuracy)} as a proxy"
     else:
@@ -150,12 +146,12 @@ def _hover(candidate: CandidateView) -> str:
     )
 
 
-def _markers(name: str, candidates: Sequence[CandidateView], axis: str, marker: Figure) -> Figure:
+def _markers(name: str, candidates: Sequence[Candidate], axis: str, marker: Figure) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [_cost(each.cost, axis) for each in candidates],
+        "x": [each.cost[axis] for each in candidates],
         "y": [each.accuracy for each in candidates],
         "text": [_hover(each) for each in candidates],
         "marker": marker,
@@ -163,21 +159,21 @@ def _markers(name: str, candidates: Sequence[CandidateView], axis: str, marker: 
     }
 
 
-def _front_line(trained: Sequence[CandidateView], axis: str) -> Figure:
+def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
     """The best accuracy at no more than this cost, as a step."""
     xs: list[int] = []
     ys: list[float] = []
-    for each in sorted(trained, key=lambda each: (_cost(each.cost, axis), -_accuracy(each))):
+    for each in sorted(trained, key=lambda each: (each.cost[axis], -_accuracy(each))):
         if not ys or _accuracy(each) > ys[-1]:
-            xs.append(_cost(each.cost, axis))
+            xs.append(each.cost[axis])
             ys.append(_accuracy(each))
     if xs:  # the last step reaches as far as there are candidates
-        xs.append(max(_cost(each.cost, axis) for each in trained))
+        xs.append(max(each.cost[axis] for each in trained))
         ys.append(ys[-1])
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": "best at no more than this cost",
+        "name": "best accuracy up to this cost",
         "x": xs,
         "y": ys,
         "line": {"shape": "hv", "color": BLUE, "width": 1.6},
@@ -186,15 +182,16 @@ def _front_line(trained: Sequence[CandidateView], axis: str) -> Figure:
 
 
 def _family_traces(view: ReportView, axis: str) -> list[Figure]:
-    members = [each for each in view.family if each.select_mean is not None]
-    proxies = {each.number: each.accuracy for each in view.candidates}
+    members = view.family
+    proxies = {each.number: each.accuracy for each in view.record.trained}
     xs: list[int | None] = []
     ys: list[float | None] = []
     for member in members:
-        if proxies.get(member.candidate) is not None:
-            cost = _cost(member.cost, axis)
+        certificate = member.certificate
+        if certificate.candidate in proxies:
+            cost = certificate.cost[axis]
             xs += [cost, cost, None]
-            ys += [proxies[member.candidate], member.select_mean, None]
+            ys += [proxies[certificate.candidate], member.select_mean, None]
     lift = {
         "type": "scatter",
         "mode": "lines",
@@ -205,51 +202,50 @@ def _family_traces(view: ReportView, axis: str) -> list[Figure]:
         "hoverinfo": "skip",
         "showlegend": False,
     }
-    stars = {
+    marks = {
         "type": "scatter",
         "mode": "markers+text",
         "name": "family, fully trained",
-        "x": [_cost(member.cost, axis) for member in members],
+        "x": [member.certificate.cost[axis] for member in members],
         "y": [member.select_mean for member in members],
         "text": [member.title.removeprefix("AttoNet-") for member in members],
-        "textposition": "top center",
-        "textfont": {"color": RED, "size": 13, "weight": 700},
+        "textposition": "middle center",
+        "textfont": {"color": "white", "size": 11, "weight": 700},
         "cliponaxis": False,
         "customdata": [_member_hover(member) for member in members],
         "marker": {
-            "symbol": "star",
-            "size": 15,
+            "symbol": "hexagon2",
+            "size": 20,
             "color": RED,
             "line": {"color": "white", "width": 1},
         },
         "hovertemplate": "%{customdata}<extra></extra>",
     }
-    return [lift, stars]
+    return [lift, marks]
 
 
-def _member_hover(member: VariantView) -> str:
-    found = [f"{percent(member.select_mean or 0.0)} on the held-out part of train"]
-    if member.test_accuracy is not None:
-        found.append(f"{percent(member.test_accuracy)} on test")
+def _member_hover(member: Variant) -> str:
+    certificate = member.certificate
     return "<br>".join(
         [
-            f"<b>{escape(member.title)}</b> · {' · '.join(found)}",
-            f"candidate {member.candidate}, fully trained",
-            _costs_line(member.cost),
+            f"<b>{escape(member.title)}</b> · {percent(member.select_mean)} on the held-out part "
+            f"of train · {percent(certificate.test_accuracy)} on test",
+            f"candidate {certificate.candidate}, fully trained",
+            _costs_line(certificate.cost),
             _structure(describe(member.architecture)),
         ]
     )
 
 
-def _lanes(view: ReportView, axis: str, below: Sequence[CandidateView], floor: float) -> list[Lane]:
-    """The strip under the plot: from top to bottom, what has a cost and nothing to plot it by."""
+def _lanes(view: ReportView, axis: str, below: Sequence[Candidate], floor: float) -> list[Lane]:
+    """The strip under the plot: from top to bottom, what has a cost and no accuracy in the plot."""
     lanes: list[Lane] = []
 
     def add(label: str, xs: list[int], texts: list[str], marker: Figure) -> None:
         if xs:
             lanes.append((label, _lane(label, xs, texts, marker)))
 
-    ended = view.with_outcome("stopped", "failed")
+    ended = [each for each in view.record.finished if each.outcome != "trained"]
     cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.8, "color": RED}}
     ring = {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}}
     tick = {"symbol": "line-ns", "size": 10, "line": {"width": 1, "color": GREY}, "opacity": 0.6}
@@ -257,33 +253,34 @@ def _lanes(view: ReportView, axis: str, below: Sequence[CandidateView], floor: f
     diamond = {"symbol": "diamond", "size": 9, "color": INK}
     add(
         f"below {floor:.0%}",
-        [_cost(each.cost, axis) for each in below],
+        [each.cost[axis] for each in below],
         [_hover(each) for each in below],
         ring,
     )
     add(
         "stopped or failed",
-        [_cost(each.cost, axis) for each in ended],
+        [each.cost[axis] for each in ended],
         [_hover(each) for each in ended],
         cross,
     )
     add(
         "rejected",
-        [_cost(each.cost, axis) for each in view.rejected],
+        [each.cost[axis] for each in view.rejections],
         [
             "<b>rejected</b>, never trained: "
             + ", ".join(
-                f"{QUANTITIES.get(limit, limit)} {over:+.0%}" for limit, over in each.broken.items()
+                f"{QUANTITIES.get(limit, limit)} {over:+.0%}"
+                for limit, over in each.violations.items()
+                if over > 0
             )
             + f"<br>{_costs_line(each.cost)}"
-            for each in view.rejected
+            for each in view.rejections
         ],
         tick,
     )
-    if view.prototype and view.prototype.shrunk:
-        own = view.prototype.own_cost
-        text = f"<b>the prototype as drawn</b>, before the limits<br>{_costs_line(own)}"
-        add("prototype as drawn", [_cost(own, axis)], [text], square)
+    if view.drawn is not None:
+        text = f"<b>the prototype as drawn</b>, over the limits<br>{_costs_line(view.drawn)}"
+        add("prototype as drawn", [view.drawn[axis]], [text], square)
     if axis in ("macs", "params"):
         for reference in view.references:
             value = getattr(reference, axis)
@@ -316,8 +313,8 @@ def _lane(label: str, xs: list[int], texts: list[str], marker: Figure) -> Figure
 def _front_layout(
     view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Lane], floor: float
 ) -> Figure:
-    limit = view.asked.limits.get(axis)
-    goal = view.asked.goals.get("accuracy")
+    limit = view.limits.get(axis)
+    goal = view.requirements.goals.accuracy
     xs = [x for _, trace in lanes for x in trace["x"]]
     xs += [x for trace in traces for x in trace["x"] if x is not None]
     xs += [limit] if limit else []
@@ -364,8 +361,8 @@ def _lines(
     view: ReportView, axis: str, right: float, split: float
 ) -> tuple[list[Figure], list[Figure]]:
     """Limit, goal, and the strip's ground. On a log axis annotations want logarithms."""
-    limit = view.asked.limits.get(axis)
-    goal = view.asked.goals.get("accuracy")
+    limit = view.limits.get(axis)
+    goal = view.requirements.goals.accuracy
     shapes: list[Figure] = []
     notes: list[Figure] = []
     if split:
@@ -380,7 +377,7 @@ def _lines(
             | {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)", "line": {"width": 0}}
         )
         line = {"x1": limit, "line": {"color": RED, "width": 1.4}}
-        shapes.append(_shape("line", over) | {"layer": "above"} | line)
+        shapes.append(_shape("line", over) | {"layer": "between"} | line)
         notes.append(
             _note(f"limit {short_quantity(axis, limit)}")
             | {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper", "yanchor": "bottom"}
@@ -389,13 +386,15 @@ def _lines(
         across = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": goal, "y1": goal}
         shapes.append(
             _shape("line", across)
-            # Above the grid, whose lines it often falls on.
-            | {"layer": "above", "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
+            # Above the grid, whose lines it often falls on, and below the marks.
+            | {"layer": "between", "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
         )
         notes.append(
             _note(f"goal {percent(goal)}, judged on test")
-            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.995}
-            | {"yref": "y", "y": goal, "xanchor": "right", "yanchor": "bottom"}
+            # On the left, where networks are small and seldom reach it.
+            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.005}
+            | {"yref": "y", "y": goal, "xanchor": "left", "yanchor": "bottom"}
+            | {"bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
         )
     return shapes, notes
 

@@ -1,20 +1,20 @@
-"""Which choices mattered: what a forest no longer knows when one of them is shuffled.
+"""Which choices mattered: permutation importance, on candidates held out of the fit.
 
-A forest of extremely randomised trees predicts the proxy_accuracy of candidates that it was not
-fitted to, in five folds. What it explains of their variance (the cross-validated r2) falls when
-a choice is shuffled among them; its importance is its share of what all of them lose so. Choices
-that come and go together share theirs, and a choice that was never varied has none.
+Extremely randomised trees predict the proxy_accuracy of candidates that they were not fitted to,
+in five folds. The error grows when a choice is shuffled among these candidates. The importance
+of a choice is its share of the growth of all choices. Choices that change together share their
+importance; a choice that was never varied has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collabdesign.deliver.report.view import ImportanceView
 from collabdesign.explore.record import Candidate
 
 FEWEST = 20
@@ -28,8 +28,27 @@ _CHOICES_NAMED, _LEAST_NAMED = 5, 0.01
 Matrix = NDArray[np.float32]
 
 
-def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
-    """Estimate it from the trained candidates; says nothing of fewer than 20, or with no skill.
+@dataclass(frozen=True)
+class Importance:
+    """Which choices mattered for proxy_accuracy.
+
+    Attributes:
+        candidates: Trained ones that it was estimated from.
+        r2: Share of the variance of proxy_accuracy that the forest explains of candidates that it
+            was not fitted to; ``None`` where there are too few candidates to tell.
+        modules: Label to importance, the sum over its choices, the most important first; all
+            together 1; empty where nothing can be said.
+        choices: The most important single choices, likewise.
+    """
+
+    candidates: int
+    r2: float | None = None
+    modules: tuple[tuple[str, float], ...] = ()
+    choices: tuple[tuple[str, float], ...] = ()
+
+
+def importance(trained: Sequence[Candidate], seed: int = 0) -> Importance:
+    """Estimate it from the trained candidates; empty for fewer than 20, or with too small an r2.
 
     Args:
         trained: All with a proxy_accuracy.
@@ -37,7 +56,7 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
     """
     count = len(trained)
     if count < FEWEST:
-        return ImportanceView(count)
+        return Importance(count)
     # Late: a report of a short search needs none of it.
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import KFold
@@ -46,7 +65,7 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
     accuracy = np.array([each.accuracy for each in trained], dtype=np.float64)
     variance = float(((accuracy - accuracy.mean()) ** 2).sum())
     if not columns or variance == 0:
-        return ImportanceView(count, 0.0)
+        return Importance(count, 0.0)
     names = list(columns)
     matrix = np.concatenate([columns[name] for name in names], axis=1)
     ends = np.cumsum([columns[name].shape[1] for name in names])
@@ -58,19 +77,19 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
     for fitted, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(matrix):
         forest = ExtraTreesRegressor(_TREES, min_samples_leaf=2, random_state=seed)
         forest.fit(matrix[fitted], accuracy[fitted])
-        rows, came = matrix[held_out], accuracy[held_out]
-        error += float(((forest.predict(rows) - came) ** 2).sum())
+        rows, measured = matrix[held_out], accuracy[held_out]
+        error += float(((forest.predict(rows) - measured) ** 2).sum())
         for _ in range(_REPEATS):
             # All choices in one call: a call costs more than its rows.
             stacked = np.tile(rows, (len(names), 1, 1))
             for number, place in enumerate(places):
                 stacked[number, :, place] = rows[rng.permutation(len(rows)), place]
             predicted = forest.predict(stacked.reshape(-1, rows.shape[1]))
-            missed = (predicted.reshape(len(names), -1) - came) ** 2
+            missed = (predicted.reshape(len(names), -1) - measured) ** 2
             shuffled += missed.sum(axis=1) / _REPEATS
     r2 = 1 - error / variance
     if r2 <= LEAST_R2:
-        return ImportanceView(count, r2)
+        return Importance(count, r2)
     worse = np.maximum(0.0, shuffled - error)
     lost = dict(zip(names, (worse / (worse.sum() or 1.0)).tolist(), strict=True))
     modules: dict[str, float] = {}
@@ -78,7 +97,7 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> ImportanceView:
         label = module_label(name)
         modules[label] = modules.get(label, 0.0) + value
     single = {choice_label(name): value for name, value in lost.items() if value >= _LEAST_NAMED}
-    return ImportanceView(count, r2, _sorted(modules), _sorted(single)[:_CHOICES_NAMED])
+    return Importance(count, r2, _sorted(modules), _sorted(single)[:_CHOICES_NAMED])
 
 
 def encode(params: Sequence[Any]) -> dict[str, Matrix]:

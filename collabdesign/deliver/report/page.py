@@ -1,15 +1,16 @@
-"""Plain view -> one HTML file that opens offline. No torch, no request leaves the machine.
+"""ReportView -> one HTML file that opens offline, and the front as a table. No torch.
 
-What is shown is gathered elsewhere into a ``ReportView``; here it is only put into words,
-figures and a page. Whatever a person wrote is escaped: in the page
-by the template's autoescape, in plotly's labels by :mod:`html`, in the page's data by
-``tojson``.
+Whatever a person wrote is escaped: in the page by the template's autoescape, in plotly's labels by
+:mod:`html`, in the page's data by ``tojson``. No request leaves the machine.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -26,18 +27,7 @@ from collabdesign.deliver.report.figures import (
 )
 from collabdesign.deliver.report.front_plot import AXES, front_figure
 from collabdesign.deliver.report.importance import FEWEST as FEWEST_CANDIDATES
-from collabdesign.deliver.report.view import (
-    AskedView,
-    CandidateView,
-    CurvePoint,
-    DataView,
-    PrototypeView,
-    ReferenceView,
-    RejectedView,
-    ReportView,
-    RequirementRow,
-    VariantView,
-)
+from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import (
     QUANTITIES,
     describe,
@@ -48,31 +38,47 @@ from collabdesign.deliver.report.words import (
     short_time,
 )
 from collabdesign.design.files.units import exact_bytes, exact_count
+from collabdesign.design.requirements import LIMITS, Data
 from collabdesign.explore.calibration import KEPT_CORRELATION
 from collabdesign.explore.rank import estimate, spearman
+from collabdesign.explore.record import Candidate
+from collabdesign.files import write_text
 
-__all__ = [
-    "AskedView",
-    "CandidateView",
-    "CurvePoint",
-    "DataView",
-    "PrototypeView",
-    "ReferenceView",
-    "RejectedView",
-    "ReportView",
-    "RequirementRow",
-    "VariantView",
-    "headline",
-    "outcome_counts",
-    "prediction_words",
-    "render_report",
-]
+REPORT = "report.html"
+FRONT_CSV = "front.csv"
 
 PROPOSED_BY = {"prototype": "the prototype's default", "machine": "machine", "human": "human"}
 
-FEWEST_PREDICTIONS = 5  # under which what came says nothing of them
+FEWEST_PREDICTIONS = 5  # with fewer, a correlation says nothing
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
+
+# Heads of tables, where a quantity's full name is too wide.
+_HEADS = {
+    "macs": "MACs",
+    "params": "params",
+    "weight_bytes": "weights",
+    "peak_activation_bytes": "peak activation",
+}
+
+
+def write_report(run_dir: Path, view: ReportView) -> Path:
+    """Write ``front.csv`` and ``report.html``; returns the report's path."""
+    text = render_report(view)
+    write_text(run_dir / FRONT_CSV, front_csv(view.front))
+    write_text(run_dir / REPORT, text)
+    return run_dir / REPORT
+
+
+def front_csv(front: tuple[Candidate, ...]) -> str:
+    """The front as a table: one row a candidate, the most accurate first."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["candidate", "architecture", "proposed_by", "proxy_accuracy", *LIMITS])
+    for each in sorted(front, key=lambda each: -(each.accuracy or 0.0)):
+        costs = [each.cost[name] for name in LIMITS]
+        table.writerow([each.number, each.architecture.id, each.proposed_by, each.accuracy, *costs])
+    return text.getvalue()
 
 
 def render_report(view: ReportView) -> str:
@@ -84,27 +90,32 @@ def render_report(view: ReportView) -> str:
         "count": short_count,
         "bytes": short_bytes,
         "quantity": lambda value, name: short_quantity(name, value),
-        "exact": _exact,
+        "exact": lambda value, name: _exact(name, value),
         "share": percent,
         "seconds": short_time,
     }
-    trained = view.with_outcome("trained")
-    ended = view.with_outcome("stopped", "failed")
-    front = sorted((each for each in trained if each.on_front), key=lambda each: each.cost.macs)
+    record = view.record
     return environment.from_string(_package_text("report.html")).render(
         view=view,
-        asked=view.asked,
+        record=record,
+        requirements=view.requirements,
+        goals=view.requirements.goals.model_dump(exclude_none=True),
+        data=view.requirements.data,
+        # How many images there are, and how long the trainings are.
+        counts=record.attributes["data"],
+        source=_source(view.requirements.data),
         headline=headline(view),
         subline=_subline(view),
-        trained=trained,
-        ended=ended,
+        ended=[each for each in record.finished if each.outcome != "trained"],
         outcomes=outcome_counts(view),
         predictions=prediction_words(view),
         kept_correlation=KEPT_CORRELATION,
         fewest_candidates=FEWEST_CANDIDATES,
-        proposed_by=PROPOSED_BY,
-        front=front,
-        prototype=_prototype_candidate(view),
+        proposed_by={
+            each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
+            for each in record.candidates
+        },
+        heads={name: _HEADS.get(name, name) for name in LIMITS},
         axes=[(axis, QUANTITIES[axis]) for axis in AXES],
         quantities=QUANTITIES,
         diagrams=[
@@ -122,123 +133,114 @@ def render_report(view: ReportView) -> str:
 
 def headline(view: ReportView) -> str:
     """What was found, in a sentence for somebody who reads no further."""
-    trained, ended = view.with_outcome("trained"), view.with_outcome("stopped", "failed")
+    trained = view.record.trained
     if view.family:
-        best = view.family[0]
-        macs = f"{short_count(best.cost.macs)} multiply-adds"
-        if best.test_accuracy is None:
-            return f"{best.title} is at {macs}; its accuracy on test is not read yet."
-        found = f"{best.title}: {percent(best.test_accuracy)} on test at {macs}"
-        judged = len(best.requirements)
+        best, certificate = view.family[0], view.family[0].certificate
+        found = (
+            f"{best.title}: {percent(certificate.test_accuracy)} on test at "
+            f"{short_count(certificate.cost.macs)} multiply-adds"
+        )
+        judged = len(certificate.requirements)
         if not judged:
             return f"{found}."
         if not best.missed:
-            return f"{found}, {_all(judged, 'requirement')} met."
-        met = sum(row.met is True for row in best.requirements)
+            every = "its one requirement" if judged == 1 else f"all {judged} requirements"
+            return f"{found}, {every} met."
         missed = " and ".join(QUANTITIES.get(row.name, row.name) for row in best.missed)
+        met = judged - len(best.missed)
         return f"{found}, {met} of {judged} requirements met: {missed} missed."
     if trained:
         best_proxy = max(trained, key=lambda each: each.accuracy or 0.0)
         return (
-            f"{_plural(len(trained), 'proxy', 'proxies')} trained, the most accurate at "
-            f"{percent(best_proxy.accuracy or 0.0)} and "
+            f"{len(trained)} {'proxy' if len(trained) == 1 else 'proxies'} trained, the most "
+            f"accurate at {percent(best_proxy.accuracy or 0.0)} and "
             f"{short_count(best_proxy.cost.macs)} multiply-adds; no family yet."
         )
-    if ended:
-        return f"No network was trained to the end: {len(ended)} stopped or failed."
-    if view.rejected_count:
-        return f"Nothing was trained: {view.rejected_count} proposals were over a limit."
+    if ended := len(view.record.finished):
+        return f"No network was trained to the end: {ended} stopped or failed."
+    if view.record.rejected:
+        return f"Nothing was trained: {view.record.rejected} proposals were over a limit."
     return "Nothing was trained yet."
 
 
 def outcome_counts(view: ReportView) -> str:
     """How many trials ended otherwise than trained: ``3 stopped early, 1 failed``."""
     counts = {
-        "stopped early": len(view.with_outcome("stopped")),
-        "failed": len(view.with_outcome("failed")),
+        "stopped early": len(view.record.stopped),
+        "failed": len(view.record.failed),
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def prediction_words(view: ReportView) -> str:
-    """How well what was predicted fits what came; empty under five predictions."""
+    """How well the predicted accuracies fit the measured ones; empty under five predictions."""
     known = view.predictions
     if len(known) < FEWEST_PREDICTIONS:
         return ""
-    found = estimate(
-        spearman, [mean for _, mean, _, _ in known], [came for *_, came in known], view.asked.seed
-    )
-    inside = sum(abs(came - mean) <= 2 * deviation for _, mean, deviation, came in known)
+    means, measured = [mean for _, mean, _, _ in known], [each[-1] for each in known]
+    found = estimate(spearman, means, measured, view.requirements.search.seed)
+    inside = sum(abs(reached - mean) <= 2 * deviation for _, mean, deviation, reached in known)
     return (
-        f"Before it was trained, {len(known)} candidates' proxy accuracy was predicted. Rank "
-        f"correlation with what came (Spearman): {found.value:.2f} (95 % interval "
-        f"{found.low:.2f} to {found.high:.2f}). Within two deviations of the prediction: "
-        f"{percent(inside / len(known), 0)}, where about 95 % should be."
-        + (" So the predictions may have told nothing here." if found.low <= 0 else "")
+        f"The proxy accuracy of {len(known)} candidates was predicted before their training. "
+        f"Rank correlation of predicted and measured accuracy (Spearman): {found.value:.2f} "
+        f"(95 % interval {found.low:.2f} to {found.high:.2f}). Measured accuracies within two "
+        f"standard deviations of the prediction: {percent(inside / len(known), 0)} (about 95 % is "
+        "expected)."
+        + (" The interval reaches down to 0: do not rely on these predictions." * (found.low <= 0))
     )
 
 
 def _subline(view: ReportView) -> str:
-    """The second sentence: the rest of the family, what failed, or how far the search is."""
+    """The second sentence: the rest of the family, why all failed, or how far the search is."""
     if len(view.family) > 1:
-        first, small = view.family[0], min(view.family, key=lambda each: each.cost.macs)
-        accuracy = (
-            "" if small.test_accuracy is None else f" at {percent(small.test_accuracy)} on test"
-        )
-        good = sum(not each.missed for each in view.family)
-        size = len(view.family)
-        keep = (
-            f"All {size} members meet every requirement"
-            if good == size
-            else f"{good} of {size} members meet every requirement"
-        )
+        first = view.family[0]
+        small = min(view.family, key=lambda each: each.certificate.cost.macs)
+        good, size = sum(not each.missed for each in view.family), len(view.family)
+        met = f"All {size}" if good == size else f"{good} of {size}"
+        met += " members meet every requirement."
         if small is first:
-            return f"{keep}. {first.title} is the smallest too."
-        fewer = first.cost.macs / max(1, small.cost.macs)
+            return f"{met} {first.title} is the smallest too."
+        macs = small.certificate.cost.macs
+        fewer = first.certificate.cost.macs / max(1, macs)
         return (
-            f"{keep}. The smallest, {small.title}, needs {short_count(small.cost.macs)} "
-            f"multiply-adds, {fewer:.1f} times fewer than {first.title},{accuracy}."
+            f"{met} The smallest, {small.title}, reaches "
+            f"{percent(small.certificate.test_accuracy)} on test with {short_count(macs)} "
+            f"multiply-adds, {fewer:.1f} times fewer than {first.title}."
         )
-    reasons = Counter(each.reason for each in view.with_outcome("failed") if each.reason)
-    if reasons and not view.with_outcome("trained"):
+    spent = len(view.record.finished)
+    reasons = Counter(each.reason for each in view.record.failed if each.reason)
+    if reasons and not view.record.trained:
         reason, count = reasons.most_common(1)[0]
-        return f"Most often, {count} of {len(view.candidates)} times: {reason}."
-    spent = len(view.candidates)
+        return f"The most frequent reason, {count} of {spent} times: {reason}."
+    asked = view.requirements.search.trials
     if view.state == "running":
-        return f"The search is running: {spent} of {view.asked.trials} trainings are done."
+        return f"The search is running: {spent} of {asked} trainings are done."
     if view.state == "interrupted":
-        return f"The search was interrupted after {spent} of {view.asked.trials} trainings."
+        return f"The search was interrupted after {spent} of {asked} trainings."
     return ""
 
 
-def _exact(value: int, name: str) -> str:
+def _source(data: Data) -> str:
+    """What a person calls the images, without the path to them: reports are passed on."""
+    if data.dataset is not None:
+        return data.dataset
+    return "/".join(data.train.parts[-2:]) if data.train is not None else data.source
+
+
+def _exact(name: str, value: int) -> str:
     """A limit as a person writes it."""
     return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
-
-
-def _all(count: int, what: str) -> str:
-    return f"its one {what}" if count == 1 else f"all {count} {what}s"
-
-
-def _prototype_candidate(view: ReportView) -> CandidateView | None:
-    if view.prototype is None:
-        return None
-    number = view.prototype.candidate
-    return next((each for each in view.candidates if each.number == number), None)
 
 
 def _figures(view: ReportView) -> dict[str, Any]:
     """Every plot by the name of its place in the page; only those with something to show."""
     figures: dict[str, Any] = {}
-    if view.candidates or view.rejected or view.family:
+    candidates = view.record.finished
+    if candidates or view.rejections or view.family:
         figures["front"] = {axis: front_figure(view, axis) for axis in AXES}
     for part, curves in (
-        ("family", [each.curve for each in view.family]),
-        ("proxies", [each.curve for each in view.candidates]),
+        ("family", [each.certificate.curve for each in view.family]),
+        ("proxies", [each.curve for each in candidates]),
     ):
         if any(curves):
             figures[part] = {
@@ -250,7 +252,7 @@ def _figures(view: ReportView) -> dict[str, Any]:
         figures["calibration"] = {"all": calibration_figure(view.calibration)}
     if len(view.predictions) >= FEWEST_PREDICTIONS:
         figures["predictions"] = {"all": prediction_figure(view)}
-    if view.importance is not None and view.importance.modules:
+    if view.importance.modules:
         figures["importance"] = {"all": importance_figure(view.importance)}
     return figures
 

@@ -12,13 +12,27 @@
     toImageButtonOptions: { format: "svg", filename: "collabdesign" },
   };
 
+  // On a phone: less margin, a legend of full width, and a finger scrolls the page.
+  function narrow(layout, traces) {
+    layout.margin.r = 10;
+    layout.margin.l = Math.min(layout.margin.l, 106);
+    layout.dragmode = false;
+    if (layout.showlegend === false) return;
+    Object.assign(layout.legend, { xref: "container", font: { size: 11 } });
+    const more = 11 * traces.filter((trace) => trace.showlegend !== false).length;
+    layout.margin.t += more;
+    layout.height += more;
+  }
+
   function draw(place) {
     const choice = document.querySelector(`select[data-for~="${place.id}"]`);
     const variants = figures[place.id];
     const figure = variants[choice ? choice.value : "all"];
     // plotly writes into what it is given: it gets a copy.
     const copy = JSON.parse(JSON.stringify(figure));
-    return Plotly.react(place, copy.data, copy.layout, config);
+    const small = window.innerWidth < 600;
+    if (small) narrow(copy.layout, copy.data);
+    return Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !small });
   }
 
   const places = [...document.querySelectorAll(".plot")];
@@ -28,6 +42,13 @@
     });
   }
   Promise.all(places.map(draw)).then(() => document.body.classList.add("drawn"));
+
+  // Texts in the drawings have a length for the widest font; where this font fits, none is needed.
+  for (const text of document.querySelectorAll("svg.architecture text[textLength]")) {
+    const room = text.getAttribute("textLength");
+    text.removeAttribute("textLength");
+    if (text.getComputedTextLength() > room) text.setAttribute("textLength", room);
+  }
 
   // Paper is narrower than the window: plots do not follow by themselves.
   window.addEventListener("beforeprint", () => {

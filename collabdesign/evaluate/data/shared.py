@@ -1,4 +1,4 @@
-"""Images in one place of memory for several processes."""
+"""Images for several processes: in one place of memory, or as arrays that travel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
+from collections.abc import Mapping
 from dataclasses import fields
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -35,15 +37,9 @@ class SharedImages:
     """
 
     def __init__(self, data: ImageData, folder: Path) -> None:
-        pixels = {
-            name: getattr(data, name).cpu().permute(0, 2, 3, 1).contiguous().numpy()
-            for name in _IMAGES
-        }
+        self._others = as_arrays(data)
+        pixels = {name: self._others.pop(name) for name in _IMAGES}
         self._shapes = {name: array.shape for name, array in pixels.items()}
-        self._others: dict[str, Any] = {
-            each.name: getattr(data, each.name) for each in fields(data) if each.name not in pixels
-        }
-        self._others |= {name: self._others[name].cpu().numpy() for name in _LABELS}
         size = sum(array.nbytes for array in pixels.values())
         in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size
         with tempfile.TemporaryFile(dir=_MEMORY if in_memory else folder) as file:
@@ -59,19 +55,32 @@ class SharedImages:
     def on(self, device: torch.device) -> ImageData:
         """The images on a device; on the CPU they are those of all the processes."""
         offset = 0
-        tensors = {}
+        pixels: dict[str, NDArray[np.uint8]] = {}
         with os.fdopen(os.dup(self._descriptor), "r+b") as file:
             for name, shape in self._shapes.items():
-                array: NDArray[np.uint8] = np.memmap(
-                    file, np.uint8, mode="r+", offset=offset, shape=shape
-                )
+                pixels[name] = np.memmap(file, np.uint8, mode="r+", offset=offset, shape=shape)
                 offset += math.prod(shape)
-                tensors[name] = torch.from_numpy(array).to(device).permute(0, 3, 1, 2)
-        labels = {name: torch.from_numpy(self._others[name]).to(device) for name in _LABELS}
-        return ImageData(**{**self._others, **labels, **tensors})
+        return from_arrays({**self._others, **pixels}, device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptor": DupFd(self._descriptor)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _descriptor=state["_descriptor"].detach())
+
+
+def as_arrays(data: ImageData) -> dict[str, Any]:
+    """The fields of the data, tensors as arrays: images [N, S, S, C], labels [N]."""
+    found = {each.name: getattr(data, each.name) for each in fields(data)}
+    images = {name: found[name].cpu().permute(0, 2, 3, 1).contiguous().numpy() for name in _IMAGES}
+    return {**found, **images, **{name: found[name].cpu().numpy() for name in _LABELS}}
+
+
+def from_arrays(arrays: Mapping[str, Any], device: torch.device) -> ImageData:
+    """The data of :func:`as_arrays` on a device; on the CPU nothing is copied."""
+    with warnings.catch_warnings():
+        # Of arrays that must not be written to, as a cluster hands them out; nothing writes there.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensors = {name: torch.from_numpy(arrays[name]).to(device) for name in _IMAGES + _LABELS}
+    images = {name: tensors[name].permute(0, 3, 1, 2) for name in _IMAGES}
+    return ImageData(**{**arrays, **tensors, **images})

@@ -87,17 +87,19 @@ class TrainersDied(CollabdesignError):
 
 
 class Executor(Protocol):
-    """Carries out trainings somewhere.
+    """Carries out trainings somewhere."""
 
-    Attributes:
-        slots: So many at a time; may change while it runs.
-        ahead: How many more to submit, so that a free slot never waits for the driver.
-        where: In words, such as ``2 processes``.
-    """
+    @property
+    def slots(self) -> int:
+        """Trainings at a time; may change while it runs."""
 
-    slots: int
-    ahead: int
-    where: str
+    @property
+    def ahead(self) -> int:
+        """How many more to submit, so that a free slot never waits for the driver."""
+
+    @property
+    def where(self) -> str:
+        """In words, such as ``2 processes``."""
 
     def submit(self, task: Task) -> None:
         """Take one more; it begins when a slot is free."""
