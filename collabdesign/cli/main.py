@@ -6,6 +6,7 @@ needs it, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -116,6 +117,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    # What the library warns of is for the person; the run's log has the rest.
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("collabdesign: %(message)s"))
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger("collabdesign").addHandler(warnings)
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:

@@ -85,18 +85,18 @@ def default_params(space: DesignSpace, requirements: Requirements) -> Params | N
     """The prototype's default network: its own values, shrunk to the limits.
 
     Where shrinking alone does not reach them, it goes on by descent to the nearest network that
-    fits; None where that finds nothing either.
+    fits, and then by random proposals; None where these find nothing either.
     """
     shrunk = space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
     if shrunk is not None:
         return shrunk
-    closest = _reach(space, requirements)
+    closest = _closest(space, requirements)
     return closest if _excess(space.decode(closest), requirements) == 0 else None
 
 
 def closest_params(space: DesignSpace, requirements: Requirements) -> Params:
     """The default network, or what breaks the limits least where nothing fits."""
-    return default_params(space, requirements) or _reach(space, requirements)
+    return default_params(space, requirements) or _closest(space, requirements)
 
 
 def require_possible(space: DesignSpace, requirements: Requirements) -> None:
@@ -133,8 +133,8 @@ def feasibility(
         samples: Random proposals to draw.
     """
     precision = requirements.deploy.precision
-    rng = np.random.default_rng(requirements.search.seed)
-    costs = [cost_of(space.decode(space.sample(rng)), precision) for _ in range(samples)]
+    proposals = _proposals(space, requirements, samples)
+    costs = [cost_of(space.decode(params), precision) for params in proposals]
     excess = [requirements.violations(cost) for cost in costs]
     limits = list(excess[0])
     fits = {name: Share(sum(row[name] <= 0 for row in excess), samples) for name in limits}
@@ -191,6 +191,32 @@ def _excess(architecture: Architecture, requirements: Requirements) -> float:
     """Sum of the relative amounts over each limit; 0 fits."""
     cost = cost_of(architecture, requirements.deploy.precision)
     return sum(max(0.0, value) for value in requirements.violations(cost).values())
+
+
+def _closest(space: DesignSpace, requirements: Requirements) -> Params:
+    """What breaks the limits least of what descents and random proposals find.
+
+    Descents may end on a plateau, where no single change lowers anything; what random proposals
+    keep is never called impossible.
+    """
+
+    def excess(params: Params) -> float:
+        return _excess(space.decode(params), requirements)
+
+    reached = _reach(space, requirements)
+    if excess(reached) == 0:
+        return reached
+    drawn = min(_proposals(space, requirements), key=excess)
+    fewer = space.descend(drawn, lambda architecture: _excess(architecture, requirements))
+    return min(reached, drawn, fewer, key=excess)
+
+
+def _proposals(
+    space: DesignSpace, requirements: Requirements, samples: int = SAMPLES
+) -> Iterator[Params]:
+    """Random proposals, the same each time."""
+    rng = np.random.default_rng(requirements.search.seed)
+    return (space.sample(rng) for _ in range(samples))
 
 
 def _reach(space: DesignSpace, requirements: Requirements) -> Params:

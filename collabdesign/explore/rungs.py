@@ -82,9 +82,9 @@ class Stop:
         there, end = self.rival.accuracies[self.epochs - 1], self.rival.accuracies[-1]
         return (
             f"after epoch {self.epochs} of {len(self.rival.accuracies)}: "
-            f"{100 * self.accuracy:.1f} % there and hardly over {100 * self.optimistic:.1f} % at "
-            f"the end, where candidate {self.rival.number} of no larger cost had "
-            f"{100 * there:.1f} % and {100 * end:.1f} %"
+            f"{100 * self.accuracy:.1f} %, expected {100 * self.optimistic:.1f} % at most. "
+            f"Candidate {self.rival.number} costs no more, had {100 * there:.1f} % then and ended "
+            f"at {100 * end:.1f} %"
         )
 
 
