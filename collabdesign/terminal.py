@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from collabdesign.deliver.report.view import FinalistView, ReportView
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
+    from collabdesign.evaluate.data.inspect import DataPart
     from collabdesign.explore.calibrate import CalibrateProgress, Outlook
     from collabdesign.explore.calibration import Calibration
-    from collabdesign.explore.check import Check, DataPart, TimeEstimate
+    from collabdesign.explore.check import Check, TimeEstimate
     from collabdesign.explore.feasible import Feasibility
     from collabdesign.explore.progress import Progress as SearchProgress
     from collabdesign.explore.rank import Estimate
