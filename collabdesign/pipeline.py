@@ -30,7 +30,7 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import TestData, load_test
 from collabdesign.evaluate.plan import plan_training
-from collabdesign.explore.begin import Prepared, begin, make_folder, prepare
+from collabdesign.explore.begin import Prepared, begin, make_folder, prepare, require_same_images
 from collabdesign.explore.calibrate import NETWORKS, CalibrateProgress, Outlook
 from collabdesign.explore.calibrate import calibrate as train_both_ways
 from collabdesign.explore.calibration import Calibration
@@ -144,7 +144,7 @@ def run(
         test = here.test()
         ended = None
         try:
-            record = _search(here, accept_changes, command)
+            record = _search(here, test, accept_changes, command)
         except NothingFits as error:
             ended, record = error, read_record(here.run_dir)
             if not record.trained:
@@ -167,7 +167,7 @@ def search(
     and the record up to there stands.
     """
     with _opened(requirements, run_dir, machine, accept_changes, on_event) as here:
-        return _search(here, accept_changes, "")
+        return _search(here, None, accept_changes, "")
 
 
 def family(
@@ -182,7 +182,9 @@ def family(
     """
     requirements = requirements_of(read_record(Path(run_dir)))
     with _opened(requirements, run_dir, machine, False, on_event) as here:
-        return _family(here, here.test())
+        test = here.test()
+        require_same_images(here.run_dir, read_record(here.run_dir), here.prepared.data, test)
+        return _family(here, test)
 
 
 def report(run_dir: Path | str) -> Path:
@@ -319,7 +321,7 @@ def _executor(
         torch.set_num_threads(before)
 
 
-def _search(here: _Here, accept_changes: bool, command: str) -> Record:
+def _search(here: _Here, test: TestData | None, accept_changes: bool, command: str) -> Record:
     requirements, run_dir, prepared = here.requirements, here.run_dir, here.prepared
     study = StudyWriter(run_dir, requirements.objectives, requirements.storage, requirements.name)
     try:
@@ -329,6 +331,7 @@ def _search(here: _Here, accept_changes: bool, command: str) -> Record:
             study,
             requirements,
             prepared,
+            test=test,
             accept_changes=accept_changes,
             notes={"family_rule": RULE, **({"command": command} if command else {})},
             environment={**environment(prepared.device), "trained in": here.executor.where},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from collabdesign.design.requirements import TORCHVISION_SETS, Data
+from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import sources
 from collabdesign.evaluate.data.images import (
@@ -289,7 +289,15 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 
 
 def test_named_sets_are_those_of_the_requirements() -> None:
-    assert set(sources._CALLS) == set(TORCHVISION_SETS)
+    assert list(sources._CALLS) == list(SOURCES["torchvision"].pictures)
+
+
+def test_what_can_be_written_can_be_read() -> None:
+    assert list(sources.SOURCES) == list(SOURCES)
+    for name, row in SOURCES.items():
+        assert ("test" in row.own) or sources.SOURCES[name].test is not None
+        assert set(row.needs) <= set(row.own) <= set(Data.model_fields)
+        assert set(row.paths) <= set(row.own)
 
 
 def test_a_named_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:

@@ -23,12 +23,8 @@ from requirements_files import (
 
 from collabdesign.design.files.document import read_text, write_text
 from collabdesign.design.files.reading import load_requirements
-from collabdesign.design.requirements import (
-    TORCHVISION_SETS,
-    Data,
-    Training,
-    resolved_yaml,
-)
+from collabdesign.design.requirements import Training, resolved_yaml
+from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 
 
@@ -68,14 +64,16 @@ def test_digits_know_themselves() -> None:
     assert data.test == 0.2
 
 
-@pytest.mark.parametrize("name", TORCHVISION_SETS)
+@pytest.mark.parametrize("name", SOURCES["torchvision"].pictures)
 def test_named_sets_know_themselves(folder: Path, name: str) -> None:
     path = folder / "named.yaml"
     path.write_text(
         f"name: x\nprototype: proto.yaml\ndata: {{source: torchvision, dataset: {name}}}\n"
     )
     data = load_requirements(path).data
-    assert (data.classes, data.channels, data.resolution, data.flip) == TORCHVISION_SETS[name]
+    assert (data.classes, data.channels, data.resolution, data.flip) == (
+        SOURCES["torchvision"].pictures[name]
+    )
     assert (data.root, data.test) == (folder / "data", None)
 
 

@@ -21,7 +21,7 @@ from requirements_files import (
 
 from collabdesign.design.files.document import read_text
 from collabdesign.design.files.schema import prototype_schema, requirements_schema
-from collabdesign.design.requirements import SOURCE_KEYS, Data
+from collabdesign.design.sources import SOURCES, Data
 
 
 @pytest.fixture
@@ -87,4 +87,4 @@ def test_an_editor_sees_what_is_wrong(wrong: Wrong) -> None:
 
 def test_every_source_is_described() -> None:
     description = Data.model_fields["source"].description or ""
-    assert all(f"{source}:" in description for source in SOURCE_KEYS)
+    assert all(f"{source}:" in description for source in SOURCES)

@@ -17,7 +17,8 @@ from collabdesign.deliver.report.words import counted, short_count, short_quanti
 if TYPE_CHECKING:
     from collabdesign.design.cost import Cost, PartCost
     from collabdesign.design.requirements import Requirements
-    from collabdesign.explore.check import Check, DataPart, TimeEstimate
+    from collabdesign.evaluate.data.inspect import DataPart
+    from collabdesign.explore.check import Check, TimeEstimate
     from collabdesign.explore.feasible import Feasibility
 
 _COSTS = ("macs", "params", "weight_bytes", "peak_activation_bytes")

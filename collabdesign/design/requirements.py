@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import LIMITS, OBJECTIVES
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.recipes import RECIPES
+from collabdesign.design.sources import Data, foreign_keys
 
 __all__ = [
-    "DEFAULT_TEST",
     "FREE_KEYS",
     "LIMITS",
     "OBJECTIVES",
     "PLACES",
-    "SOURCE_KEYS",
-    "TORCHVISION_SETS",
     "Data",
     "Deploy",
     "Family",
@@ -46,128 +43,9 @@ FREE_KEYS = ("search.trials", "family")
 PLACES = ("data.train", "data.test", "data.root", "data.download")
 """Where the pictures lie: what they are is told by their fingerprint."""
 
-DEFAULT_TEST = 0.2
-"""Fraction put aside as test where the data has no test part and none is asked for."""
-
-
-class NamedSet(NamedTuple):
-    """What is known of a named data set without opening it.
-
-    Attributes:
-        flip: Whether its pictures may be mirrored: most digits, letters and characters become
-            other ones, or none.
-    """
-
-    classes: int
-    channels: int
-    resolution: int
-    flip: bool
-
-
-DIGITS = NamedSet(classes=10, channels=1, resolution=8, flip=False)
-
-# Where the pictures of a set differ in size, the resolution is a usual one.
-TORCHVISION_SETS: Mapping[str, NamedSet] = {
-    "CIFAR10": NamedSet(10, 3, 32, True),
-    "CIFAR100": NamedSet(100, 3, 32, True),
-    "MNIST": NamedSet(10, 1, 28, False),
-    "FashionMNIST": NamedSet(10, 1, 28, True),
-    "KMNIST": NamedSet(10, 1, 28, False),
-    "EMNIST": NamedSet(47, 1, 28, False),
-    "SVHN": NamedSet(10, 3, 32, False),
-    "STL10": NamedSet(10, 3, 96, True),
-    "Flowers102": NamedSet(102, 3, 128, True),
-    "OxfordIIITPet": NamedSet(37, 3, 128, True),
-    "Imagenette": NamedSet(10, 3, 128, True),
-}
-
-
-class SourceKeys(NamedTuple):
-    """Keys of ``data`` that a source must have, and those that not every source may have."""
-
-    needs: tuple[str, ...]
-    own: tuple[str, ...]
-
-
-SOURCE_KEYS: dict[str, SourceKeys] = {
-    "folder": SourceKeys(needs=("train",), own=("train", "test")),
-    "digits": SourceKeys(needs=(), own=("test",)),
-    "torchvision": SourceKeys(needs=("dataset",), own=("dataset", "root", "download")),
-}
-
 
 class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class Data(_Written):
-    """The images, and how they are split and shown to a network."""
-
-    source: Literal["folder", "digits", "torchvision"] = Field(
-        description="folder: your own images, a folder for each class. digits: scikit-learn's, "
-        "no download. torchvision: one of its named data sets."
-    )
-    train: Annotated[Path, values.path()] | None = Field(
-        default=None, description="Folder that holds a folder of images for each class."
-    )
-    test: Annotated[Path | float, values.path_or_fraction(0.5)] | None = Field(
-        default=None,
-        description="Folder like train, or the fraction of train that is put aside as test "
-        f"(default {DEFAULT_TEST}). It is read once for each finished network.",
-    )
-    dataset: Annotated[str, values.one_of(*TORCHVISION_SETS)] | None = Field(
-        default=None, description="Name in torchvision.datasets."
-    )
-    root: Annotated[Path, values.path()] | None = Field(
-        default=None,
-        description="Where the named data set lies or is downloaded to (default: data, beside "
-        "this file).",
-    )
-    download: StrictBool = Field(
-        default=False, description="Fetch the named data set where it is absent."
-    )
-    resolution: Annotated[int, values.whole(4, 1024)] = Field(
-        description="Side in pixels of the square that a network sees: the shorter side of a "
-        "picture is resized to it, the centre cropped."
-    )
-    channels: Annotated[int, values.one_of(3, 1)] = Field(
-        default=3, description="3 for colour, 1 for grey."
-    )
-    classes: Annotated[int, values.whole(2, 100_000)] = Field(
-        description="Found in the data where it is not written."
-    )
-    train_images: Annotated[int, values.count("images")] | None = Field(
-        default=None,
-        description="Train on this many images only, a fixed choice, balanced over the classes.",
-    )
-    select: Annotated[float, values.number(0, 0.5, above=True)] = Field(
-        default=0.2, description="Fraction of train held out to choose between networks."
-    )
-    flip: StrictBool | None = Field(
-        default=None,
-        description="Whether training may mirror a picture (default: not digits and letters).",
-    )
-    augment: Literal["auto", "none", "shift", "crop"] = Field(
-        default="auto", description="auto: random shifts up to 64 pixels, random crops above."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, data: Any) -> Any:
-        return with_defaults(data) if isinstance(data, Mapping) else data
-
-
-def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``data`` part as it is written, with what follows from its source and is not."""
-    source, dataset = data.get("source"), data.get("dataset")
-    defaults: dict[str, Any] = {"flip": True}
-    if source == "digits":
-        defaults = DIGITS._asdict()
-    elif source == "torchvision" and isinstance(dataset, str) and dataset in TORCHVISION_SETS:
-        defaults = TORCHVISION_SETS[dataset]._asdict()
-    if source in ("folder", "digits"):
-        defaults["test"] = DEFAULT_TEST
-    return {**defaults, **{key: value for key, value in data.items() if value is not None}}
 
 
 class Limits(_Written):
@@ -347,16 +225,6 @@ class Requirements(_Written):
         foreign = foreign_keys(self.data.source)
         written["data"] = {key: v for key, v in written["data"].items() if key not in foreign}
         return written
-
-
-def foreign_keys(source: str) -> dict[str, str]:
-    """The keys of ``data`` that belong to other sources, each with the first of those."""
-    return {
-        key: other
-        for other in reversed(SOURCE_KEYS)
-        for key in SOURCE_KEYS[other].own
-        if key not in SOURCE_KEYS[source].own
-    }
 
 
 def resolved_yaml(requirements: Requirements) -> str:

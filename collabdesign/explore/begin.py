@@ -15,7 +15,8 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import FREE_KEYS, PLACES, Requirements, resolved_yaml
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.images import ImageData, load_data
+from collabdesign.evaluate.data.changes import data_changes
+from collabdesign.evaluate.data.images import ImageData, TestData, load_data
 from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import calibration_of
@@ -26,6 +27,7 @@ from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json, write_text
 
 ENVIRONMENT = "environment.json"
+_IMAGES = "images.json"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def begin(
     requirements: Requirements,
     prepared: Prepared,
     *,
+    test: TestData | None,
     accept_changes: bool,
     notes: Mapping[str, str],
     environment: Mapping[str, str],
@@ -122,31 +125,26 @@ def begin(
     """Compare with what the run began with, and write down what it goes on with.
 
     Returns:
-        What changed in the pictures, by consent; empty where nothing did.
+        What changed in the images, by consent; empty where nothing did.
 
     Raises:
-        InputError: The requirements or the pictures are others.
+        InputError: The requirements or the images are others.
     """
     space, data = prepared.space, prepared.data
     before = study.read()
     _require_same(before, requirements, accept_changes)
-    changed = []
-    if before.attributes.get("data_fingerprint", data.fingerprint) != data.fingerprint:
-        changed = _data_changes(before, data)
-        if not accept_changes:
-            raise InputError(
-                "a run continues on the pictures it began with, but the data changed:\n"
-                + "\n".join(f"    {change}" for change in changed)
-                + "\n    choose another --run-dir, or say --accept-changes"
-            )
+    changed = require_same_images(run_dir, before, data, test, accept_changes)
     scale = scale_of(space, requirements)
     calibration = calibration_of(run_dir, requirements, data.fingerprint)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
     images = len(data.train_labels)
+    if changed or not (run_dir / _IMAGES).is_file():
+        write_json(run_dir / _IMAGES, data.summary)
     study.set(
         {
             "data_fingerprint": data.fingerprint,
+            **({} if test is None else {"test_fingerprint": test.fingerprint}),
             "data": {
                 "classes": list(data.class_names),
                 "train_images": images,
@@ -172,12 +170,37 @@ def begin(
     return changed
 
 
-def _data_changes(before: Record, data: ImageData) -> list[str]:
-    counted = before.attributes["data"]
-    return [
-        f"{part}: {counted[f'{part}_images']:,} pictures before, {len(labels):,} now"
-        for part, labels in (("train", data.train_labels), ("select", data.select_labels))
-    ]
+def require_same_images(
+    run_dir: Path,
+    record: Record,
+    data: ImageData,
+    test: TestData | None = None,
+    accept_changes: bool = False,
+) -> list[str]:
+    """Hold images against those that a run began with; where they lie does not matter.
+
+    Returns:
+        What changed, by consent.
+
+    Raises:
+        InputError: They are others, without consent.
+    """
+    changed = []
+    if record.attributes.get("data_fingerprint", data.fingerprint) != data.fingerprint:
+        before = {}
+        with suppress(OSError, ValueError):
+            before = json.loads((run_dir / _IMAGES).read_text(encoding="utf-8"))
+        changed += data_changes(before, data.summary)
+    if test is not None:
+        known = record.attributes.get("test_fingerprint") or test.fingerprint
+        changed += ["the test images are others"] * (known != test.fingerprint)
+    if changed and not accept_changes:
+        raise InputError(
+            "a run continues on the images it began with, but the data changed:\n"
+            + "\n".join(f"    {change}" for change in changed)
+            + "\n    choose another --run-dir, or say --accept-changes"
+        )
+    return changed
 
 
 def note_environment(run_dir: Path, environment: Mapping[str, str], first: int) -> None:

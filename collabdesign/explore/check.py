@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
-from collabdesign.design.requirements import Data, Requirements, Training
+from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace
-from collabdesign.evaluate.data.folder import FolderInspection, inspect_folder, list_folder
-from collabdesign.evaluate.data.images import ImageData, load_data, load_test, put_test_aside, split
-from collabdesign.evaluate.data.sources import train_source
+from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.data.inspect import DataPart, inspect_data
 from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
@@ -25,34 +22,8 @@ from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import train
 from collabdesign.explore.feasible import Feasibility, default_params, feasibility
 
-# Opening every picture of a large folder would take longer than the rest of the check.
-INSPECTED_AT_MOST = 4000
-
 _TIMED_NETWORKS = 3
 _TIMED_STEPS = 4
-
-
-@dataclass(frozen=True)
-class DataPart:
-    """What was found of one part of the data.
-
-    Attributes:
-        name: ``train`` or ``test``.
-        images: All of them.
-        per_class: Images by class name.
-        sizes: Images by (width, height), most frequent first; of those inspected.
-        inspected: How many were opened.
-        unreadable: Path and reason.
-        stray: What was passed over.
-    """
-
-    name: str
-    images: int
-    per_class: Mapping[str, int]
-    sizes: Mapping[tuple[int, int], int]
-    inspected: int
-    unreadable: tuple[tuple[str, str], ...]
-    stray: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -122,79 +93,11 @@ def check(
     """
     space = DesignSpace(requirements)
     found = feasibility(space, requirements)
-    parts = _look_at_data(requirements.data, on_progress)
-    counts = time = None
-    if not any(part.unreadable for part in parts):
-        counts = _images_of_parts(requirements.data, parts)
-        if found.possible:
-            time = _estimate(space, requirements, counts[0], choose_device(device))
-    return Check(found, parts, counts, time)
-
-
-def _look_at_data(
-    data: Data, on_progress: Callable[[str, int, int], None] | None
-) -> tuple[DataPart, ...]:
-    if data.source == "folder":
-        assert data.train is not None
-        folders = [("train", data.train)]
-        if isinstance(data.test, Path):
-            folders.append(("test", data.test))
-        return tuple(_look_at_folder(name, folder, on_progress) for name, folder in folders)
-    loaded = load_data(data)
-    test = load_test(data)
-    labels = torch.cat([loaded.train_labels, loaded.select_labels]).tolist()
-    return (
-        _embedded("train", labels, loaded.class_names, data.resolution),
-        _embedded("test", test.labels.tolist(), test.class_names, data.resolution),
-    )
-
-
-def _look_at_folder(
-    name: str, folder: Path, on_progress: Callable[[str, int, int], None] | None
-) -> DataPart:
-    listing = list_folder(folder)
-
-    def report(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(f"opening {name} pictures", done, total)
-
-    found: FolderInspection = inspect_folder(listing, sample=INSPECTED_AT_MOST, on_progress=report)
-    return DataPart(
-        name=name,
-        images=len(listing.files),
-        per_class=found.images_per_class,
-        sizes=found.sizes,
-        inspected=found.inspected,
-        unreadable=tuple((str(path), reason) for path, reason in found.unreadable),
-        stray=tuple(str(path) for path in listing.stray),
-    )
-
-
-def _embedded(
-    name: str, labels: list[int], class_names: tuple[str, ...], resolution: int
-) -> DataPart:
-    counts = Counter(labels)
-    return DataPart(
-        name=name,
-        images=len(labels),
-        per_class={each: counts[label] for label, each in enumerate(class_names)},
-        sizes={(resolution, resolution): len(labels)},
-        inspected=len(labels),
-        unreadable=(),
-        stray=(),
-    )
-
-
-def _images_of_parts(data: Data, found: tuple[DataPart, ...]) -> tuple[int, int, int]:
-    """How many images a network is trained on, chosen by, and tested on."""
-    if data.source == "folder":
-        source = train_source(data)
-        train, select = split(source, data)
-        test = found[1].images if len(found) > 1 else len(put_test_aside(source, data)[0])
-        return len(train), len(select), test
-    images = found[0].images
-    select_images = round(data.select * images)
-    return images - select_images, select_images, found[1].images
+    data = inspect_data(requirements.data, on_progress)
+    time = None
+    if data.images is not None and found.possible:
+        time = _estimate(space, requirements, data.images[0], choose_device(device))
+    return Check(found, data.parts, data.images, time)
 
 
 def _estimate(
@@ -276,6 +179,7 @@ def images_per_second(
     )
     network = build_network(architecture)
     initialise(network, 0)
-    recipe = Training(epochs=2, batch=batch, learning_rate=1e-3, min_steps=0)
+    name = requirements.search.proxy.recipe
+    recipe = Training(recipe=name, epochs=2, batch=batch, learning_rate=1e-3, min_steps=0)
     result = train(network, shown, recipe, seed=seed_of("timing", 0), device=device)
     return images / result.curve[-1].seconds

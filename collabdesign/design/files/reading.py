@@ -14,16 +14,9 @@ from collabdesign.design.files.document import read_document
 from collabdesign.design.files.overlays import Layers, Override, parse_override
 from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.requirements import (
-    SOURCE_KEYS,
-    Requirements,
-    foreign_keys,
-    with_defaults,
-)
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.sources import PATHS, SOURCES, foreign_keys, keys_of, with_defaults
 from collabdesign.errors import InputError
-
-# Left behind by archive tools and network drives, never a class.
-STRAY_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
 
 
 def load_requirements(
@@ -88,22 +81,22 @@ def _find_data(layers: Layers, check: bool) -> None:
     written = layers.data.get("data")
     if not isinstance(written, dict):
         return
-    data = dict(written)
-    source = data.get("source")
-    if source == "torchvision" and data.get("root") is None:
-        data["root"] = os.path.abspath(os.path.join(layers.folder, "data"))
+    data, row = dict(written), keys_of(written)
     folders = {}
-    for key in ("train", "test", "root"):
+    for key, default in row.paths.items() if row else ():
+        if data.get(key) is None:
+            data[key] = os.path.abspath(os.path.join(layers.folder, default))
+    for key in PATHS:
         path = data.get(key)
         if isinstance(path, str) and path and "\0" not in path:
-            data[key] = os.path.abspath(layers.path(("data", key), path))
-            if key != "root":
-                folders[key] = data[key]
-    if isinstance(source, str) and source in SOURCE_KEYS:
-        _check_keys(layers, source, data)
+            data[key] = folders[key] = os.path.abspath(layers.path(("data", key), path))
+    if row:
+        _check_keys(layers, data["source"], data)
     count = with_defaults({**data, "classes": None}).get("classes")
-    if source == "folder" and check:
-        count = _look_into(layers, folders)
+    if row and row.look and check:
+        count, faults = row.look({key: folders[key] for key in row.own if key in folders})
+        for fault in faults:
+            layers.note(("data", fault.key), fault.message, fault.hint)
     if count is not None and type(data.get("classes")) is int and data["classes"] != count:
         message = f"data.classes must be the {count} that the data has, got {data['classes']}"
         layers.note(("data", "classes"), message, "leave it out: it is found in the data")
@@ -114,7 +107,7 @@ def _find_data(layers: Layers, check: bool) -> None:
 
 def _check_keys(layers: Layers, source: str, data: Mapping[str, Any]) -> None:
     """Note keys that the source needs, and those that belong to another."""
-    for key in SOURCE_KEYS[source].needs:
+    for key in SOURCES[source].needs:
         if data.get(key) is None:
             message = f"data.{key} must be given where data.source is {source}, got nothing"
             layers.note(("data",), message, _help(("data", key)), at_key=True)
@@ -122,57 +115,6 @@ def _check_keys(layers: Layers, source: str, data: Mapping[str, Any]) -> None:
         if data.get(key) not in (None, False):
             message = f"data.{key} belongs to source {other}, got source {source}"
             layers.note(("data", key), message, at_key=True)
-
-
-def _look_into(layers: Layers, folders: Mapping[str, str]) -> int | None:
-    """Number of class folders; notes what is wrong with them."""
-    names = {key: _class_folders(layers, key, folder) for key, folder in folders.items()}
-    train, test = names.get("train"), names.get("test")
-    if train and test and os.path.samefile(folders["train"], folders["test"]):
-        message = f"data.test must be another folder than data.train, got {folders['test']}"
-        hint = "write a fraction such as 0.2 to put a part of data.train aside as test"
-        layers.note(("data", "test"), message, hint)
-    elif train and test and set(train) != set(test):
-        got = [
-            f"{what} {_few(sorted(ours - theirs))}"
-            for what, ours, theirs in (
-                ("none for", set(train), set(test)),
-                ("further", set(test), set(train)),
-            )
-            if ours - theirs
-        ]
-        message = f"data.test must have the class folders of data.train, got {', '.join(got)}"
-        layers.note(("data", "test"), message, f"compare {folders['train']} with it")
-    return len(train) if train else None
-
-
-def _class_folders(layers: Layers, key: str, folder: str) -> list[str] | None:
-    """Names of the class folders; None with a problem noted where there are not two."""
-    layout = os.path.join(folder, "CLASS", "picture.jpg")
-    hint = f"put the pictures of each class into a folder of their own: {layout}"
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".")
-                and entry.name not in STRAY_FOLDERS
-                and entry.is_dir()
-            )
-    except FileNotFoundError:
-        message = f"data.{key} must be a folder that exists, got {folder}"
-        hint = f"correct the path, or put the images there as {layout}"
-        if key == "test":
-            hint += "; a fraction of data.train is written as 0.2"
-    except OSError as error:
-        message = f"data.{key} must be a folder of images, got {folder}: {error.strerror}"
-    else:
-        if len(names) > 1:
-            return names
-        got = f"only {names[0]}" if names else "none"
-        message = f"data.{key} must have at least two class folders, got {got} in {folder}"
-    layers.note(("data", key), message, hint)
-    return None
 
 
 # -- validation -----------------------------------------------------------------------------
@@ -227,19 +169,15 @@ def _translate(layers: Layers, details: ErrorDetails, check_data: bool) -> None:
 
 def _is_found_elsewhere(layers: Layers, location: tuple[int | str, ...], check: bool) -> bool:
     """Whether a missing key follows from others, with which something is wrong already."""
-    data = layers.data.get("data")
-    is_folder = isinstance(data, dict) and data.get("source") == "folder"
+    row = keys_of(layers.data.get("data"))
+    if row is None:
+        return location in (("data", "classes"), ("data", "resolution"))
     if location == ("data", "classes"):
-        return check or not is_folder
-    return location == ("data", "resolution") and not is_folder
+        return bool(row.pictures) or (row.look is not None and check)
+    return location == ("data", "resolution") and bool(row.pictures)
 
 
 def _help(location: tuple[int | str, ...]) -> str:
     """The text under a key."""
     field = fields_at(location[:-1]).get(str(location[-1]))
     return (field and field.description) or ""
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -10,13 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from collabdesign.design.freedoms import Freedom
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.requirements import (
-    SOURCE_KEYS,
-    Family,
-    Requirements,
-    Search,
-    foreign_keys,
-)
+from collabdesign.design.requirements import Family, Requirements, Search
+from collabdesign.design.sources import SOURCES, SourceKeys, foreign_keys
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -59,14 +54,20 @@ def requirements_schema() -> dict[str, Any]:
         {
             "if": {"properties": {"source": {"const": source}}},
             "then": {
-                # The other sources know their resolution.
-                "required": [*keys.needs, *(["resolution"] if source == "folder" else [])],
+                "required": [*row.needs, *_unknown(row)],
                 "properties": {key: {"enum": [None, False]} for key in foreign_keys(source)},
             },
         }
-        for source, keys in SOURCE_KEYS.items()
+        for source, row in SOURCES.items()
     ]
     return {"$schema": _DRAFT, **schema}
+
+
+def _unknown(row: SourceKeys) -> list[str]:
+    """What must be written since the source does not tell it."""
+    if row.pictures:
+        return []
+    return ["resolution"] if row.look else ["resolution", "classes"]
 
 
 def _is_section(field: FieldInfo) -> bool:

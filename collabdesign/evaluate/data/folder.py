@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from collabdesign.design.files.reading import STRAY_FOLDERS
+from collabdesign.design.folders import STRAY_FOLDERS
 from collabdesign.errors import InputError, Problem
 
 # fmt: off

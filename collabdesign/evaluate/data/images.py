@@ -10,8 +10,8 @@ that chooses touches the test part by accident.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from collabdesign.design.requirements import DEFAULT_TEST, Data
+from collabdesign.design.sources import DEFAULT_TEST, Data
 from collabdesign.errors import InputError
+from collabdesign.evaluate.data.changes import summarise
 from collabdesign.evaluate.data.folder import Progress, decode, raise_unreadable
 from collabdesign.evaluate.data.sources import Source, has_own_test, test_source, train_source
 
@@ -52,6 +53,7 @@ class ImageData:
         flip: Whether a picture may be mirrored left to right in training.
         augment: ``none``, ``shift`` or ``crop``.
         fingerprint: SHA-256 of the labels and pixels of both parts.
+        summary: What :func:`collabdesign.evaluate.data.changes.data_changes` compares; JSON.
     """
 
     train_images: torch.Tensor
@@ -65,6 +67,8 @@ class ImageData:
     flip: bool
     augment: str
     fingerprint: str
+    # Names of files do not make other data.
+    summary: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def load_data(
     """
     source = train_source(data)
     labels, names = source.labels, source.class_names
-    if data.source == "folder" and has_own_test(data):
+    if isinstance(data.test, Path):
         # Opens no file: a wrong test folder is told now and not after the search.
         test_source(data)
     train, select = split(source, data)
@@ -140,6 +144,9 @@ def load_data(
         flip=bool(data.flip),
         augment=augment,
         fingerprint=_fingerprint(labels[train], train_pixels, labels[select], select_pixels),
+        summary=summarise(
+            source, {"train": (train, train_pixels), "select": (select, select_pixels)}
+        ),
     )
 
 

@@ -1,13 +1,15 @@
-"""Where labelled pictures come from: a folder, scikit-learn's digits, torchvision's named sets.
+"""Labelled pictures from a folder, from scikit-learn's digits, from torchvision's named sets.
 
-Each is one function that returns a :class:`Source`. scikit-learn and torchvision are imported
-only where their data is asked for.
+A source is a row of ``SOURCES``, and one of the table of the same name that says what a person
+writes, :mod:`collabdesign.design.sources`. scikit-learn and torchvision are imported only where
+their data is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from collabdesign.design.requirements import Data
+from collabdesign.design.sources import Data
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.folder import (
     FolderListing,
@@ -34,28 +36,36 @@ class Source:
         labels: int64 [N].
         read: From an index to a picture; raises ``UnreadableImage``.
         name: From an index to what a person calls the picture.
+        listing: The same pictures as files in a folder, where they are a person's own.
     """
 
     class_names: tuple[str, ...]
     labels: NDArray[np.int64]
     read: Callable[[int], Image.Image]
     name: Callable[[int], str]
+    listing: FolderListing | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a source is read.
+
+    Attributes:
+        train: Everything that is not the source's own test part.
+        test: The test part of a source that always has one.
+    """
+
+    train: Callable[[Data], Source]
+    test: Callable[[Data], Source] | None = None
 
 
 def train_source(data: Data) -> Source:
-    """Everything that is not the source's own test part.
+    """Everything that is not the source's own test part; of a folder no file is opened.
 
     Raises:
         InputError: The data is missing, or does not have the classes that are asked for.
     """
-    if data.source == "digits":
-        source = _digits_source()
-    elif data.source == "torchvision":
-        source = _torchvision_source(data, "train")
-    else:
-        if data.train is None:
-            raise InputError("data.train must name a folder where data.source is folder")
-        source = _folder_source(list_folder(data.train))
+    source = SOURCES[data.source].train(data)
     if len(source.class_names) != data.classes:
         raise InputError(
             f"data.classes must be the {len(source.class_names)} classes that the data has, "
@@ -66,7 +76,7 @@ def train_source(data: Data) -> Source:
 
 def has_own_test(data: Data) -> bool:
     """Whether the source has a test part, so that none is put aside from train."""
-    return data.source == "torchvision" or isinstance(data.test, Path)
+    return SOURCES[data.source].test is not None or isinstance(data.test, Path)
 
 
 def test_source(data: Data) -> Source:
@@ -75,14 +85,19 @@ def test_source(data: Data) -> Source:
     Raises:
         InputError: The data is missing, or its classes are not those of train.
     """
-    if data.source == "torchvision":
-        return _torchvision_source(data, "test")
-    assert isinstance(data.test, Path), "only asked where has_own_test"
-    classes, listing = set(train_source(data).class_names), list_folder(data.test)
+    if isinstance(data.test, Path):
+        return _test_folder(data.test, train_source(data).class_names)
+    read = SOURCES[data.source].test
+    assert read is not None, "only asked where has_own_test"
+    return read(data)
+
+
+def _test_folder(folder: Path, class_names: Sequence[str]) -> Source:
+    classes, listing = set(class_names), list_folder(folder)
     missing, extra = sorted(classes - set(listing.classes)), sorted(set(listing.classes) - classes)
     if missing or extra:
         raise InputError(
-            f"data.test must have the class folders of data.train, got {data.test} "
+            f"data.test must have the class folders of data.train, got {folder} "
             + " and ".join(
                 f"{word} {', '.join(names)}"
                 for word, names in (("without", missing), ("with", extra))
@@ -92,16 +107,23 @@ def test_source(data: Data) -> Source:
     return _folder_source(listing)
 
 
+def _train_folder(data: Data) -> Source:
+    if data.train is None:
+        raise InputError("data.train must name a folder where data.source is folder")
+    return _folder_source(list_folder(data.train))
+
+
 def _folder_source(listing: FolderListing) -> Source:
     return Source(
         class_names=listing.classes,
         labels=np.array([label for _, label in listing.files], dtype=np.int64),
         read=lambda index: read_image(listing.files[index][0]),
         name=lambda index: str(listing.files[index][0]),
+        listing=listing,
     )
 
 
-def _digits_source() -> Source:
+def _digits(data: Data) -> Source:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -140,7 +162,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def _torchvision_source(data: Data, part: str) -> Source:
+def _named_set(part: str, data: Data) -> Source:
     from torchvision import datasets
 
     name = data.dataset or ""
@@ -181,3 +203,10 @@ def _torchvision_source(data: Data, part: str) -> Source:
         read=read,
         name=lambda index: f"{name} {part} {index}",
     )
+
+
+SOURCES: dict[str, Reader] = {
+    "folder": Reader(_train_folder),
+    "digits": Reader(_digits),
+    "torchvision": Reader(partial(_named_set, "train"), partial(_named_set, "test")),
+}

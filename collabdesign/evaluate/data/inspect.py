@@ -1,0 +1,120 @@
+"""What the data holds, and whether all of it can be read: before a search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from collabdesign.design.sources import Data
+from collabdesign.evaluate.data.folder import FolderListing, inspect_folder
+from collabdesign.evaluate.data.images import load_data, load_test, put_test_aside, split
+from collabdesign.evaluate.data.sources import has_own_test, test_source, train_source
+
+# Opening every picture of a large folder would take longer than the rest of a check.
+INSPECTED_AT_MOST = 4000
+
+OnInspect = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it and how much there is."""
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """What was found of one part of the data.
+
+    Attributes:
+        name: ``train`` or ``test``.
+        images: All of them.
+        per_class: Images by class name.
+        sizes: Images by (width, height), most frequent first; of those inspected.
+        inspected: How many were opened.
+        unreadable: Path and reason.
+        stray: What was passed over.
+    """
+
+    name: str
+    images: int
+    per_class: Mapping[str, int]
+    sizes: Mapping[tuple[int, int], int]
+    inspected: int
+    unreadable: tuple[tuple[str, str], ...]
+    stray: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found of the data.
+
+    Attributes:
+        parts: The train part and, where it is shown apart, the test part.
+        images: How many a network is trained on, chosen by and tested on; None where not all
+            can be read.
+    """
+
+    parts: tuple[DataPart, ...]
+    images: tuple[int, int, int] | None
+
+
+def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection:
+    """Open the files of a folder, or many of them; read all of a set that others prepared.
+
+    Raises:
+        InputError: The data cannot be read at all.
+    """
+    source = train_source(data)
+    if source.listing is None:
+        return _read(data)
+    parts = [_open("train", source.listing, on_progress)]
+    own_test = test_source(data) if has_own_test(data) else None
+    if own_test is not None and own_test.listing is not None:
+        parts.append(_open("test", own_test.listing, on_progress))
+    if any(part.unreadable for part in parts):
+        return Inspection(tuple(parts), None)
+    test = put_test_aside(source, data)[0] if own_test is None else own_test.labels
+    train, select = split(source, data)
+    return Inspection(tuple(parts), (len(train), len(select), len(test)))
+
+
+def _open(name: str, listing: FolderListing, on_progress: OnInspect | None) -> DataPart:
+    def report(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(f"opening {name} pictures", done, total)
+
+    found = inspect_folder(listing, sample=INSPECTED_AT_MOST, on_progress=report)
+    return DataPart(
+        name=name,
+        images=len(listing.files),
+        per_class=found.images_per_class,
+        sizes=found.sizes,
+        inspected=found.inspected,
+        unreadable=tuple((str(path), reason) for path, reason in found.unreadable),
+        stray=tuple(str(path) for path in listing.stray),
+    )
+
+
+def _read(data: Data) -> Inspection:
+    loaded, test = load_data(data), load_test(data)
+    labels = torch.cat([loaded.train_labels, loaded.select_labels])
+    parts = tuple(
+        _as_read(name, part.tolist(), loaded.class_names, data.resolution)
+        for name, part in (("train", labels), ("test", test.labels))
+    )
+    images = len(loaded.train_labels), len(loaded.select_labels), len(test.labels)
+    return Inspection(parts, images)
+
+
+def _as_read(
+    name: str, labels: list[int], class_names: tuple[str, ...], resolution: int
+) -> DataPart:
+    counts = Counter(labels)
+    return DataPart(
+        name=name,
+        images=len(labels),
+        per_class={each: counts[label] for label, each in enumerate(class_names)},
+        sizes={(resolution, resolution): len(labels)},
+        inspected=len(labels),
+        unreadable=(),
+        stray=(),
+    )
