@@ -10,6 +10,7 @@ finished search is told in milliseconds, without Optuna or torch.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -123,14 +124,22 @@ def address_of(run_dir: Path) -> tuple[str, str]:
     path = run_dir / ELSEWHERE
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return str(said["storage"]), str(said["study"])
+        return with_driver(str(said["storage"])), str(said["study"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{str(path)!r} must say where the study lies, and does not: {error}"
         ) from None
 
 
+def with_driver(url: str) -> str:
+    """The address with the driver that the extra `postgresql` brings; SQLAlchemy's default one is
+    another in each of its versions."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+
+
 def unreachable(url: str, error: BaseException) -> str:
+    """What is wrong with a study's database; the password in its address is not told."""
+    url = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
     hint = ""
     if isinstance(error, ImportError):
         hint = "; `pip install collabdesign[postgresql]` brings the driver of PostgreSQL"

@@ -46,6 +46,7 @@ from collabdesign.explore.study import (
     reading,
     reason_of,
     unreachable,
+    with_driver,
 )
 from collabdesign.files import write_json
 
@@ -212,7 +213,7 @@ def _make(run_dir: Path, objectives: Sequence[str], storage: str | None, name: s
 
     if storage is not None:
         study = f"{name}-{secrets.token_hex(4)}"
-        make(storage, study)
+        make(with_driver(storage), study)
         write_json(run_dir / ELSEWHERE, {"storage": storage, "study": study})
         return
     for leftover in run_dir.glob(f"{DATABASE}.*.new*"):
