@@ -247,14 +247,17 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
     def struck(by: signal.Signals) -> str:
         process = begin(search_words(tmp_path), tmp_path)
         assert process.pid is not None
-        claimed = (
-            "SELECT json_extract(value_json, '$.id') FROM trial_user_attributes WHERE "
-            f"json_extract(value_json, '$.worker') LIKE 'worker-{process.pid}-%'"
-        )
-        assert wait_until(lambda: bool(rows(run_dir, claimed)), process)
+        training = trained_by(run_dir, process, "candidate ")
         os.kill(process.pid, by)
+        os.kill(process.pid, signal.SIGCONT)
         assert finish(process) == -by
-        return str(rows(run_dir, claimed)[-1][0])
+        number = int(training.split()[1])
+        where = f"number = {number} AND key = 'candidate'"
+        query = (
+            "SELECT json_extract(value_json, '$.id') FROM trial_user_attributes "
+            f"JOIN trials USING (trial_id) WHERE {where}"
+        )
+        return str(rows(run_dir, query)[0][0])
 
     first = struck(signal.SIGSEGV)
     assert struck(signal.SIGKILL) == struck(signal.SIGKILL) == first
@@ -268,56 +271,56 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
         "fault: a training must leave its process alive, got 2 times: Bus error"
     )
     assert all(each.outcome != "failed" for name, each in after.items() if name != first)
-    assert [path.name for path in (run_dir / "workers").iterdir()] == ["claim.lock"]
+    assert not list(run_dir.glob("*.faults"))
     assert "Bus error" in (run_dir / "report.html").read_text()
+
+
+def trained_by(run_dir: Path, process: ForkServerProcess, what: str) -> str:
+    """The training that the process is in, which it is stopped in."""
+    assert process.pid is not None
+    path = run_dir / "search.lock.faults"
+    found = ""
+
+    def is_stopped_in_training() -> bool:
+        nonlocal found
+        with suppress(OSError):
+            found = path.read_text().strip()
+        if not found.startswith(what) or "Fatal" in found:  # of the process before
+            return False
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        if path.exists() and path.read_text().strip() == found:
+            return True
+        os.kill(process.pid, signal.SIGCONT)
+        return False
+
+    assert wait_until(is_stopped_in_training, process)
+    return found
 
 
 def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
     finished_copy: Path,
 ) -> None:
     run_dir = finished_copy / "run"
+    network = certificates(run_dir)["attonet-a"]["architecture"]
     shutil.rmtree(run_dir / "family")
     words = search_words(finished_copy)
 
     def struck() -> str:
-        """The checkpoint that the command wrote when it died."""
+        """The training that the command died in."""
         process = begin(words, finished_copy)
         assert process.pid is not None
-        about = Path(f"/proc/{process.pid}")
-        handled = 1 << (signal.SIGSEGV - 1)
-
-        def reports() -> list[str]:
-            """The file of the reports, while the process has one and would write to it."""
-            with suppress(OSError):
-                status = (about / "status").read_text()
-                caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-                found = [os.readlink(handle) for handle in (about / "fd").iterdir()]
-                return [path for path in found if path.endswith(".faults") and caught & handled]
-            return []
-
-        def is_held_in_training() -> bool:
-            if not reports():
-                return False
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGSTOP)
-            if reports():
-                return True
-            os.kill(process.pid, signal.SIGCONT)
-            return False
-
-        assert wait_until(is_held_in_training, process)
-        path = Path(reports()[0])
+        training = trained_by(run_dir, process, network)
         os.kill(process.pid, signal.SIGSEGV)
         os.kill(process.pid, signal.SIGCONT)
         assert finish(process) == -signal.SIGSEGV
-        return path.stem
+        return training
 
     first = struck()
-    assert struck() == first
+    assert struck() == first == f"{network}-0"
     code, said = run(words, finished_copy)
     assert code in (0, 4), said
-    assert "is left out: its full training ended the process 2 times (Segmentation fault)" in said
-    network = first.rpartition("-")[0]
+    assert f"the training {first} is left out: it ended its process 2 times (Segmentation" in said
     family = certificates(run_dir)
     assert family and network not in {each["architecture"] for each in family.values()}
     # And stays so.

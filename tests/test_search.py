@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from collabdesign.explore.loop import PATIENCE
-from collabdesign.explore.search import search
 from tiny_search import (
     TRIALS,
     begin,
@@ -38,9 +36,12 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, NothingFits
-from collabdesign.explore.lock import held, is_running
-from collabdesign.explore.progress import Progress
-from collabdesign.explore.record import REJECTIONS_KEPT, Record, read_record
+from collabdesign.explore.driver import PATIENCE
+from collabdesign.explore.lock import InUse, held, holder
+from collabdesign.explore.progress import Progress, Reading
+from collabdesign.explore.record import REJECTIONS_KEPT, Record
+from collabdesign.explore.study import read_record
+from collabdesign.pipeline import Machine, OnEvent, RunEvent, search
 
 SHORT = ("search.proxy.epochs=1", "data.train_images=200")
 
@@ -50,9 +51,19 @@ def tiny(tmp_path: Path) -> Path:
     return write_tiny(tmp_path)
 
 
-def searched(tiny: Path, *overrides: str, run_dir: str = "run", **options: object) -> Record:
-    requirements = load_requirements(tiny, overrides)
-    return search(requirements, tiny.parent / run_dir, device="cpu", **options)  # type: ignore[arg-type]
+ONE = Machine(device="cpu", workers=1, threads=1)
+
+
+def searched(
+    tiny: Path, *overrides: str, accept_changes: bool = False, on_event: OnEvent | None = None
+) -> Record:
+    return search(
+        load_requirements(tiny, overrides),
+        tiny.parent / "run",
+        machine=ONE,
+        accept_changes=accept_changes,
+        on_event=on_event,
+    )
 
 
 # -- what is trained --------------------------------------------------------------------------
@@ -136,18 +147,18 @@ def test_curves_and_accuracies_belong_together(finished: Path) -> None:
 
 
 def test_progress_adds_up(tiny: Path) -> None:
-    seen: list[Progress] = []
-    loaded: list[tuple[int, int]] = []
+    events: list[RunEvent] = []
     # Passes enough that something is learnt: at chance there is no volume to add up.
     record = searched(
         tiny,
         "data.train_images=200",
         "search.proxy.epochs=6",
         "search.trials=4",
-        on_progress=seen.append,
-        on_data=lambda *at: loaded.append(at),
+        on_event=events.append,
     )
-    assert loaded[-1] == (200, 200)
+    seen = [each for each in events if isinstance(each, Progress)]
+    loaded = [each for each in events if isinstance(each, Reading)]
+    assert loaded[-1] == Reading("pictures", 200, 200)
     first, last = seen[0], seen[-1]
     assert (first.trained, first.best, first.hypervolume, first.seconds_left) == (0, None, 0, None)
     assert (last.trained, last.failed, last.trials) == (4, 0, 4)
@@ -244,7 +255,8 @@ def test_more_trials_go_on_without_training_again(finished: Path, finished_copy:
     assert len(record.trained) == len(after) == TRIALS + 3
     assert {name: after[name] for name in before} == before
     assert list(after)[:TRIALS] == list(before)
-    assert trained_ids(run_dir) == logged  # the library logs only where it is asked to
+    assert trained_ids(run_dir)[:TRIALS] == logged
+    assert sorted(trained_ids(run_dir)) == sorted(after)
     # Fewer than there are already: nothing to do, and nothing is lost.
     assert len(searched(finished_copy / "tiny.yaml", "search.trials=2").trained) == TRIALS + 3
 
@@ -297,7 +309,7 @@ def test_a_library_call_takes_a_path(tiny: Path) -> None:
     (tiny.parent / "short.yaml").write_text(
         tiny.read_text().replace(f"trials: {TRIALS}", "trials: 1")
     )
-    record = search(str(tiny.parent / "short.yaml"), str(tiny.parent / "run"))
+    record = search(str(tiny.parent / "short.yaml"), str(tiny.parent / "run"), machine=ONE)
     assert len(record.trained) == 1
     assert isinstance(load_requirements(tiny.parent / "run" / "requirements.yaml"), Requirements)
 
@@ -305,19 +317,28 @@ def test_a_library_call_takes_a_path(tiny: Path) -> None:
 # -- who is at work ----------------------------------------------------------------------------
 
 
-def test_a_second_process_joins_in_with_the_same_requirements_alone(tiny: Path) -> None:
+def test_a_second_process_is_told_who_searches_and_how_to_watch(tiny: Path) -> None:
     run_dir = tiny.parent / "run"
     process = begin(search_words(tiny.parent), tiny.parent)
     assert wait_until(lambda: bool(rows(run_dir, "SELECT * FROM trials")), process)
-    assert is_running(run_dir)
-    with pytest.raises(InputError, match=r"another is at work .*\n +search\.trials: 14 -> 15"):
-        searched(tiny, f"search.trials={TRIALS + 1}")
-    with pytest.raises(InputError, match=r"limits\.macs: 30k -> 40k"):
-        searched(tiny, "limits.macs=40k", accept_changes=True)
-    record = searched(tiny)
-    assert len(record.finished) == len(candidates(run_dir)) == TRIALS
+    who = holder(run_dir)
+    assert who is not None and who.pid == process.pid
+    assert who.command.startswith("collabdesign search ")
+    # Whatever it asks.
+    changes: tuple[tuple[str, ...], ...] = (
+        (),
+        (f"search.trials={TRIALS + 1}",),
+        ("limits.macs=1k",),
+    )
+    for each in changes:
+        with pytest.raises(InUse) as refused:
+            searched(tiny, *each, accept_changes=True)
+        for text in (f"process {process.pid} on ", who.since, who.command, str(run_dir)):
+            assert text in str(refused.value)
+        assert f"collabdesign status --follow {run_dir}" in str(refused.value)
     assert finish(process) == 0
-    assert not is_running(run_dir)
+    assert holder(run_dir) is None
+    assert len(candidates(run_dir)) == TRIALS
 
 
 def test_looking_does_not_stop_a_search_from_starting(tmp_path: Path) -> None:
@@ -326,7 +347,7 @@ def test_looking_does_not_stop_a_search_from_starting(tmp_path: Path) -> None:
 
     def look() -> None:
         while not stop.is_set():
-            is_running(tmp_path)
+            holder(tmp_path)
 
     watchers = [threading.Thread(target=look) for _ in range(3)]
     for watcher in watchers:
@@ -379,7 +400,7 @@ def test_ctrl_c_ends_cleanly_and_the_search_goes_on(
     said = _said(run_dir)
     assert said.endswith(f"\nInterrupted. To continue: collabdesign {' '.join(words)}\n")
     assert "Traceback" not in said
-    assert not is_running(run_dir)
+    assert holder(run_dir) is None
     before = candidates(run_dir)
     code, said = run(words, tiny.parent)
     assert code == 0, said
@@ -393,8 +414,8 @@ def test_ctrl_c_ends_cleanly_and_the_search_goes_on(
 SLOW = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\ndone = 1\n"
 IMPORTS_IT = """\
 import signal, time
-from collabdesign import cli
-signal.signal(signal.SIGINT, cli._interrupt)
+from collabdesign.cli import main
+signal.signal(signal.SIGINT, main._interrupt)
 try:
     import slow
     time.sleep(60)
@@ -426,12 +447,12 @@ def test_ctrl_c_while_a_new_process_starts(tiny: Path) -> None:
 
 
 def test_ctrl_c_in_the_library_gives_the_candidate_back(tiny: Path) -> None:
-    def stop(at: Progress) -> None:
-        if at.trained == 1 and at.epoch == 1:
+    def stop(at: RunEvent) -> None:
+        if isinstance(at, Progress) and at.trained == 1 and at.epoch == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        searched(tiny, *SHORT, on_progress=stop)
+        searched(tiny, *SHORT, on_event=stop)
     record = read_record(tiny.parent / "run")
     assert (len(record.trained), len(record.candidates), record.killed) == (1, 1, 1)
     searched(tiny, *SHORT, "search.trials=2")
@@ -465,9 +486,9 @@ def test_the_best_is_the_best_within_todays_limits(finished_copy: Path) -> None:
     best = max(trained, key=lambda each: (each.accuracy or 0, -each.cost.macs))
     cheaper = [each.accuracy or 0 for each in trained if each.cost.macs < best.cost.macs]
     assert cheaper
-    seen: list[Progress] = []
+    events: list[RunEvent] = []
     limit = f"limits.macs={best.cost.macs - 1}"
-    searched(finished_copy / "tiny.yaml", limit, accept_changes=True, on_progress=seen.append)
-    assert seen[-1].best == max(cheaper)
+    searched(finished_copy / "tiny.yaml", limit, accept_changes=True, on_event=events.append)
+    assert [each for each in events if isinstance(each, Progress)][-1].best == max(cheaper)
     said = json.loads(call("status", "run", "--json", cwd=finished_copy).stdout)
     assert said["best_proxy_accuracy"] == max(cheaper)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from collabdesign.cli.codes import INTERRUPTED
 from collabdesign.cli.display import Display, err, interval, new_table, out
-from collabdesign.cli.options import command, load, machine_of, print_json
+from collabdesign.cli.options import load, machine_of, print_json
 from collabdesign.cli.search import show_lengthened
 from collabdesign.deliver.report.words import percent, short_count, short_time
 
@@ -48,17 +45,13 @@ def calibrate(
         else:
             display.tell(event)
 
-    try:
-        machine = machine_of(device, workers, threads, cluster)
-        from collabdesign.pipeline import calibrate as compare
+    machine = machine_of(device, workers, threads, cluster)
+    from collabdesign.pipeline import calibrate as compare
 
-        with display.shown():
-            found = compare(
-                requirements, run_dir, networks=networks, machine=machine, on_event=on_event
-            )
-    except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. To continue: {command()}", err=True)
-        return INTERRUPTED
+    with display.shown():
+        found = compare(
+            requirements, run_dir, networks=networks, machine=machine, on_event=on_event
+        )
     if as_json:
         print_json({**found.to_json(), "noise_points": found.noise_points})
     else:

@@ -19,7 +19,18 @@ from typing import Any
 import click
 
 from collabdesign.cli.codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
-from collabdesign.cli.options import CLUSTER, DEVICE, FILE, INTO, JSON, RUN, SET, THREADS, WORKERS
+from collabdesign.cli.options import (
+    CLUSTER,
+    DEVICE,
+    FILE,
+    INTO,
+    JSON,
+    RUN,
+    SET,
+    THREADS,
+    WORKERS,
+    command,
+)
 from collabdesign.errors import CollabdesignError
 
 # name of a command and its function -> (its file here, what it does, arguments and options)
@@ -150,6 +161,8 @@ def main() -> None:
         click.echo(f"collabdesign: {error}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        if sys.argv[1:2] in (["search"], ["calibrate"]):
+            click.echo(f"Interrupted. To continue: {command()}", err=True)
         code = INTERRUPTED
     except BrokenPipeError:
         # Who reads has seen enough: nothing is left to say, also not by Python at its exit.

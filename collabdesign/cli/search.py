@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from collabdesign.cli.codes import GOALS_NOT_MET, INTERRUPTED
+from collabdesign.cli.codes import GOALS_NOT_MET
 from collabdesign.cli.display import Display, err, interval, new_table, out
 from collabdesign.cli.options import command, load, machine_of
 from collabdesign.deliver.report.words import counted, percent, short_count, short_quantity
@@ -51,22 +49,18 @@ def search(
         else:
             display.tell(event)
 
-    try:
-        machine = machine_of(device, workers, threads, cluster)
-        from collabdesign.pipeline import run
+    machine = machine_of(device, workers, threads, cluster)
+    from collabdesign.pipeline import run
 
-        with display.shown():
-            done = run(
-                requirements,
-                run_dir,
-                machine=machine,
-                accept_changes=accept_changes,
-                command=command(),
-                on_event=on_event,
-            )
-    except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. To continue: {command()}", err=True)
-        return INTERRUPTED
+    with display.shown():
+        done = run(
+            requirements,
+            run_dir,
+            machine=machine,
+            accept_changes=accept_changes,
+            command=command(),
+            on_event=on_event,
+        )
     return _conclude(done)
 
 

@@ -30,6 +30,7 @@ from collabdesign.explore.executors.executor import (
 )
 from collabdesign.explore.faults import MOST_FAULTS
 from collabdesign.explore.feasible import default_params, explain, feasibility
+from collabdesign.explore.interrupts import held_back
 from collabdesign.explore.progress import Progress, Standing
 from collabdesign.explore.proposals import Proposals, distributions_of
 from collabdesign.explore.record import (
@@ -328,10 +329,11 @@ class Driver:
         del self._known[candidate.architecture.id]
 
     def _finish(self, key: str, candidate: Candidate) -> None:
+        with held_back():  # what is in the study is in the log
+            self._study.finish(candidate)
+            _log(candidate)
         del self._running[key]
-        self._study.finish(candidate)
         self._take_in(candidate)
-        _log(candidate)
 
     def _take_in(self, candidate: Candidate) -> None:
         """It is known from now on as it is; its curve counts if it is a full one within limits."""

@@ -38,6 +38,7 @@ from collabdesign.explore.executors.executor import (
     TrainersDied,
 )
 from collabdesign.explore.executors.trainer import events_of
+from collabdesign.explore.interrupts import held_back
 
 # Forked from a process that has imported what a training needs, a process is at work within a
 # tenth of a second and shares the libraries' memory; on macOS forked torch may crash.
@@ -222,7 +223,7 @@ class _Slot:
     def _start(self) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
         ours, theirs = multiprocessing.Pipe()
-        with _STARTING, _no_interrupts(), _without_main(), _environment(self._threads):
+        with _STARTING, held_back(), _without_main(), _environment(self._threads):
             if self._executor.is_closed:
                 return
             process: BaseProcess = context.Process(
@@ -236,16 +237,6 @@ class _Slot:
             self._process, self._connection = process, ours
             if self._executor.is_closed:
                 process.kill()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches a whole terminal; a process started in here never hears it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
