@@ -289,7 +289,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
 
 
 def test_named_sets_are_those_of_the_requirements() -> None:
-    assert list(sources._CALLS) == list(SOURCES["torchvision"].pictures)
+    assert list(sources._NAMED_SETS) == list(SOURCES["torchvision"].pictures)
 
 
 def test_what_can_be_written_can_be_read() -> None:

@@ -148,7 +148,7 @@ def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
 _TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 
 # Each name in torchvision.datasets, and what its class is called with for either part.
-_CALLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+_NAMED_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "CIFAR10": _TRAIN_FLAG,
     "CIFAR100": _TRAIN_FLAG,
     "MNIST": _TRAIN_FLAG,
@@ -170,10 +170,12 @@ def _named_set(part: str, data: Data) -> Source:
     from torchvision import datasets
 
     name = data.dataset or ""
-    if name not in _CALLS:
-        raise InputError(f"data.dataset must be one of {', '.join(sorted(_CALLS))}, got {name!r}")
+    if name not in _NAMED_SETS:
+        raise InputError(
+            f"data.dataset must be one of {', '.join(sorted(_NAMED_SETS))}, got {name!r}"
+        )
     root = data.root or Path("data")
-    arguments = _CALLS[name][part]
+    arguments = _NAMED_SETS[name][part]
     try:
         images = getattr(datasets, name)(root, download=data.download, **arguments)
     except (RuntimeError, OSError, ValueError) as error:
