@@ -18,13 +18,8 @@ from sklearn.datasets import load_digits
 from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import sources
-from collabdesign.evaluate.data.images import (
-    ImageData,
-    channel_statistics,
-    load_data,
-    load_test,
-    stratified_split,
-)
+from collabdesign.evaluate.data.images import ImageData, channel_statistics, load_data, load_test
+from collabdesign.evaluate.data.split import stratified_split
 
 DIGITS = Data(source="digits", resolution=8, channels=1, classes=10)
 

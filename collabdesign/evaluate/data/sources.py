@@ -20,12 +20,8 @@ from PIL import Image
 from collabdesign.design import sources as design
 from collabdesign.design.sources import Data
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.folder import (
-    FolderListing,
-    UnreadableImage,
-    list_folder,
-    read_image,
-)
+from collabdesign.evaluate.data.folder import FolderListing, list_folder
+from collabdesign.evaluate.data.pictures import UnreadableImage, read_image
 
 
 @dataclass(frozen=True)
