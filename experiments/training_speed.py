@@ -34,8 +34,9 @@ from collabdesign.design.architecture import Architecture, Branch, Head, Layer, 
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Training
 from collabdesign.evaluate.augment import largest_shift
-from collabdesign.evaluate.data.folder import list_folder, read_images
+from collabdesign.evaluate.data.folder import list_folder
 from collabdesign.evaluate.data.images import ImageData, channel_statistics
+from collabdesign.evaluate.data.pictures import decode, read_image
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
@@ -232,9 +233,10 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     if options.folder:
-        pixels, labels = read_images(list_folder(options.folder), SIDE, 3)
-        kept = rng.permutation(len(pixels))[: options.images]
-        pixels, labels = pixels[kept], labels[kept]
+        files = list_folder(options.folder).files
+        kept = rng.permutation(len(files))[: options.images].tolist()
+        pixels, _ = decode(lambda index: read_image(files[index][0]), kept, SIDE, 3)
+        labels = np.array([files[index][1] for index in kept])
     else:
         pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)
         labels = rng.integers(0, CLASSES, options.images)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.folder import (
+from collabdesign.evaluate.data.folder import inspect_folder, list_folder
+from collabdesign.evaluate.data.pictures import (
     UnreadableImage,
+    decode,
     fit_image,
-    inspect_folder,
-    list_folder,
+    raise_unreadable,
     read_image,
-    read_images,
 )
 
 
@@ -35,6 +36,20 @@ def root(tmp_path: Path) -> Path:
     for name in ("x.jpg", "y.bmp"):
         write_image(tmp_path / "images" / "dog" / name)
     return tmp_path / "images"
+
+
+def read_images(root: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
+    """All pictures of a folder, in three threads."""
+    files = list_folder(root).files
+    pixels, unreadable = decode(
+        lambda index: read_image(files[index][0]),
+        range(len(files)),
+        resolution,
+        channels,
+        workers=3,
+    )
+    raise_unreadable([(str(files[index][0]), reason) for index, reason in unreadable])
+    return pixels
 
 
 def problems_of(root: Path) -> str:
@@ -216,7 +231,7 @@ def test_inspection_of_a_sample_is_spread_over_the_classes(root: Path) -> None:
 
 def test_reading_names_every_unreadable_file(root: Path, broken: dict[str, Path]) -> None:
     with pytest.raises(InputError) as caught:
-        read_images(list_folder(root), 8, 3)
+        read_images(root, 8, 3)
     message = str(caught.value)
     assert all(str(path) in message for path in broken.values())
     assert "6 pictures cannot be read: repair them or take them out" in message
@@ -226,7 +241,7 @@ def test_reading_names_ten_unreadable_files_and_counts_all(root: Path) -> None:
     for number in range(13):
         (root / "cat" / f"bad{number:02}.jpg").write_text("words")
     with pytest.raises(InputError) as caught:
-        read_images(list_folder(root), 8, 3)
+        read_images(root, 8, 3)
     message = str(caught.value)
     assert "bad09.jpg" in message and "bad10.jpg" not in message
     assert "13 pictures cannot be read (3 more not listed)" in message
@@ -239,9 +254,9 @@ def test_reading_keeps_the_order_and_an_image_of_the_right_size(tmp_path: Path) 
         folder = tmp_path / ("a" if number < 70 else "b")
         folder.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
-    pixels, labels = read_images(list_folder(tmp_path), 6, 3, workers=3)
-    assert np.array_equal(pixels, written)
-    assert labels.tolist() == [0] * 70 + [1] * 80
+    assert np.array_equal(read_images(tmp_path, 6, 3), written)
+    labels = [label for _, label in list_folder(tmp_path).files]
+    assert labels == [0] * 70 + [1] * 80
 
 
 def test_fit_cuts_the_centre_of_the_longer_side() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from collabdesign.evaluate.pointwise import strides_taken_before
+from collabdesign.evaluate.pointwise import without_narrow_strides
 
 
 def _gradients(
@@ -35,7 +35,7 @@ def test_output_and_gradients_are_those_of_the_strided(
     expected_x, x.grad = x.grad, None
     network.zero_grad()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with strides_taken_before(network):
+    with without_narrow_strides(network):
         assert network.stride == (1, 1)
         found, found_weights = _gradients(
             network, x.contiguous(memory_format=torch.channels_last), towards
@@ -50,7 +50,7 @@ def test_others_are_left_alone_and_all_is_as_drawn_afterwards() -> None:
     kinds = [(8, 1, 2), (16, 1, 2), (8, 3, 2), (8, 1, 1)]
     network = nn.Sequential(*(nn.Conv2d(n, 8, kernel, stride) for n, kernel, stride in kinds))
     strides = [convolution.stride for convolution in network]
-    with pytest.raises(KeyboardInterrupt), strides_taken_before(network):
+    with pytest.raises(KeyboardInterrupt), without_narrow_strides(network):
         assert [convolution.stride[0] for convolution in network] == [1, 2, 2, 1]
         raise KeyboardInterrupt
     assert [convolution.stride for convolution in network] == strides

@@ -25,7 +25,7 @@ from collabdesign.deliver.source import check_value, model_source, write_model
 from collabdesign.design.architecture import Architecture, Head, Stem
 from collabdesign.design.cost import cost_of
 from collabdesign.evaluate.augment import channel_values, normalise
-from collabdesign.evaluate.data.folder import decode
+from collabdesign.evaluate.data.pictures import decode
 from collabdesign.evaluate.network import AttoNet, build_network
 
 MEAN, STD = (0.4914, 0.1 + 0.2, 0.4465), (0.247, 0.2435, 1 / 3)

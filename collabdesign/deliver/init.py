@@ -32,12 +32,10 @@ from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.folder import (
     FolderInspection,
     FolderListing,
-    Progress,
     inspect_folder,
     list_folder,
-    raise_unreadable,
-    read_image,
 )
+from collabdesign.evaluate.data.pictures import Progress, raise_unreadable, read_image
 from collabdesign.files import write_text
 
 _TEST_FOLDERS = ("test", "val", "valid", "validation")

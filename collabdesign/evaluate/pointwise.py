@@ -2,8 +2,8 @@
 
 The gradient of a strided 1 x 1 convolution's weights, with channels last and fewer of them than
 fit a vector, is written past its workspace: the process dies, or the numbers are wrong (oneDNN
-issue 6035, open in torch 2.14). Without the stride it is right. So the pixels that such a
-convolution reads are picked before it, which computes the same and takes as long.
+issue 6035, open in torch 2.14). Without the stride it is right. So its input is subsampled before
+it and its stride is 1 meanwhile, which computes the same and takes as long.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _VECTOR = 16
 
 
 @contextmanager
-def strides_taken_before(network: nn.Module) -> Iterator[None]:
-    """Within, the network's narrow strided 1 x 1 convolutions read what is left of a stride."""
+def without_narrow_strides(network: nn.Module) -> Iterator[None]:
+    """Within, the network's narrow strided 1 x 1 convolutions have stride 1 and a smaller input."""
     affected = [
         (module, module.stride)
         for module in network.modules()
@@ -34,7 +34,7 @@ def strides_taken_before(network: nn.Module) -> Iterator[None]:
     hooks = []
     try:
         for module, stride in affected:
-            hooks.append(module.register_forward_pre_hook(_pick(stride)))
+            hooks.append(module.register_forward_pre_hook(_subsampling(stride)))
             module.stride = (1, 1)
         yield
     finally:
@@ -44,6 +44,6 @@ def strides_taken_before(network: nn.Module) -> Iterator[None]:
             module.stride = stride
 
 
-def _pick(stride: tuple[int, ...]) -> Callable[[nn.Module, Any], torch.Tensor]:
+def _subsampling(stride: tuple[int, ...]) -> Callable[[nn.Module, Any], torch.Tensor]:
     # The mean of one pixel each; unlike a slice its gradient keeps the channels last.
     return lambda _, inputs: F.avg_pool2d(inputs[0], 1, stride)

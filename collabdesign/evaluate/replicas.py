@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from collabdesign.evaluate.pointwise import strides_taken_before
+from collabdesign.evaluate.pointwise import without_narrow_strides
 
 # With fewer images the statistics of a part are too noisy to normalise by.
 _SMALLEST_PART = 32
@@ -56,7 +56,7 @@ class Replicas:
         with ExitStack() as stack:
             if self._on_cpu:
                 for network in self.networks:
-                    stack.enter_context(strides_taken_before(network))
+                    stack.enter_context(without_narrow_strides(network))
             if len(self.networks) > 1:
                 stack.enter_context(self._threads_shared_out())
             yield

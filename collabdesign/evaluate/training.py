@@ -210,14 +210,14 @@ def _passes(
     optimizer = recipe.optimizer(network, written, plan.learning_rate)
     average = recipe.average(network) if recipe.average else None
     teacher = recipe.teacher(data, device).eval() if recipe.teacher else None
-    stored: dict[str, Any] = {"network": network, "optimizer": optimizer}
+    saved: dict[str, Any] = {"network": network, "optimizer": optimizer}
     if average is not None:
-        stored["average"] = average
-    judged: nn.Module = network if average is None else average.module
+        saved["average"] = average
+    evaluated: nn.Module = network if average is None else average.module
     curve: list[EpochRecord] = []
     if resume and (state := unseal(resume, identity, device)):
-        for name, part in stored.items():
-            part.load_state_dict(state[name])
+        for name, each in saved.items():
+            each.load_state_dict(state[name])
         network.eval()
         curve = [EpochRecord(**record) for record in state["curve"]]
         if len(curve) == plan.epochs and average is not None:
@@ -236,11 +236,11 @@ def _passes(
         replica: nn.Module, chosen: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         pictures = normalise(recipe.augment(data, chosen, generator), mean, std)
-        told = None
+        teacher_logits = None
         if teacher is not None:
             with torch.no_grad():
-                told = logits_of(teacher, pictures)
-        return recipe.loss(logits_of(replica, pictures), labels[chosen], told, written)
+                teacher_logits = logits_of(teacher, pictures)
+        return recipe.loss(logits_of(replica, pictures), labels[chosen], teacher_logits, written)
 
     replicas = Replicas(network, plan.batch, device)
     for epoch in range(len(curve) + 1, plan.epochs + 1):
@@ -268,14 +268,14 @@ def _passes(
                 "diverged", f"the loss must stay a finite number, got {mean_loss} in pass {epoch}"
             )
         accuracy = evaluate(
-            judged, data.select_images, data.select_labels, mean=data.mean, std=data.std
+            evaluated, data.select_images, data.select_labels, mean=data.mean, std=data.std
         )
         network.eval()
         record = EpochRecord(epoch, mean_loss, accuracy, time.perf_counter() - started)
         curve.append(record)
         checkpoint = None
         if keep:
-            state = {name: part.state_dict() for name, part in stored.items()}
+            state = {name: each.state_dict() for name, each in saved.items()}
             checkpoint = seal({**state, "curve": [asdict(past) for past in curve]}, identity)
         if epoch == plan.epochs and average is not None:
             network.load_state_dict(average.module.state_dict())

@@ -10,8 +10,9 @@ import torch
 
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data.folder import FolderListing, inspect_folder
-from collabdesign.evaluate.data.images import load_data, load_test, put_test_aside, split
+from collabdesign.evaluate.data.images import load_data, load_test
 from collabdesign.evaluate.data.sources import has_own_test, test_source, train_source
+from collabdesign.evaluate.data.split import put_test_aside, split
 
 # Opening every picture of a large folder would take longer than the rest of a check.
 INSPECTED_AT_MOST = 4000

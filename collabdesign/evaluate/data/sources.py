@@ -7,7 +7,7 @@ their data is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from collabdesign.design import sources as design
 from collabdesign.design.sources import Data
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.folder import (
-    FolderListing,
-    UnreadableImage,
-    list_folder,
-    read_image,
-)
+from collabdesign.evaluate.data.folder import FolderListing, list_folder
+from collabdesign.evaluate.data.pictures import UnreadableImage, read_image
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,12 @@ class Reader:
     """How a source is read.
 
     Attributes:
-        train: Everything that is not the source's own test part.
-        test: The test part of a source that always has one.
+        train: Everything but the test part, where that is a source of its own.
+        test: The test part: of a source that always has one, or where ``data.test`` is a path.
     """
 
     train: Callable[[Data], Source]
-    test: Callable[[Data], Source] | None = None
+    test: Callable[[Data], Source]
 
 
 def train_source(data: Data) -> Source:
@@ -75,36 +72,39 @@ def train_source(data: Data) -> Source:
 
 
 def has_own_test(data: Data) -> bool:
-    """Whether the source has a test part, so that none is put aside from train."""
-    return SOURCES[data.source].test is not None or isinstance(data.test, Path)
+    """Whether the test part is a source of its own, so that none is put aside from train."""
+    return "test" not in design.SOURCES[data.source].own or isinstance(data.test, Path)
 
 
 def test_source(data: Data) -> Source:
-    """The source's own test part; of a folder no file is opened.
+    """The test part that is a source of its own; of a folder no file is opened.
 
     Raises:
         InputError: The data is missing, or its classes are not those of train.
     """
+    source = SOURCES[data.source].test(data)
     if isinstance(data.test, Path):
-        return _test_folder(data.test, train_source(data).class_names)
-    read = SOURCES[data.source].test
-    assert read is not None, "only asked where has_own_test"
-    return read(data)
+        _require_same_classes(source, set(train_source(data).class_names), data.test)
+    return source
 
 
-def _test_folder(folder: Path, class_names: Sequence[str]) -> Source:
-    classes, listing = set(class_names), list_folder(folder)
-    missing, extra = sorted(classes - set(listing.classes)), sorted(set(listing.classes) - classes)
+def _require_same_classes(source: Source, wanted: set[str], path: Path) -> None:
+    found = set(source.class_names)
+    missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing or extra:
         raise InputError(
-            f"data.test must have the class folders of data.train, got {folder} "
+            f"data.test must have the class folders of data.train, got {path} "
             + " and ".join(
                 f"{word} {', '.join(names)}"
                 for word, names in (("without", missing), ("with", extra))
                 if names
             )
         )
-    return _folder_source(listing)
+
+
+def _test_folder(data: Data) -> Source:
+    assert isinstance(data.test, Path), "only asked where has_own_test"
+    return _folder_source(list_folder(data.test))
 
 
 def _train_folder(data: Data) -> Source:
@@ -144,7 +144,7 @@ def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
 _TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 
 # Each name in torchvision.datasets, and what its class is called with for either part.
-_CALLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+_NAMED_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "CIFAR10": _TRAIN_FLAG,
     "CIFAR100": _TRAIN_FLAG,
     "MNIST": _TRAIN_FLAG,
@@ -166,10 +166,12 @@ def _named_set(part: str, data: Data) -> Source:
     from torchvision import datasets
 
     name = data.dataset or ""
-    if name not in _CALLS:
-        raise InputError(f"data.dataset must be one of {', '.join(sorted(_CALLS))}, got {name!r}")
+    if name not in _NAMED_SETS:
+        raise InputError(
+            f"data.dataset must be one of {', '.join(sorted(_NAMED_SETS))}, got {name!r}"
+        )
     root = data.root or Path("data")
-    arguments = _CALLS[name][part]
+    arguments = _NAMED_SETS[name][part]
     try:
         images = getattr(datasets, name)(root, download=data.download, **arguments)
     except (RuntimeError, OSError, ValueError) as error:
@@ -206,7 +208,7 @@ def _named_set(part: str, data: Data) -> Source:
 
 
 SOURCES: dict[str, Reader] = {
-    "folder": Reader(_train_folder),
-    "digits": Reader(_digits),
+    "folder": Reader(_train_folder, _test_folder),
+    "digits": Reader(_digits, _test_folder),
     "torchvision": Reader(partial(_named_set, "train"), partial(_named_set, "test")),
 }

@@ -1,0 +1,115 @@
+"""Which pictures of a source are to train on, to choose by and to test on.
+
+The split depends on the labels alone, never on a search's seed: the test part is put aside
+first (where the source has none of its own), then the subset of ``train_images`` is taken,
+then the select part. Each step keeps the proportions of the classes. No picture is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collabdesign.design.sources import DEFAULT_TEST, Data
+from collabdesign.errors import InputError
+from collabdesign.evaluate.data.sources import Source, has_own_test
+
+# The split's own seed: one data set is split the same way in every search.
+_SPLIT_SEED = 1903_07209
+
+
+def split(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the train and of the select part; opens no picture.
+
+    Raises:
+        InputError: A class has too few images, or the source fewer than are asked for.
+    """
+    labels, names = source.labels, source.class_names
+    _, chosen = put_test_aside(source, data)
+    if data.train_images is not None and data.train_images != len(chosen):
+        if data.train_images > len(chosen):
+            raise InputError(
+                f"data.train_images must be at most the {len(chosen)} images there are, "
+                f"got {data.train_images}"
+            )
+        chosen, _ = stratified_split(labels, chosen, data.train_images, names, "data.train_images")
+    count = round(data.select * len(chosen))
+    select, train = stratified_split(labels, chosen, count, names, "data.select")
+    return train, select
+
+
+def stratified_split(
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    count: int,
+    class_names: Sequence[str],
+    what: str,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a part in the proportions of the classes, the same part each time.
+
+    Every class leaves at least one image in both halves. What proportional shares leave
+    over goes to the classes with the largest remainders.
+
+    Args:
+        labels: Of all images of the source.
+        indices: Of the images to split, into ``labels``.
+        count: Images to draw.
+        class_names: For the message.
+        what: The key that asks for this split, for the message.
+
+    Returns:
+        The indices drawn and those left, each sorted.
+
+    Raises:
+        InputError: A class has too few images, or ``count`` is fewer than the classes.
+    """
+    groups = [indices[labels[indices] == label] for label in range(len(class_names))]
+    small = [
+        f"{name} ({len(group)})"
+        for name, group in zip(class_names, groups, strict=True)
+        if len(group) < 2
+    ]
+    if small:
+        raise InputError(
+            f"{what} needs at least two images of each class to split, got {', '.join(small)}: "
+            "add images or take out the class"
+        )
+    if not len(groups) <= count <= len(indices) - len(groups):
+        raise InputError(
+            f"{what} must draw between {len(groups)} and {len(indices) - len(groups)} of "
+            f"{len(indices)} images, so that every class is in both parts, got {count}"
+        )
+    exact = [count * len(group) / len(indices) for group in groups]
+    shares = [
+        min(max(1, int(share)), len(group) - 1) for share, group in zip(exact, groups, strict=True)
+    ]
+    while sum(shares) != count:
+        step = 1 if sum(shares) < count else -1
+        free = [
+            label for label, share in enumerate(shares) if 1 <= share + step < len(groups[label])
+        ]
+        best = max(free, key=lambda label: (step * (exact[label] - shares[label]), -label))
+        shares[best] += step
+    rng = np.random.default_rng(_SPLIT_SEED)
+    orders = [rng.permutation(group) for group in groups]
+    drawn = [order[:share] for order, share in zip(orders, shares, strict=True)]
+    left = [order[share:] for order, share in zip(orders, shares, strict=True)]
+    return np.sort(np.concatenate(drawn)), np.sort(np.concatenate(left))
+
+
+def put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the test part and of the rest; no test part where the test is its own source.
+
+    Raises:
+        InputError: A class has too few images.
+    """
+    everything = np.arange(len(source.labels))
+    if has_own_test(data):
+        return everything[:0], everything
+    assert not isinstance(data.test, Path)
+    fraction = DEFAULT_TEST if data.test is None else data.test
+    count = round(fraction * len(everything))
+    return stratified_split(source.labels, everything, count, source.class_names, "data.test")
