@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import torch
-from collabdesign.explore.search import search
-from collabdesign.explore.workers import devices_for
 from tiny_search import (
+    REPOSITORY,
     TRIALS,
     begin,
     candidates,
@@ -33,11 +35,14 @@ from tiny_search import (
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore import environment
-from collabdesign.explore.environment import workers_for
-from collabdesign.explore.lock import at_work, claiming, is_running
-from collabdesign.explore.record import Record, read_record
+from collabdesign.explore.environment import devices_for, workers_for
+from collabdesign.explore.lock import holder
+from collabdesign.explore.record import Record
+from collabdesign.explore.study import read_record
+from collabdesign.pipeline import Machine, search
 
 TWO = ("--workers", "2")
+RUNNING = "SELECT * FROM trials WHERE state = 'RUNNING'"
 FEW = 8
 # Trainings of half a second or so, to be killed in.
 SLOW = tuple(
@@ -60,9 +65,16 @@ def until(happened: Callable[[], bool], process: ForkServerProcess, seconds: flo
         time.sleep(0.01)
 
 
-def pids(run_dir: Path) -> list[int]:
-    """Of the workers at work."""
-    return [int(name.split("-")[1]) for name in at_work(run_dir, "worker")]
+def pids(process: ForkServerProcess) -> list[int]:
+    """Of the processes that train for a command: what its forkserver has forked."""
+    found = []
+    for pid in left_of(process):
+        with suppress(OSError):
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            words = Path(f"/proc/{parent}/cmdline").read_text()
+            if "multiprocessing.forkserver" in words and pid != process.pid:
+                found.append(pid)
+    return found
 
 
 def left_of(process: ForkServerProcess) -> list[int]:
@@ -93,26 +105,36 @@ def check_whole(run_dir: Path, trials: int = TRIALS) -> Record:
     assert len(record.finished) == len(record.candidates) == trials
     assert sorted(each.index for each in record.candidates) == list(range(trials))
     assert len({each.architecture.id for each in record.candidates}) == trials
-    assert not is_running(run_dir)
-    assert [path.name for path in (run_dir / "workers").iterdir()] == ["claim.lock"]
+    assert holder(run_dir) is None
+    assert not (run_dir / "progress.json").exists()
     return record
 
 
 def test_two_workers_meet_the_budget(tmp_path: Path) -> None:
     write_tiny(tmp_path)
+    run_dir = tmp_path / "run"
     process = begin(search_words(tmp_path, *TWO), tmp_path)
-    until(lambda: len(pids(tmp_path / "run")) == 2, process)
+    until(lambda: len(rows(run_dir, RUNNING)) >= 2, process)
     code, said = run(["status", "run"], tmp_path)
-    assert (code, "2 workers at work" in said) == (0, True), said
+    assert code == 0 and f"process {process.pid} on " in said and "trainings under way" in said
     assert finish(process) == 0, (tmp_path / "said.txt").read_text()
     assert nothing_is_left(process)
-    record = check_whole(tmp_path / "run")
-    assert record.killed == 0
-    assert len({each.worker for each in record.candidates}) == 2
+    assert check_whole(run_dir).killed == 0
     # The log has a whole line for each, and the study is a single file again.
-    assert sorted(trained_ids(tmp_path / "run")) == sorted(candidates(tmp_path / "run"))
-    assert not list((tmp_path / "run").glob("study.db-*"))
-    assert certificates(tmp_path / "run")
+    assert sorted(trained_ids(run_dir)) == sorted(candidates(run_dir))
+    assert not list(run_dir.glob("study.db-*"))
+    assert certificates(run_dir)
+
+
+def test_status_follows_a_run_to_its_end(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    (tmp_path / "watch").mkdir()
+    process = begin(search_words(tmp_path, *SLOW), tmp_path)
+    until(lambda: bool(rows(tmp_path / "run", RUNNING)), process)
+    code, said = run(["status", "--follow", str(tmp_path / "run")], tmp_path / "watch")
+    assert code == 0, said
+    assert "search: " in said and "tiny: finished" in said
+    assert finish(process) == 0
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
@@ -121,9 +143,9 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     process = begin(search_words(tmp_path, *TWO, *SLOW), tmp_path)
     before, kills = candidates(run_dir), 0
     while kills < 5 and len(before) < FEW - 2:
-        until(lambda: len(pids(run_dir)) == 2, process)
+        until(lambda: len(pids(process)) == 2, process)
         time.sleep(draw.uniform(0, 0.4))
-        if found := pids(run_dir):
+        if found := pids(process):
             # Also asked politely it is replaced: the search is told to go on.
             os.kill(draw.choice(found), signal.SIGTERM if kills == 1 else signal.SIGKILL)
             kills += 1
@@ -152,62 +174,15 @@ def test_a_killed_command_leaves_no_worker(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     run_dir = tmp_path / "run"
     process = begin(search_words(tmp_path, *TWO, *SLOW), tmp_path)
-    until(lambda: len(candidates(run_dir)) >= 2 and len(pids(run_dir)) == 2, process)
+    until(lambda: len(candidates(run_dir)) >= 2 and len(pids(process)) == 2, process)
     kill(process)
     assert nothing_is_left(process)
-    assert not is_running(run_dir)
+    assert holder(run_dir) is None
     before = candidates(run_dir)
     assert 2 <= len(before) < FEW
     assert run(search_words(tmp_path, *SLOW), tmp_path)[0] == 0
     check_whole(run_dir, FEW)
     assert {name: candidates(run_dir)[name] for name in before} == before
-
-
-def test_the_same_command_joins_in(tmp_path: Path) -> None:
-    write_tiny(tmp_path)
-    run_dir = tmp_path / "run"
-    words = search_words(tmp_path, *SLOW)
-    process = begin(words, tmp_path)
-    until(lambda: len(pids(run_dir)) == 1, process)
-    code, said = run(search_words(tmp_path, *SLOW, "--set", "search.trials=20"), tmp_path)
-    assert code == 2
-    assert "only the same command joins in" in said and "search.trials: 8 -> 20" in said
-    other = begin(words, tmp_path)
-    until(lambda: len(pids(run_dir)) == 2, other)
-    assert "joining 1 at work after" in (tmp_path / "said.txt").read_text()
-    assert (finish(process), finish(other)) == (0, 0), (tmp_path / "said.txt").read_text()
-    record = check_whole(run_dir, FEW)
-    by = {each.worker.split("-")[1] for each in record.candidates}
-    assert by == {str(process.pid), str(other.pid)}
-    # Trained once, by whoever came first.
-    assert [each["test_readings"] for each in certificates(run_dir).values()] == [1]
-
-
-def test_a_joiner_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
-    """At the end of the budget it waits for the first, and takes up what that leaves."""
-    write_tiny(tmp_path)
-    run_dir = tmp_path / "run"
-    words = search_words(tmp_path, *SLOW, "--set", "search.trials=2")
-    process = begin(words, tmp_path)
-    until(lambda: len(read_record_or_none(run_dir)) >= 1, process)
-    assert process.pid is not None
-    # Alive, and holding its candidate; not the lock of the claim, for which all others would wait.
-    with claiming(run_dir):
-        os.kill(process.pid, signal.SIGSTOP)
-    other = begin(words, tmp_path)
-    until(lambda: len(pids(run_dir)) == 2, other)
-    until(lambda: len(candidates(run_dir)) == 1, other)
-    time.sleep(1.5)
-    assert other.exitcode is None
-    kill(process)
-    assert finish(other) == 0
-    record = check_whole(run_dir, 2)
-    assert record.killed == 1
-    assert {each.worker.split("-")[1] for each in record.candidates} == {str(other.pid)}
-
-
-def read_record_or_none(run_dir: Path) -> tuple[object, ...]:
-    return read_record(run_dir).candidates if (run_dir / "study.db").exists() else ()
 
 
 def test_one_worker_is_reproducible(finished: Path, tmp_path: Path) -> None:
@@ -222,7 +197,7 @@ def test_ctrl_c_ends_all_workers(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     words = search_words(tmp_path, *TWO, *SLOW)
     process = begin(words, tmp_path)
-    until(lambda: len(rows(run_dir, "SELECT * FROM trials WHERE state = 'RUNNING'")) == 2, process)
+    until(lambda: len(rows(run_dir, RUNNING)) >= 2 and len(pids(process)) == 2, process)
     assert process.pid is not None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground
     assert finish(process) == 130
@@ -230,8 +205,8 @@ def test_ctrl_c_ends_all_workers(tmp_path: Path) -> None:
     assert said.endswith(f"\nInterrupted. To continue: collabdesign {' '.join(words)}\n")
     assert "Traceback" not in said
     assert nothing_is_left(process)
-    assert not is_running(run_dir)
-    assert rows(run_dir, "SELECT * FROM trials WHERE state = 'RUNNING'") == []
+    assert holder(run_dir) is None
+    assert rows(run_dir, RUNNING) == []
     assert len(read_record(run_dir).candidates) == len(candidates(run_dir))
 
 
@@ -259,18 +234,17 @@ def test_a_small_space_is_searched_through(tmp_path: Path) -> None:
         ),
     )
     with pytest.raises(NothingFits, match=f"after 3 of {TRIALS} trials"):
-        search(requirements, tmp_path / "run", device="cpu", workers=2)
+        search(requirements, tmp_path / "run", machine=Machine(device="cpu", workers=2))
     assert len(read_record(tmp_path / "run").trained) == 3
 
 
 def test_workers_that_keep_dying_end_the_search(tmp_path: Path) -> None:
     write_tiny(tmp_path)
-    run_dir = tmp_path / "run"
     endless = ("--set", "search.proxy.epochs=100000")
     process = begin(search_words(tmp_path, *TWO, *endless), tmp_path)
     end = time.monotonic() + 90
     while process.exitcode is None and time.monotonic() < end:
-        for pid in pids(run_dir):
+        for pid in pids(process):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -282,8 +256,8 @@ def test_workers_that_keep_dying_end_the_search(tmp_path: Path) -> None:
     assert nothing_is_left(process)
 
 
-def test_a_row_whose_worker_is_dead_is_given_back(finished_copy: Path) -> None:
-    """Also one of a study from before candidates named their workers."""
+def test_a_row_of_a_dead_process_is_given_back(finished_copy: Path) -> None:
+    """Also one of a study of an earlier version."""
     run_dir = finished_copy / "run"
     last = read_record(run_dir).candidates[-1]
     with edited(run_dir) as study:
@@ -304,7 +278,7 @@ def test_a_row_whose_worker_is_dead_is_given_back(finished_copy: Path) -> None:
 def test_several_workers_refuse_what_one_does(finished_copy: Path) -> None:
     requirements = load_requirements(finished_copy / "tiny.yaml", ("limits.macs=40k",))
     with pytest.raises(InputError, match=r"limits\.macs: 30k -> 40k"):
-        search(requirements, finished_copy / "run", device="cpu", workers=2)
+        search(requirements, finished_copy / "run", machine=Machine(device="cpu", workers=2))
 
 
 def test_what_the_machine_supports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -326,3 +300,110 @@ def test_what_the_machine_supports(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert devices_for(torch.device("cuda:2"), 2) == ["cuda:2", "cuda:2"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert workers_for(torch.device("cuda"), 1) == 2
+
+
+NOTICES = """print("RAN", flush=True)
+raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["-m", "collabdesign"], ["-c", "from collabdesign.cli.main import main; main()"]]
+)
+def test_nothing_of_ours_imports_from_the_working_directory(
+    tmp_path: Path, words: list[str]
+) -> None:
+    """A file there that is named as a module is a person's own."""
+    write_tiny(tmp_path)
+    for name in ("optuna", "random", "torch", "queue", "sklearn", "numpy"):
+        (tmp_path / f"{name}.py").write_text(NOTICES)
+    flags = ["-P"] if "-c" in words else []
+    few = (
+        "--set",
+        "search.trials=2",
+        "--set",
+        "family.training.epochs=4",
+        "--set",
+        "family.size=1",
+    )
+    done = subprocess.run(
+        [sys.executable, *flags, *words, *search_words(tmp_path, *TWO, *few)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert "RAN" not in done.stdout + done.stderr
+    assert done.returncode in (0, 4), done.stderr
+    assert len(read_record(tmp_path / "run").finished) == 2
+
+
+def test_a_script_is_not_run_again_by_what_it_starts(tmp_path: Path) -> None:
+    """From Python without any guard, as a person types it."""
+    write_tiny(tmp_path)
+    (tmp_path / "script.py").write_text(
+        "import collabdesign\n"
+        "print('BEGAN', flush=True)\n"
+        "run = collabdesign.run('tiny.yaml', 'run', machine=collabdesign.Machine('cpu', 2))\n"
+        "print(len(run.record.finished), len(run.family), run.report)\n"
+    )
+    text = (tmp_path / "tiny.yaml").read_text().replace(f"trials: {TRIALS}", "trials: 3")
+    (tmp_path / "tiny.yaml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=150
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[0] == "BEGAN"
+    assert done.stdout.splitlines()[1:] == [f"3 3 {Path('run') / 'report.html'}"]
+
+
+def test_an_error_of_ours_in_a_training_process_is_an_error(tmp_path: Path) -> None:
+    """Not an interruption: it ends the search with what went wrong."""
+    requirements = load_requirements(write_tiny(tmp_path), ("search.trials=2",))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "import broken, collabdesign\n"
+        "collabdesign.search('tiny.yaml', 'run', machine=collabdesign.Machine('cpu', 2))\n"
+    )
+    (tmp_path / "broken").mkdir()
+    # The process that trains cannot build a network.
+    (tmp_path / "broken" / "sitecustomize.py").write_text("")
+    (tmp_path / "broken" / "broken.py").write_text(
+        "from collabdesign.explore.executors import processes\n"
+        "from collabdesign.explore.executors.executor import Task\n"
+        "import collabdesign.explore.driver as driver\n"
+        "def task(**values):\n"
+        "    return Task(**{**values, 'architecture': None})\n"
+        "driver.Task = task\n"
+    )
+    assert requirements.search.trials == 2
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "broken")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 1
+    assert "a process that trains failed" in done.stderr and "AttributeError" in done.stderr
+    assert holder(tmp_path / "run") is None
+
+
+def test_a_training_process_that_faults_twice_on_a_network_has_failed_it(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    run_dir = tmp_path / "run"
+    process = begin(search_words(tmp_path, *TWO, *SLOW, "--set", "search.trials=3"), tmp_path)
+    for _ in range(2):
+        until(lambda: len(pids(process)) >= 1 and bool(rows(run_dir, RUNNING)), process)
+        time.sleep(0.3)
+        for pid in pids(process):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSEGV)
+        time.sleep(0.5)
+    assert finish(process) in (0, 4), (tmp_path / "said.txt").read_text()
+    record = check_whole(run_dir, 3)
+    faults = [each.reason for each in record.failed]
+    assert len(faults) + record.killed >= 2
+    assert all("Segmentation fault" in reason for reason in faults)

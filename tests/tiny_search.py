@@ -109,7 +109,9 @@ _SERVER.set_forkserver_preload(
     ]
 )
 # What the server and all new processes find, and what the entry point sets before torch loads.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
