@@ -278,14 +278,14 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
 def trained_by(run_dir: Path, process: ForkServerProcess, what: str) -> str:
     """The training that the process is in, which it is stopped in."""
     assert process.pid is not None
-    path = run_dir / "search.lock.faults"
-    found = ""
+    path, began, found = run_dir / "search.lock.faults", time.time_ns(), ""
 
     def is_stopped_in_training() -> bool:
         nonlocal found
         with suppress(OSError):
-            found = path.read_text().strip()
-        if not found.startswith(what) or "Fatal" in found:  # of the process before
+            if path.stat().st_mtime_ns > began:  # else of the process before
+                found = path.read_text().strip()
+        if not found.startswith(what):
             return False
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)

@@ -66,13 +66,12 @@ def until(happened: Callable[[], bool], process: ForkServerProcess, seconds: flo
 
 
 def pids(process: ForkServerProcess) -> list[int]:
-    """Of the processes that train for a command: what its forkserver has forked."""
-    found = []
-    for pid in left_of(process):
+    """Of the processes that train for a command: they are forked by one that it started."""
+    left, found = left_of(process), []
+    for pid in left:
         with suppress(OSError):
-            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-            words = Path(f"/proc/{parent}/cmdline").read_text()
-            if "multiprocessing.forkserver" in words and pid != process.pid:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent in left and parent != process.pid:
                 found.append(pid)
     return found
 
@@ -213,7 +212,7 @@ def test_ctrl_c_ends_all_workers(tmp_path: Path) -> None:
 def test_what_a_worker_meets_is_told_by_the_command(tmp_path: Path) -> None:
     """A study that cannot grow: the message and the exit code of a single process."""
     write_tiny(tmp_path)
-    process = begin(search_words(tmp_path, *TWO), tmp_path, file_bytes=170 * 1024)
+    process = begin(search_words(tmp_path, *TWO), tmp_path, file_bytes=300 * 1024)
     assert finish(process) == 2
     said = (tmp_path / "said.txt").read_text()
     assert "must be writable, got: " in said and "Traceback" not in said, said

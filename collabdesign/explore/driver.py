@@ -28,7 +28,6 @@ from collabdesign.explore.executors.executor import (
     Task,
     Trained,
 )
-from collabdesign.explore.faults import MOST_FAULTS
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.interrupts import held_back
 from collabdesign.explore.progress import Progress, Standing
@@ -317,14 +316,12 @@ class Driver:
     def _died(self, event: Died, candidate: Candidate) -> None:
         """Done again; of a fault of its own it would die forever."""
         log.warning("%s died while it trained candidate %d", event.how, candidate.number)
-        faults = self._study.faults_of(candidate.architecture.id)
-        if event.fault and len(faults) + 1 >= MOST_FAULTS:
-            self._finish(
-                event.key, replace(candidate, outcome="failed", reason=_fault(event.fault))
-            )
-            return
-        self._study.give_back(candidate, event.fault)
+        failed = self._study.give_back(candidate, event.fault)
         del self._running[event.key]
+        if failed is not None:
+            self._take_in(failed)
+            _log(failed)
+            return
         del self._candidates[candidate.index]
         del self._known[candidate.architecture.id]
 
@@ -356,10 +353,6 @@ class Driver:
         running = [self._candidates[index] for index in self._running.values()]
         passed_over = passed_over or self._passed_over
         self._on_progress(self._standing.at(running, self._executor.slots, passed_over))
-
-
-def _fault(fault: str) -> str:
-    return f"fault: a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
 
 
 def _log(candidate: Candidate) -> None:

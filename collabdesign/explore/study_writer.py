@@ -28,6 +28,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from collabdesign.errors import InputError
+from collabdesign.explore.faults import MOST_FAULTS
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import SCHEMA_VERSION, Candidate, Record
 from collabdesign.explore.study import (
@@ -154,20 +155,31 @@ class StudyWriter:
                 values = values_of(self._objectives, candidate.accuracy, candidate.cost)
                 self._storage.set_trial_state_values(trial, TrialState.COMPLETE, values)
 
-    def give_back(self, candidate: Candidate, fault: str = "") -> None:
+    def give_back(self, candidate: Candidate, fault: str = "") -> Candidate | None:
         """Enter that a training ended before its end: it does not count, and is done again.
 
         Args:
             candidate: Being trained.
             fault: What its process died of, empty where it was killed from outside.
+
+        Returns:
+            The candidate as failed where its network has ended its process too often, which
+            counts as an outcome; None where it is done again.
         """
-        candidate = replace(candidate, reason=f"{_FAULT}{fault}" if fault else "")
+        reason = f"{_FAULT}{fault}" if fault else ""
+        if fault and len(self._faults_of(candidate)) + 1 >= MOST_FAULTS:
+            rule = f"a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
+            failed = replace(candidate, outcome="failed", reason=f"{_FAULT}{rule}")
+            self.finish(failed)
+            return failed
+        candidate = replace(candidate, reason=reason)
         with _writing(self._place):
             trial = self._trial_id(candidate)
             if fault:
                 self._storage.set_trial_user_attr(trial, CANDIDATE, candidate.to_json())
             self._storage.set_trial_state_values(trial, TrialState.FAIL)
         self._given_back.append(candidate)
+        return None
 
     def take_back(self, fault: str = "") -> None:
         """What a dead process left running: the finished is finished, the rest is given back.
@@ -187,12 +199,12 @@ class StudyWriter:
         """What was last given back of an index, if anything was."""
         return next((each for each in reversed(self._given_back) if each.index == index), None)
 
-    def faults_of(self, architecture_id: str) -> list[str]:
-        """The faults that trainings of this network ended their processes by."""
+    def _faults_of(self, candidate: Candidate) -> list[str]:
+        """The faults that trainings of its network ended their processes by."""
         return [
-            each.reason.removeprefix(_FAULT)
+            each.reason
             for each in self._given_back
-            if each.reason.startswith(_FAULT) and each.architecture.id == architecture_id
+            if each.reason.startswith(_FAULT) and each.architecture.id == candidate.architecture.id
         ]
 
     def _trial_id(self, candidate: Candidate) -> int:

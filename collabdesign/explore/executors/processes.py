@@ -49,6 +49,8 @@ _PRELOAD = ["torch._dynamo", "collabdesign.explore.executors.processes"]
 # something is wrong that another replacement does not mend.
 _DEATHS = 10
 
+_ATTEMPTS = 3
+
 # What a process does to itself; by any other signal it was killed from outside.
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 
@@ -221,22 +223,35 @@ class _Slot:
         self._start()
 
     def _start(self) -> None:
-        context: Any = multiprocessing.get_context(_METHOD)
-        ours, theirs = multiprocessing.Pipe()
-        with _STARTING, held_back(), _without_main(), _environment(self._threads):
-            if self._executor.is_closed:
-                return
-            process: BaseProcess = context.Process(
-                target=_work,
-                args=(theirs, self._executor.images, self._device, self._threads),
-                daemon=True,
-            )
-            process.start()
-        theirs.close()
+        for attempt in range(_ATTEMPTS):
+            ours, theirs = multiprocessing.Pipe()
+            try:
+                with _STARTING, held_back(), _without_main(), _environment(self._threads):
+                    if self._executor.is_closed:
+                        return
+                    process = self._started(theirs)
+            except (EOFError, OSError) as error:
+                # The process that it is forked from was killed; the next attempt begins another.
+                if attempt == _ATTEMPTS - 1:
+                    raise RuntimeError(f"no process to train in can be started: {error}") from error
+            else:
+                break
+            finally:
+                theirs.close()
         with self._sending:
             self._process, self._connection = process, ours
             if self._executor.is_closed:
                 process.kill()
+
+    def _started(self, theirs: Connection) -> BaseProcess:
+        context: Any = multiprocessing.get_context(_METHOD)
+        process: BaseProcess = context.Process(
+            target=_work,
+            args=(theirs, self._executor.images, self._device, self._threads),
+            daemon=True,
+        )
+        process.start()
+        return process
 
 
 @contextmanager
