@@ -45,7 +45,7 @@ def tiny(tmp_path: Path) -> Path:
 def loaded_by(words: Sequence[str], cwd: Path) -> set[str]:
     """Which of the heavy packages, and of those that ``--help`` can do without, a command loads."""
     code = (
-        "import sys, collabdesign.cli as cli\n"
+        "import sys, collabdesign.cli.main as cli\n"
         f"sys.argv = {['collabdesign', *words]!r}\n"
         "try: cli.main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"

@@ -21,7 +21,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from collabdesign.explore.record import Candidate, read_record
+from collabdesign.explore.record import Candidate
+from collabdesign.explore.study import read_record
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -102,9 +103,9 @@ _SERVER.set_forkserver_preload(
         "sklearn.datasets",
         "ptflops",
         "optuna.storages",
-        "collabdesign.deliver.family",
-        "collabdesign.deliver.report.page",
-        "collabdesign.terminal",
+        "collabdesign.cli.main",
+        "collabdesign.explore.executors.processes",
+        "collabdesign.pipeline",
     ]
 )
 # What the server and all new processes find, and what the entry point sets before torch loads.
@@ -119,7 +120,7 @@ def _main(words: Sequence[str], cwd: Path, file_bytes: int) -> None:
     said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    from collabdesign.cli import main
+    from collabdesign.cli.main import main
 
     sys.argv = ["collabdesign", *words]
     main()
