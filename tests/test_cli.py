@@ -7,6 +7,7 @@ import math
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,9 @@ from tiny_search import (
     wait_until,
     write_tiny,
 )
+
+from collabdesign.cli import run_folder
+from collabdesign.cli.main import main
 
 HEAVY = ("torch", "torchvision", "optuna", "sklearn", "plotly", "ptflops")
 COMMANDS = ("init", "check", "calibrate", "search", "status", "report", "show", "schema")
@@ -389,6 +393,40 @@ def test_a_reader_that_has_seen_enough(finished: Path, words: list[str]) -> None
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_more_than_a_reader_wants(tmp_path: Path) -> None:
+    """``collabdesign schema | head -1``, of a schema that no pipe holds."""
+    code = (
+        "import sys\n"
+        "from collabdesign.cli import init\n"
+        "from collabdesign.cli.main import main\n"
+        "def schema(prototype):\n"
+        "    for line in range(100_000): init.click.echo(line)\n"
+        "init.schema = schema\n"
+        "sys.argv = ['collabdesign', 'schema']\n"
+        "main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.parametrize("code", [0, 1, 7])
+def test_an_exit_of_ours_is_no_closed_pipe(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def ends(run_dir: Path) -> int:
+        sys.exit(code)
+
+    monkeypatch.setattr(run_folder, "report", ends)
+    monkeypatch.setattr(sys, "argv", ["collabdesign", "report", "run"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
 
 
 def test_plain_text_where_it_is_no_terminal(finished: Path) -> None:

@@ -30,8 +30,14 @@ _LINE_EVERY_SECONDS = 10.0
 
 _NAMES_SHOWN = 8
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # rich would exit, with a code that tells nothing
+
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 Line = tuple[str, float, float, str, bool]
 """What goes on, how much of how much is done, in words, and whether that is all."""

@@ -10,26 +10,22 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from collabdesign.cli.calibrate import calibrate
-from collabdesign.cli.check import check
 from collabdesign.cli.codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
-from collabdesign.cli.init import init, schema
 from collabdesign.cli.options import CLUSTER, DEVICE, FILE, INTO, JSON, RUN, SET, THREADS, WORKERS
-from collabdesign.cli.run_folder import report, show
-from collabdesign.cli.search import search
-from collabdesign.cli.status import status
 from collabdesign.errors import CollabdesignError
 
-# name -> (function, its arguments and options)
-COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
+# name of a command and its function -> (its file here, what it does, arguments and options)
+COMMANDS: dict[str, tuple[str, str, list[Callable[..., Any]]]] = {
     "init": (
-        init,
+        "init",
+        "Requirements and a prototype for your pictures.",
         [
             click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
                          metavar="FOLDER", help="Your pictures, one folder a class."),
@@ -39,9 +35,14 @@ COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
             click.option("--force", is_flag=True, help="Write over earlier files."),
         ],
     ),
-    "check": (check, [FILE, SET, DEVICE, THREADS, JSON]),
+    "check": (
+        "check",
+        "Space, data and machine, before any training.",
+        [FILE, SET, DEVICE, THREADS, JSON],
+    ),
     "calibrate": (
-        calibrate,
+        "calibrate",
+        "Does the proxy rank networks as full training does?",
         [
             FILE,
             INTO,
@@ -56,7 +57,8 @@ COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
         ],
     ),
     "search": (
-        search,
+        "search",
+        "Search, train the family, write the report.",
         [
             FILE,
             INTO,
@@ -70,43 +72,56 @@ COMMANDS: dict[str, tuple[Callable[..., int], list[Callable[..., Any]]]] = {
         ],
     ),
     "status": (
-        status,
+        "status",
+        "Where a run stands.",
         [
             RUN,
             JSON,
             click.option("--follow", is_flag=True, help="Show its progress until it ends."),
         ],
     ),
-    "report": (report, [RUN]),
-    "show": (show, [RUN, click.argument("candidate", type=int), JSON]),
+    "report": ("run_folder", "Write the report of a run anew.", [RUN]),
+    "show": (
+        "run_folder",
+        "One candidate of a run.",
+        [RUN, click.argument("candidate", type=int), JSON],
+    ),
     "schema": (
-        schema,
+        "init",
+        "The JSON Schema of requirements, for editors.",
         [click.option("--prototype", is_flag=True, help="Of prototype files instead.")],
     ),
 }  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="collabdesign")
+class _Commands(click.Group):
+    """The table; a command's file is imported when the command is called or explained."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        file, _, decorators = COMMANDS[cmd_name]
+        function: Any = getattr(import_module(f"collabdesign.cli.{file}"), cmd_name)
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return click.command(cmd_name)(function)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[1]) for name, row in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="collabdesign", prog_name="collabdesign")
 def cli() -> None:
     """Design compact vision networks together with a machine.
 
     You write the budgets, the goals and a prototype; the search designs what you left open,
     trains what fits, and hands over a family of networks.
     """
-
-
-def _register(
-    name: str, function: Callable[..., int], decorators: list[Callable[..., Any]]
-) -> None:
-    wrapped: Any = function
-    for decorator in reversed(decorators):
-        wrapped = decorator(wrapped)
-    cli.command(name)(wrapped)
-
-
-for _name, (_function, _decorators) in COMMANDS.items():
-    _register(_name, _function, _decorators)
 
 
 def main() -> None:
@@ -117,7 +132,11 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = cli(standalone_mode=False)
+        # Not `cli.main`, which answers a closed pipe with an exit that tells nothing.
+        with cli.make_context("collabdesign", sys.argv[1:]) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as end:
+        code = end.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -126,11 +145,8 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except (BrokenPipeError, SystemExit) as error:
-        # Who reads has seen enough, which click and rich answer with a SystemExit: nothing is
-        # left to say, also not by Python at its exit.
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise
+    except BrokenPipeError:
+        # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = BROKEN_PIPE
