@@ -31,7 +31,7 @@ from requirements_files import (
 )
 from tiny_search import call, edited, search_words, snapshot, write_tiny
 
-from collabdesign.cli import main
+from collabdesign.cli.main import main
 
 SECONDS = 20  # within seconds, also where the machine has other things to do
 COMMANDS = ("check", "search")

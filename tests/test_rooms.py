@@ -18,7 +18,7 @@ ROOT = Path(collabdesign.__file__).parent
 # A room imports from those before it; the sampler is for any study and imports nothing of the rest.
 ROOMS = (
     *("errors", "files", "sampler", "design", "evaluate", "explore", "deliver", "detect"),
-    *("pipeline", "terminal", "cli"),
+    *("pipeline", "cli"),
 )
 ENTRY = (ROOT / "__init__.py", ROOT / "__main__.py")
 FILES = sorted(path for path in ROOT.rglob("*.py") if path not in ENTRY)
