@@ -382,7 +382,7 @@ STUDY_EDITS = {
     ),
     "requirements of another version": (
         "UPDATE study_user_attributes SET value_json = '{\"name\": 3}' WHERE key = 'requirements'",
-        "must be of this version of collabdesign",
+        "must hold requirements of this version of collabdesign",
     ),
     "a candidate that is none": (
         "UPDATE trial_user_attributes SET value_json = '{\"name\": 3}'",
