@@ -34,6 +34,11 @@ from collabdesign.explore.study import has_study, read_record
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements" / "digits.yaml"
 STEP = 20  # trials by which a search is extended
+# Trainings so short that most end before the next kill, also on a busy machine.
+SHORT = (
+    *("search.proxy.epochs=4", "search.proxy.min_steps=0"),
+    *("family.size=1", "family.training.epochs=2", "family.training.min_steps=0"),
+)
 COMMAND_SHARE = 0.1  # of the kills
 NODE_SHARE = 0.1  # likewise, of a cluster's
 GONE_SECONDS = 20.0  # within which what a dead driver started has ended
@@ -172,7 +177,7 @@ def kill_for(
 
 def start(run_dir: Path, where: Processes | RayCluster, trials: int) -> subprocess.Popen[bytes]:
     """The command, in a session of its own."""
-    changes = (f"search.trials={trials}", "family.size=1", "family.training.epochs=1")
+    changes = (f"search.trials={trials}", *SHORT)
     words = [sys.executable, "-m", "collabdesign", "search", str(REQUIREMENTS), "--device", "cpu"]
     words += ["--run-dir", str(run_dir), *where.words]
     words += [word for change in changes for word in ("--set", change)]

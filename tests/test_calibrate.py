@@ -279,6 +279,31 @@ def test_a_kill_costs_one_training(calibrated: tuple[Path, str], tiny: Path) -> 
     assert again.result.points == whole.result.points
 
 
+def test_two_trainings_at_a_time_come_to_the_same(calibrated: tuple[Path, str], tiny: Path) -> None:
+    folder, _ = calibrated
+    code, said = run(words(tiny.parent, "--workers", "2"), tiny.parent)
+    assert code == 0, said
+    one, two = (read_calibration(each / "run") for each in (folder, tiny.parent))
+    assert one is not None and two is not None and one.result is not None
+    assert two.result is not None and two.result.points == one.result.points
+    assert {path.name for path in (tiny.parent / "run").iterdir()} == {
+        CALIBRATION,
+        "calibration.lock",
+    }
+
+
+def test_a_second_one_says_who_calibrates(tiny: Path) -> None:
+    process = begin(words(tiny.parent), tiny.parent)
+    assert wait_until((tiny.parent / "run" / CALIBRATION).is_file, process)
+    (tiny.parent / "elsewhere").mkdir()
+    code, said = run(words(tiny.parent), tiny.parent / "elsewhere")
+    assert (code, process.exitcode) == (2, None)
+    folder = str(tiny.parent / "run")
+    assert f"one process at a time calibrates in a run folder, and {folder!r} has one" in said
+    assert f"process {process.pid} on " in said and "collabdesign calibrate" in said
+    kill(process)
+
+
 def test_ctrl_c_says_how_to_go_on(tiny: Path) -> None:
     process = begin(words(tiny.parent), tiny.parent)
     assert wait_until((tiny.parent / "run" / CALIBRATION).is_file, process)
@@ -299,7 +324,11 @@ def test_other_requirements_are_refused(calibrated: tuple[Path, str]) -> None:
     code, said = run(words(folder, "--set", "data.train_images=400"), folder)
     assert code == 2
     assert "the images are others" in said
-    assert snapshot(folder / "run") == before
+    after = snapshot(folder / "run")
+    assert after[CALIBRATION] == before[CALIBRATION]
+    assert {name: text for name, (_, text) in after.items()} == {
+        name: text for name, (_, text) in before.items()
+    }
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}'])

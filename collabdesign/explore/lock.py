@@ -68,8 +68,10 @@ def held(run_dir: Path, lock: str = SEARCHING) -> Iterator[None]:
             raise InUse(in_use(run_dir, lock, holder(run_dir, lock)))
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(_self()._asdict()).encode())
-        yield
-        os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
