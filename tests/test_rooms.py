@@ -74,6 +74,18 @@ def test_the_sampler_knows_no_other_room(path: Path) -> None:
     assert {room_of(name) for name in ours(path)} <= {"sampler"}
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(dotted(p)) != "cli"], ids=dotted)
+def test_only_the_command_line_prints_and_exits(path: Path) -> None:
+    packages = {name.split(".")[0] for name in imports(path)}
+    assert packages.isdisjoint({"click", "rich"})
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called.isdisjoint({"print", "input", "exit", "quit"})
+
+
 def test_no_file_imports_itself_through_others() -> None:
     TopologicalSorter({dotted(path): ours(path) for path in FILES}).prepare()
 
