@@ -40,7 +40,7 @@ SHORT = (
     *("family.size=1", "family.training.epochs=2", "family.training.min_steps=0"),
 )
 COMMAND_SHARE = 0.1  # of the kills
-NODE_SHARE = 0.1  # likewise, of a cluster's
+NODE_SHARE = 0.2  # likewise, of a cluster's
 GONE_SECONDS = 20.0  # within which what a dead driver started has ended
 
 
@@ -118,20 +118,31 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pause", type=float, metavar="SECONDS",
+        help="at most between two kills (default: 6, on a cluster 30: its processes import torch "
+        "when they start)",
+    )  # fmt: skip
     parser.add_argument("--cluster", action="store_true", help="on a Ray cluster of two nodes")
     arguments = parser.parse_args()
     where = RayCluster(arguments.workers) if arguments.cluster else Processes(arguments.workers)
     try:
         with tempfile.TemporaryDirectory() as folder:
             run_dir = Path(folder) / "run"
-            kill_for(arguments.minutes, where, random.Random(arguments.seed), run_dir)
+            pause = arguments.pause or (30.0 if arguments.cluster else 6.0)
+            draw = random.Random(arguments.seed)
+            kill_for(arguments.minutes, pause, where, draw, run_dir)
     finally:
         where.close()
     assert not (left := descendants()), f"still running: {left}"
 
 
 def kill_for(
-    minutes: float, where: Processes | RayCluster, draw: random.Random, run_dir: Path
+    minutes: float,
+    pause: float,
+    where: Processes | RayCluster,
+    draw: random.Random,
+    run_dir: Path,
 ) -> None:
     """Search and kill for so long, let the search finish, and check."""
     end = time.monotonic() + 60 * minutes
@@ -140,7 +151,7 @@ def kill_for(
     seen: dict[int, Candidate] = {}
     command = start(run_dir, where, trials)
     while time.monotonic() < end:
-        time.sleep(draw.uniform(0.05, 6))
+        time.sleep(draw.uniform(0.05, pause))
         look(run_dir, seen, trials)
         chance = draw.random()
         if command.poll() is not None:
