@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from tiny_search import (
 )
 
 from collabdesign import Machine, search
+from collabdesign.design.cost import cost_of
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore import proposals
-from collabdesign.explore.record import Candidate, Record
+from collabdesign.explore.record import REJECTIONS_KEPT, Candidate, Record
 from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs, costs_of
 from collabdesign.explore.study import read_record
 
@@ -254,17 +255,39 @@ def test_resumed_is_the_same_as_uninterrupted(stopping: Path, tmp_path: Path) ->
 
 
 def test_a_proposal_is_the_same_in_a_process_begun_anew(stopping: Path) -> None:
-    """Also after candidates that were stopped."""
+    """Also after candidates that were stopped: what came of each is taken from the search."""
     changes = [each for each in CHANGES if "sampler" not in each]
     requirements = load_requirements(stopping / "tiny.yaml", changes)
     assert requirements.search.sampler == "generative"
     space = DesignSpace(requirements)
-    candidates = read_record(stopping / "run").candidates
-    lasting = proposals.Proposals(space, requirements)
-    for index in range(1, len(candidates) + 1):
-        history = candidates[:index]
-        again = proposals.Proposals(space, requirements).at(index, history).ask()
-        assert lasting.at(index, history).ask() == again, index
+    first, *came_of = read_record(stopping / "run").candidates
+    assert len([each for each in came_of if each.outcome == "stopped"]) >= 2
+    history, lasting = [first], proposals.Proposals(space, requirements)
+    for each in came_of:
+        anew = proposals.Proposals(space, requirements)
+        both = [seam.at(each.index, history) for seam in (lasting, anew)]
+        repeats: list[tuple[Mapping[str, Any], int]] = []
+        while True:
+            params, again = (proposer.ask() for proposer in both)
+            assert params == again, each.index
+            architecture = space.decode(params)
+            known = next((c for c in history if c.architecture.id == architecture.id), None)
+            if known is None:
+                break
+            for proposer in both:
+                proposer.tell_repeated(known)
+            repeats.append((params, known.number))
+        both[0].accept()
+        history.append(
+            replace(
+                each,
+                params=params,
+                architecture=architecture,
+                cost=cost_of(architecture),
+                rejections=(),
+                repeats=tuple(repeats[:REJECTIONS_KEPT]),
+            )
+        )
 
 
 def test_workers_stop_too(tmp_path: Path) -> None:
