@@ -16,7 +16,6 @@ __all__ = [
     "OutsideSpace",
     "Problem",
     "TrainingFailed",
-    "WorkersDied",
 ]
 
 
@@ -92,7 +91,3 @@ class TrainingFailed(CollabdesignError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
-
-
-class WorkersDied(CollabdesignError):
-    """Raised when the processes of a search are killed from outside, one after the other."""

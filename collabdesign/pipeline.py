@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -285,7 +285,9 @@ def _opened(
         on_data=lambda done, total: tell(Reading("pictures", done, total)),
     )
     make_folder(run_dir)
-    with held(run_dir, lock), _logged(run_dir), tell.writing():
+    # Of a calibration beside a search nobody is told there.
+    watched = tell.writing() if lock == SEARCHING else nullcontext()
+    with held(run_dir, lock), _logged(run_dir), watched:
         finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
         tell(Began(requirements, run_dir, finished, prepared))
         faults = run_dir / f"{lock}.faults"
@@ -387,7 +389,7 @@ class _Teller:
         now = time.monotonic()
         if (
             self._is_writing
-            and isinstance(event, Progress | FamilyProgress | CalibrateProgress)
+            and isinstance(event, Progress | FamilyProgress)
             and now - self._written >= _TOLD_SECONDS
         ):
             self._written = now

@@ -26,7 +26,7 @@ from collabdesign.deliver.certificate import read_certificate
 from collabdesign.errors import InputError
 from collabdesign.explore.feasible import scale_of
 from collabdesign.explore.front import Scale, values_of
-from collabdesign.explore.record import DATABASE, read_record
+from collabdesign.explore.study import has_study, read_record
 
 CORES = os.cpu_count() or 1
 ARMS = {
@@ -86,7 +86,7 @@ def _searched(
     with subprocess.Popen(command, start_new_session=True) as process:
         while process.poll() is None and time.monotonic() - started < seconds:
             time.sleep(0.2)
-            if trials is not None and (run_dir / DATABASE).exists():
+            if trials is not None and has_study(run_dir):
                 try:
                     if len(read_record(run_dir).finished) >= trials:
                         break

@@ -2,9 +2,9 @@
 
 Both train the same candidates, drawn at random within the limits, so that a proposal does not
 depend on who is done first. They take turns, and the order changes from pair to pair, so that
-what else runs on the machine falls on both. Counted from the first claim to the last candidate
-finished: the time in which processes start is left out, and that in which one worker has nothing
-left to do is not.
+what else runs on the machine falls on both. Counted from the first step of a training to the end
+of the last one: the time in which processes start is left out, and that in which one worker has
+nothing left to do is not.
 
     python experiments/workers_speed.py --repetitions 5
 """
@@ -18,14 +18,11 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-import torch
-from collabdesign.explore.search import search
-
+from collabdesign import Machine, search
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.evaluate.memory import keep_freed_memory
-from collabdesign.explore.begin import Prepared, prepare
-from collabdesign.explore.record import DATABASE, read_record
+from collabdesign.explore.study import DATABASE
 
 FILE = Path(__file__).parent / "cifar10" / "requirements.yaml"
 CORES = 2
@@ -42,8 +39,6 @@ def main() -> None:
     keep_freed_memory()
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        first = load_requirements(arguments.file, overrides)
-        prepared = prepare(first, Path(folder) / "none", device="cpu")
         for repetition in range(arguments.repetitions):
             # Other candidates each time.
             requirements = load_requirements(
@@ -53,7 +48,7 @@ def main() -> None:
             rates = {}
             for workers in (1, CORES) if repetition % 2 else (CORES, 1):
                 run_dir = Path(folder) / f"{repetition}-{workers}"
-                rates[workers] = networks_an_hour(requirements, prepared, run_dir, workers)
+                rates[workers] = networks_an_hour(requirements, run_dir, workers)
             ratios.append(rates[CORES] / rates[1])
             print(
                 f"seed {repetition}: {rates[CORES]:,.0f} networks an hour with {CORES} workers, "
@@ -66,22 +61,17 @@ def main() -> None:
     )
 
 
-def networks_an_hour(
-    requirements: Requirements, prepared: Prepared, run_dir: Path, workers: int
-) -> float:
-    """Of one search, from its first claim to its last candidate."""
-    torch.set_num_threads(CORES)
-    search(requirements, run_dir, workers=workers, worker_threads=1, prepared=prepared)
-    record = read_record(run_dir)
-    macs = statistics.mean(each.cost.macs for each in record.finished)
+def networks_an_hour(requirements: Requirements, run_dir: Path, workers: int) -> float:
+    """Of one search, from where its first training begins to where the last one ends."""
+    machine = Machine(device="cpu", workers=workers, threads=CORES // workers)
+    finished = search(requirements, run_dir, machine=machine).finished
+    macs = statistics.mean(each.cost.macs for each in finished)
     with closing(sqlite3.connect(run_dir / DATABASE)) as study:
-        query = (
-            "SELECT (julianday(max(datetime_complete)) - julianday(min(datetime_start))) * 24 "
-            "FROM trials WHERE state != 'FAIL'"
-        )
-        (hours,) = study.execute(query).fetchone()
-    print(f"  {workers} workers: {len(record.finished)} candidates of {macs:,.0f} MACs on average")
-    return len(record.finished) / float(hours)
+        query = "SELECT number, julianday(datetime_complete) * 24 FROM trials"
+        ends = dict(study.execute(query).fetchall())
+    began = min(ends[each.number] - each.seconds / 3600 for each in finished)
+    print(f"  {workers} workers: {len(finished)} candidates of {macs:,.0f} MACs on average")
+    return len(finished) / (max(ends[each.number] for each in finished) - began)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from requirements_files import (
 )
 from tiny_search import call, edited, search_words, snapshot, write_tiny
 
-from collabdesign.cli import main
+from collabdesign.cli.main import main
 
 SECONDS = 20  # within seconds, also where the machine has other things to do
 COMMANDS = ("check", "search")
@@ -382,7 +382,7 @@ STUDY_EDITS = {
     ),
     "requirements of another version": (
         "UPDATE study_user_attributes SET value_json = '{\"name\": 3}' WHERE key = 'requirements'",
-        "must be of this version of collabdesign",
+        "must hold requirements of this version of collabdesign",
     ),
     "a candidate that is none": (
         "UPDATE trial_user_attributes SET value_json = '{\"name\": 3}'",

@@ -8,15 +8,14 @@ import math
 import os
 import re
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from collabdesign.terminal import show_calibrated
 from tiny_search import begin, finish, kill, run, search_words, snapshot, wait_until, write_tiny
 
+from collabdesign.cli.search import show_calibrated
 from collabdesign.design.cost import cost_of
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
@@ -44,8 +43,8 @@ from collabdesign.explore.calibration_plan import (
 from collabdesign.explore.feasible import default_params
 from collabdesign.explore.proposals import Proposals
 from collabdesign.explore.rank import Estimate
-from collabdesign.explore.record import Candidate, read_record
-from collabdesign.explore.rungs import Rungs
+from collabdesign.explore.record import Candidate
+from collabdesign.explore.study import read_record
 
 NETWORKS = 4
 IMAGES = 400  # of the tiny digits, after a fifth of 500 is held out
@@ -57,7 +56,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    at = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1"]
+    at = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1", "--workers", "1"]
     return ["calibrate", str(folder / "tiny.yaml"), "--networks", str(NETWORKS), *at, *more]
 
 
@@ -280,6 +279,31 @@ def test_a_kill_costs_one_training(calibrated: tuple[Path, str], tiny: Path) -> 
     assert again.result.points == whole.result.points
 
 
+def test_two_trainings_at_a_time_come_to_the_same(calibrated: tuple[Path, str], tiny: Path) -> None:
+    folder, _ = calibrated
+    code, said = run(words(tiny.parent, "--workers", "2"), tiny.parent)
+    assert code == 0, said
+    one, two = (read_calibration(each / "run") for each in (folder, tiny.parent))
+    assert one is not None and two is not None and one.result is not None
+    assert two.result is not None and two.result.points == one.result.points
+    assert {path.name for path in (tiny.parent / "run").iterdir()} == {
+        CALIBRATION,
+        "calibration.lock",
+    }
+
+
+def test_a_second_one_says_who_calibrates(tiny: Path) -> None:
+    process = begin(words(tiny.parent), tiny.parent)
+    assert wait_until((tiny.parent / "run" / CALIBRATION).is_file, process)
+    (tiny.parent / "elsewhere").mkdir()
+    code, said = run(words(tiny.parent), tiny.parent / "elsewhere")
+    assert (code, process.exitcode) == (2, None)
+    folder = str(tiny.parent / "run")
+    assert f"one process at a time calibrates in a run folder, and {folder!r} has one" in said
+    assert f"process {process.pid} on " in said and "collabdesign calibrate" in said
+    kill(process)
+
+
 def test_ctrl_c_says_how_to_go_on(tiny: Path) -> None:
     process = begin(words(tiny.parent), tiny.parent)
     assert wait_until((tiny.parent / "run" / CALIBRATION).is_file, process)
@@ -300,7 +324,11 @@ def test_other_requirements_are_refused(calibrated: tuple[Path, str]) -> None:
     code, said = run(words(folder, "--set", "data.train_images=400"), folder)
     assert code == 2
     assert "the images are others" in said
-    assert snapshot(folder / "run") == before
+    after = snapshot(folder / "run")
+    assert after[CALIBRATION] == before[CALIBRATION]
+    assert {name: text for name, (_, text) in after.items()} == {
+        name: text for name, (_, text) in before.items()
+    }
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}'])
@@ -431,16 +459,14 @@ def test_what_the_goal_means_for_proxies_is_told(
 
 def searched(requirements: Requirements, aim: float | None) -> list[Candidate]:
     """40 candidates whose accuracy grows with their size, as the sampler proposes them."""
-    space, objectives = DesignSpace(requirements), requirements.objectives
+    space = DesignSpace(requirements)
     lowest, highest = 4e3, 30e3
-
-    def rungs_of(found: Sequence[Candidate]) -> Rungs:
-        return Rungs.of(found, objectives, 1, IMAGES)
-
-    proposals = Proposals(space, requirements, rungs_of, aim)
+    proposals = Proposals(space, requirements, aim)
     history: list[Candidate] = []
     for index in range(40):
-        params = proposals.at(index, history, ()).ask()
+        proposer = proposals.at(index, history)
+        params = proposer.ask()
+        proposer.accept()
         architecture = space.decode(params)
         cost = cost_of(architecture, requirements.deploy.precision)
         accuracy = math.log(cost.macs / lowest) / math.log(highest / lowest)

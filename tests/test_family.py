@@ -23,7 +23,8 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import load_test
 from collabdesign.explore.front import Scale
-from collabdesign.explore.record import Candidate, read_record, trained_within
+from collabdesign.explore.record import Candidate, trained_within
+from collabdesign.explore.study import read_record
 
 NAMES = ["attonet-a", "attonet-b", "attonet-c"]
 
@@ -308,6 +309,34 @@ def test_a_smaller_family_leaves_no_stale_members(finished: Path, finished_copy:
     assert trained_fully(run_dir) == kept | finalists_of(run_dir)
     assert all(each["test_readings"] == 1 for each in certificates(run_dir).values())
     assert kept < {each["architecture"] for each in certificates(finished / "run").values()}
+
+
+def test_what_a_person_put_beside_the_networks_stays(finished_copy: Path) -> None:
+    """An exported file, also where the member is one of another network now, or of none."""
+    run_dir = finished_copy / "run"
+    family = run_dir / "family"
+    theirs = {
+        "attonet-a/exported.onnx": b"mine",
+        "attonet-a/notes/why.txt": b"mine too",
+        "attonet-c/exported.onnx": b"of one that goes",
+        "attonet-old/weights of mine.bin": b"a folder of mine",
+    }
+    for name, content in theirs.items():
+        (family / name).parent.mkdir(parents=True, exist_ok=True)
+        (family / name).write_bytes(content)
+    (family / "attonet-a" / "model.py").write_text("edited by hand")
+    (family / "attonet-a" / "certificate.json").unlink()
+    words = search_words(finished_copy, "--set", "family.size=2")
+    code, said = run(words, finished_copy)
+    assert code == 0, said
+    assert {name: (family / name).read_bytes() for name in theirs} == theirs
+    # What is ours is new, or gone with its member.
+    assert (family / "attonet-a" / "model.py").read_text() != "edited by hand"
+    assert sorted(certificates(run_dir)) == NAMES[:2]
+    assert [path.name for path in (family / "attonet-c").iterdir()] == ["exported.onnx"]
+    code, said = run(["status", "run", "--json"], finished_copy)
+    assert json.loads(said)["family"] == NAMES[:2]
+    assert not list(family.glob(".attonet-*"))
 
 
 def test_more_trials_replace_members_cleanly(finished: Path, finished_copy: Path) -> None:

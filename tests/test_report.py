@@ -18,7 +18,7 @@ from collabdesign.deliver.family import RULE
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import render_report
 from collabdesign.deliver.report.words import percent
-from collabdesign.explore.record import read_record
+from collabdesign.explore.study import read_record
 
 # The page
 

@@ -18,7 +18,7 @@ ROOT = Path(collabdesign.__file__).parent
 # A room imports from those before it; the sampler is for any study and imports nothing of the rest.
 ROOMS = (
     *("errors", "files", "sampler", "design", "evaluate", "explore", "deliver", "detect"),
-    *("pipeline", "terminal", "cli"),
+    *("pipeline", "cli"),
 )
 ENTRY = (ROOT / "__init__.py", ROOT / "__main__.py")
 FILES = sorted(path for path in ROOT.rglob("*.py") if path not in ENTRY)
@@ -72,6 +72,18 @@ def test_a_room_imports_only_from_the_rooms_before_it(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(dotted(p)) == "sampler"], ids=dotted)
 def test_the_sampler_knows_no_other_room(path: Path) -> None:
     assert {room_of(name) for name in ours(path)} <= {"sampler"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(dotted(p)) != "cli"], ids=dotted)
+def test_only_the_command_line_prints_and_exits(path: Path) -> None:
+    packages = {name.split(".")[0] for name in imports(path)}
+    assert packages.isdisjoint({"click", "rich"})
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called.isdisjoint({"print", "input", "exit", "quit"})
 
 
 def test_no_file_imports_itself_through_others() -> None:

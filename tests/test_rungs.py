@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from collabdesign.explore.search import search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 from tiny_search import (
     begin,
+    edited,
     finish,
     kill,
     outcomes,
@@ -25,11 +27,14 @@ from tiny_search import (
     write_tiny,
 )
 
+from collabdesign import Machine, search
+from collabdesign.design.cost import cost_of
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore import proposals
-from collabdesign.explore.record import Candidate, Record, read_record
-from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs
+from collabdesign.explore.record import REJECTIONS_KEPT, Candidate, Record
+from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs, costs_of
+from collabdesign.explore.study import read_record
 
 # Of 4 epochs: costs 10, 20 ... 100, accuracy after the first 0.50, 0.51 ... 0.59. From there to
 # the end each gains exactly 0.3, but one of them 0.1 more.
@@ -181,6 +186,7 @@ def test_a_stopped_one_was_beaten_and_is_expected_below(
 # -- in a search ------------------------------------------------------------------------------
 
 TRIALS, EPOCHS = 26, 5
+SELECT_IMAGES = 100  # a fifth of 500
 CHANGES = (
     "search.early_stopping=true",
     "search.sampler=random",  # Of what others propose less is hopeless.
@@ -249,31 +255,46 @@ def test_resumed_is_the_same_as_uninterrupted(stopping: Path, tmp_path: Path) ->
 
 
 def test_a_proposal_is_the_same_in_a_process_begun_anew(stopping: Path) -> None:
-    """What is expected of stopped candidates changes with each curve, and fits with it."""
+    """Also after candidates that were stopped: what came of each is taken from the search."""
     changes = [each for each in CHANGES if "sampler" not in each]
     requirements = load_requirements(stopping / "tiny.yaml", changes)
     assert requirements.search.sampler == "generative"
-    space, objectives = DesignSpace(requirements), requirements.objectives
-    candidates = read_record(stopping / "run").candidates
-
-    def rungs_of(found: Sequence[Candidate]) -> Rungs:
-        return Rungs.of(found, objectives, EPOCHS, 100)
-
-    def begun() -> proposals.Proposals:
-        return proposals.Proposals(space, requirements, rungs_of)
-
-    lasting = begun()
-    for index in range(1, len(candidates) + 1):
-        history = candidates[:index]
-        assert lasting.at(index, history, ()).ask() == begun().at(index, history, ()).ask(), index
+    space = DesignSpace(requirements)
+    first, *came_of = read_record(stopping / "run").candidates
+    assert len([each for each in came_of if each.outcome == "stopped"]) >= 2
+    history, lasting = [first], proposals.Proposals(space, requirements)
+    for each in came_of:
+        anew = proposals.Proposals(space, requirements)
+        both = [seam.at(each.index, history) for seam in (lasting, anew)]
+        repeats: list[tuple[Mapping[str, Any], int]] = []
+        while True:
+            params, again = (proposer.ask() for proposer in both)
+            assert params == again, each.index
+            architecture = space.decode(params)
+            known = next((c for c in history if c.architecture.id == architecture.id), None)
+            if known is None:
+                break
+            for proposer in both:
+                proposer.tell_repeated(known)
+            repeats.append((params, known.number))
+        both[0].accept()
+        history.append(
+            replace(
+                each,
+                params=params,
+                architecture=architecture,
+                cost=cost_of(architecture),
+                rejections=(),
+                repeats=tuple(repeats[:REJECTIONS_KEPT]),
+            )
+        )
 
 
 def test_workers_stop_too(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     requirements = load_requirements(tmp_path / "tiny.yaml", CHANGES)
-    record = search(requirements, tmp_path / "run", device="cpu", workers=2)
-    check(record)
-    assert len({each.worker for each in record.candidates}) == 2
+    machine = Machine(device="cpu", workers=2, threads=1)
+    check(search(requirements, tmp_path / "run", machine=machine))
 
 
 class Listening(optuna.samplers.RandomSampler):
@@ -289,31 +310,61 @@ class Listening(optuna.samplers.RandomSampler):
         return {}
 
 
+def earlier(record: Record, candidate: Candidate) -> list[Candidate]:
+    """What was finished when the only trainer had this one."""
+    return [each for each in record.finished if each.index < candidate.index]
+
+
+def test_what_was_expected_of_a_stopped_one_is_kept(stopping: Path) -> None:
+    """By the curves that were known then, and shown to its last epoch."""
+    requirements = load_requirements(stopping / "tiny.yaml", CHANGES)
+    objectives, record = requirements.objectives, read_record(stopping / "run")
+    for each in record.candidates:
+        assert (each.expected is None) == (each.outcome != "stopped")
+    for each in record.stopped:
+        rungs = Rungs.of(earlier(record, each), objectives, EPOCHS, SELECT_IMAGES)
+        own = [point.accuracy for point in each.curve]
+        assert each.expected == rungs.expected_accuracy(own, costs_of(each, objectives))
+
+
 def test_the_sampler_learns_what_a_stopped_one_would_have_had(
     stopping: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requirements = load_requirements(stopping / "tiny.yaml", CHANGES)
-    objectives, record = requirements.objectives, read_record(stopping / "run")
+    record = read_record(stopping / "run")
     sampler = Listening()
     monkeypatch.setitem(proposals.SAMPLERS, "random", lambda *_: sampler)
-
-    def rungs_of(found: Sequence[Candidate]) -> Rungs:
-        return Rungs.of(found, objectives, EPOCHS, 100)
 
     def told(history: Sequence[Candidate]) -> list[tuple[TrialState, list[float] | None]]:
         space = DesignSpace(requirements)
         history = [replace(each, rejections=()) for each in history]  # They would be told too.
-        seam = proposals.Proposals(space, requirements, rungs_of)
-        seam.at(len(history), history, ()).ask()
+        proposals.Proposals(space, requirements).at(len(history), history).ask()
         return sampler.told
 
     seen = told(record.candidates)
     for each in record.stopped:
         costs = [float(each.cost.macs), float(each.cost.params)]
-        own = [point.accuracy for point in each.curve]
-        expected = rungs_of(record.candidates).expected_accuracy(own, costs)
-        assert seen[each.index] == (TrialState.COMPLETE, [expected, *costs])
+        assert seen[each.index] == (TrialState.COMPLETE, [each.expected, *costs])
     # One that failed stays pruned, whatever its curve.
     failed = replace(record.stopped[0], outcome="failed")
     others = [failed if each.index == failed.index else each for each in record.candidates]
     assert told(others)[failed.index] == (TrialState.PRUNED, None)
+
+
+def test_a_search_goes_on_where_no_expectation_was_kept(stopping: Path, tmp_path: Path) -> None:
+    """As earlier versions wrote their candidates: it is worked out from the curves there are."""
+    shutil.copytree(stopping, tmp_path, dirs_exist_ok=True)
+    with edited(tmp_path / "run") as study:
+        query = "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes"
+        for row, text in study.execute(query).fetchall():
+            data = json.loads(text)
+            del data["expected"]
+            study.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
+                (json.dumps(data), row),
+            )
+    more = f"search.trials={TRIALS + 1}"
+    requirements = load_requirements(tmp_path / "tiny.yaml", [*CHANGES, more])
+    record = search(requirements, tmp_path / "run", machine=Machine(device="cpu", workers=1))
+    assert len(record.finished) == TRIALS + 1
+    assert len(record.stopped) >= 2

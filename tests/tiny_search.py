@@ -17,11 +17,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from collabdesign.explore.record import Candidate
+from collabdesign.design.cost import cost_of
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace
+from collabdesign.explore.record import Candidate, CurvePoint
 from collabdesign.explore.study import read_record
 
 REPOSITORY = Path(__file__).parent.parent
@@ -78,6 +82,27 @@ def search_words(folder: Path, *more: str) -> list[str]:
     """Search for what ``folder`` asks, reproducibly; the run lies in ``folder/run``."""
     run = ["--run-dir", str(folder / "run"), "--device", "cpu", "--threads", "1", "--workers", "1"]
     return ["search", str(folder / "tiny.yaml"), *run, *more]
+
+
+# -- candidates, without a search ---------------------------------------------------------------
+
+
+def candidate(requirements: Requirements, index: int, **changes: object) -> Candidate:
+    """In no study yet; its network has the stem's width number ``index``."""
+    space = DesignSpace(requirements)
+    widths = space.parameters["stem.channels"].values
+    params = {**space.own(), "stem.channels": widths[index % len(widths)]}
+    architecture = space.decode(params)
+    plain = Candidate(-1, index, params, architecture, cost_of(architecture), "machine")
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def trained(requirements: Requirements, index: int, accuracy: float) -> Candidate:
+    """A candidate after two epochs."""
+    curve = (CurvePoint(1, 2.25, accuracy / 2), CurvePoint(2, 1.125, accuracy))
+    return candidate(
+        requirements, index, outcome="trained", accuracy=accuracy, curve=curve, seconds=1.5
+    )
 
 
 # -- as a new process -------------------------------------------------------------------------

@@ -107,26 +107,31 @@ COMMANDS: dict[str, tuple[str, str, list[Callable[..., Any]]]] = {
 
 
 class _Commands(click.Group):
-    """The table; a command's file is imported when the command is called or explained."""
+    """A command is a name and a line until it is called or explained; then its file is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        file, _, decorators = COMMANDS[cmd_name]
-        function: Any = getattr(import_module(f"collabdesign.cli.{file}"), cmd_name)
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return click.command(cmd_name)(function)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, row[1]) for name, row in COMMANDS.items()])
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _loaded(name) if name in COMMANDS else command, rest
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def _loaded(name: str) -> click.Command:
+    file, _, decorators = COMMANDS[name]
+    function: Any = getattr(import_module(f"collabdesign.cli.{file}"), name)
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return click.command(name)(function)
+
+
+@click.group(
+    cls=_Commands,
+    commands=[click.Command(name, short_help=row[1]) for name, row in COMMANDS.items()],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="collabdesign", prog_name="collabdesign")
 def cli() -> None:
     """Design compact vision networks together with a machine.

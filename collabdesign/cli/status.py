@@ -40,7 +40,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     requirements = requirements_of(record)
     who, at = holder(run_dir), progress_of(run_dir)
     done = len(record.finished) >= requirements.search.trials or record.ran_out
-    family = sorted(each.name for each in (run_dir / "family").glob("attonet-*"))
+    family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
     training = len(record.running)
     if who is not None:
         state = "training the family" if done and not training else "searching"

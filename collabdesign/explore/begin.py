@@ -224,6 +224,7 @@ def read_environments(run_dir: Path) -> list[dict[str, Any]]:
     """The entries of :func:`note_environment`, also of the one that earlier versions wrote."""
     with suppress(OSError, ValueError):
         found = json.loads((run_dir / ENVIRONMENT).read_text(encoding="utf-8"))
-        runs: list[dict[str, Any]] = found.get("runs", [{**found, "candidates": [0, None]}])
-        return runs
+        if isinstance(found, dict):
+            runs: list[dict[str, Any]] = found.get("runs", [{**found, "candidates": [0, None]}])
+            return runs
     return []

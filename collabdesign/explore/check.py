@@ -85,7 +85,7 @@ def check(
 
     Args:
         requirements: To check.
-        device: As for :func:`collabdesign.explore.search.search`.
+        device: As for :func:`collabdesign.pipeline.run`.
         on_progress: Called with what is being done, and how much of it.
 
     Raises:

@@ -54,7 +54,7 @@ Rows = Callable[[str], list[Any]]
 
 def has_study(run_dir: Path) -> bool:
     """Whether a search began in the folder."""
-    return (run_dir / DATABASE).is_file() or (run_dir / ELSEWHERE).is_file()
+    return (run_dir / DATABASE).exists() or (run_dir / ELSEWHERE).is_file()
 
 
 def read_record(run_dir: Path) -> Record:

@@ -60,7 +60,7 @@ def carry_out(
         executor: Where.
         tasks: Each with a key of its own, under which its checkpoint lies in the folder.
         folder: Of the checkpoints, :func:`checkpoint_of`, and of reports of faults.
-        on_pass: Called after each pass, those of earlier processes included.
+        on_pass: Called after each pass, but for those of earlier processes.
 
     Yields:
         Each training once it has ended, in the order of their ends.
@@ -86,9 +86,11 @@ def carry_out(
             continue
         task = left[event.key]
         if isinstance(event, PassEnded):
+            curves[task.key].append(event.record)
             if event.checkpoint is not None:
                 write_bytes(checkpoint_of(folder, task.key), event.checkpoint)
-            curves[task.key].append(event.record)
+            elif task.keeps:
+                continue  # a pass of an earlier process
             on_pass(task, event.record)
             continue
         if isinstance(event, Trained | Failed):
