@@ -13,7 +13,7 @@ import optuna
 import pytest
 from tiny_search import edited, rows, snapshot, write_tiny
 
-from collabdesign.design.cost import cost_of
+from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
@@ -60,7 +60,7 @@ def trained(requirements: Requirements, index: int, accuracy: float) -> Candidat
 
 def test_json_there_and_back(requirements: Requirements) -> None:
     one = trained(requirements, 0, 0.7)
-    rejection = Rejection(one.params, replace(one.cost, macs=99_999), {"macs": 2.3333})
+    rejection = Rejection(one.params, Cost(**{**one.cost, "macs": 99_999}), {"macs": 2.3333})
     for each in (
         candidate(requirements, 1),
         one,

@@ -17,12 +17,13 @@ from collabdesign.design.architecture import Architecture, Head, Stem
 from collabdesign.design.draft import (
     BranchDraft,
     ModuleDraft,
-    Place,
+    ModuleShape,
     build_module,
     positions_with_width,
 )
 from collabdesign.design.encode import encode_design
-from collabdesign.design.freedoms import parse_token
+from collabdesign.design.layer_words import parse_token
+from collabdesign.design.operators import JOIN_OF_ONE, JOINS
 from collabdesign.design.slots import (
     ModuleSlot,
     Parameter,
@@ -185,7 +186,7 @@ class DesignSpace:
             put(stage.modules, len(modules))
             put(stage.stride, modules[0].stride)
             put(stage.channels, modules[0].channels)
-            places = []
+            shapes = []
             for number, module in enumerate(modules):
                 if module.channels != modules[0].channels:
                     raise OutsideSpace(
@@ -193,9 +194,9 @@ class DesignSpace:
                         f"stage {index + 1}, got {module.channels}"
                     )
                 stride = modules[0].stride if number == 0 else 1
-                places.append(Place(index, stride, in_channels, modules[0].channels))
+                shapes.append(ModuleShape(index, stride, in_channels, modules[0].channels))
                 in_channels = module.channels
-            pairs = list(zip(modules, places, strict=True))
+            pairs = list(zip(modules, shapes, strict=True))
             if stage.shared:
                 encode_design(stage.designs[0], pairs, put)
             else:
@@ -320,13 +321,13 @@ class DesignSpace:
 
     def _walk(self, pick: Pick) -> Architecture:
         stem, *drafts, head = self._visit(pick)
-        modules = tuple(build_module(draft, place) for draft, place in drafts)
+        modules = tuple(build_module(draft, shape) for draft, shape in drafts)
         return Architecture(
             self._input_channels, self._resolution, self._classes, stem, modules, head
         )
 
     def _visit(self, pick: Pick) -> Iterator[Any]:
-        """Stem, each module's draft and place, and head, asking for each active parameter once."""
+        """Stem, each module's draft and shape, and head, asking for each active parameter once."""
         stem = Stem(
             pick(self._stem_kernel),
             pick(self._stem_stride),
@@ -343,8 +344,8 @@ class DesignSpace:
             for number in range(count):
                 if draft is None or not stage.shared:
                     draft = _draft(stage.designs[number], pick)
-                place = Place(index, stride if number == 0 else 1, in_channels, channels)
-                yield draft, place
+                shape = ModuleShape(index, stride if number == 0 else 1, in_channels, channels)
+                yield draft, shape
                 in_channels = channels
         features = pick(self._head_features)
         yield Head(features, pick(self._head_activation)) if features else Head(0)
@@ -381,13 +382,13 @@ def _allowed(parameter: Parameter, value: Any) -> Any:
 def _draft(slot: ModuleSlot, pick: Pick) -> ModuleDraft:
     shortcut = pick(slot.shortcut)
     count = pick(slot.branches)
-    join = pick(slot.join) if count > 1 else "add"
+    join = pick(slot.join) if count > 1 else JOIN_OF_ONE
     branches = []
     for branch in slot.branch[:count]:
         depth = pick(branch.depth)
         tokens = tuple(parse_token(pick(layer)) for layer in branch.layers[:depth])
         widths = [1.0] * depth
-        for position in positions_with_width(tokens, join == "concat"):
+        for position in positions_with_width(tokens, JOINS[join].splits_channels):
             widths[position] = pick(branch.widths[position])
         branches.append(BranchDraft(tokens, tuple(widths)))
     return ModuleDraft(
