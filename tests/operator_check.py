@@ -49,7 +49,7 @@ def space_with(words: list[str], folder: Path) -> DesignSpace:
 
 
 def check_word(
-    word: str, others: list[str], folder: Path, drawn: str, count: int = 60
+    word: str, others: list[str], folder: Path, drawn: str, count: int = 24
 ) -> list[Architecture]:
     """Walk a word through the whole pipeline, among others; the networks that have it.
 
@@ -60,6 +60,7 @@ def check_word(
         drawn: Text that stands in the drawing of each network that has it.
         count: Random networks to look at.
     """
+    torch.set_num_threads(1)
     space, rng = space_with([word, *others], folder), np.random.default_rng(0)
     found = []
     for _ in range(count):
@@ -77,14 +78,14 @@ def check_word(
             assert drawn in texts
             found.append(architecture)
     assert len(found) >= 5, "the word is rare: the check looked at too few"
-    for number, architecture in enumerate(found[:3]):
-        _check_model(architecture, folder / str(number))
+    _check_model(max(found, key=lambda each: len(str(each))), folder)
     return found
 
 
 def _check_model(architecture: Architecture, folder: Path) -> None:
     """The emitted file computes what the network does, and runs by itself."""
-    network = emit(folder, architecture)
+    network = emit(folder / "model", architecture)
+    folder = folder / "model"
     images = torch.randn(2, architecture.input_channels, architecture.resolution, 9)
     with torch.no_grad():
         assert torch.equal(imported(folder).load()(images), network(images))

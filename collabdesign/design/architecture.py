@@ -58,6 +58,10 @@ def _require(condition: bool, message: str) -> None:
 # These four write their message only where it is needed: they check every value of every layer.
 
 
+def _a(op: str) -> str:
+    return f"an {op}" if op[0] in "aeiou" else f"a {op}"
+
+
 def _require_int(name: str, value: object, low: int) -> None:
     if type(value) is not int or value < low:
         raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
@@ -109,13 +113,13 @@ class Layer:
         _require_int("layer channels", self.channels, 1)
         row = OPERATORS[op]
         if self.groups > 1 and not row.has_groups:
-            raise InputError(f"a {op} layer has groups 1, got {self.groups}")
+            raise InputError(f"{_a(op)} layer has groups 1, got {self.groups}")
         if self.stride > 1 and not row.takes_stride:
-            raise InputError(f"a {op} layer has stride 1, got {self.stride}")
+            raise InputError(f"{_a(op)} layer has stride 1, got {self.stride}")
         least = row.least_kernel
         if self.kernel < least or (self.kernel > least and not row.has_kernel):
             rule = f"a kernel of at least {least}" if row.has_kernel else f"the kernel {least}"
-            raise InputError(f"a {op} layer has {rule}, got {self.kernel}")
+            raise InputError(f"{_a(op)} layer has {rule}, got {self.kernel}")
         if self.settings:
             object.__setattr__(self, "settings", self._canonical_settings())
 
@@ -123,7 +127,9 @@ class Layer:
         possible = OPERATORS[self.op].settings_at(self.kernel)
         for name, value in self.settings:
             if name not in possible:
-                raise InputError(f"a {self.op} layer of kernel {self.kernel} has no {name} to set")
+                raise InputError(
+                    f"{_a(self.op)} layer of kernel {self.kernel} has no {name} to set"
+                )
             if not SETTINGS[name].allows(value):
                 rule = ", ".join(map(str, SETTINGS[name].values)) or "a whole number from 1"
                 raise InputError(f"layer {name} must be one of {rule}, got {value!r}")
@@ -465,7 +471,7 @@ def _check_module(number: int, module: Module, in_channels: int) -> None:
                 )
             if layer.channels != channels and OPERATORS[layer.op].keeps_channels:
                 raise InputError(
-                    f"module {number}: a {layer.op} layer keeps its {channels} channels, "
+                    f"module {number}: {_a(layer.op)} layer keeps its {channels} channels, "
                     f"got {layer.channels}"
                 )
             channels = layer.channels
