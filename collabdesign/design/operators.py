@@ -222,6 +222,7 @@ def _squeeze_excite(channels: int, elements: int) -> Work:
 
 # Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
 IN_GROUPS = Look("in groups", "#f9ddcf", "#d55e00")
+_POOLING = Look("pooling", "#e9ebee", "#7b8794")
 _EXCITED = Look("squeeze-and-excitation", "#f3e0ec", "#b3608f")
 
 SETTINGS: dict[str, Setting] = {
@@ -260,7 +261,18 @@ OPERATORS: dict[str, Operator] = {
             "pool": Word(
                 meaning="Max pooling, which keeps the channels.",
                 box="pool {k}\u00d7{k}",
-                look=Look("pooling", "#e9ebee", "#7b8794"),
+                look=_POOLING,
+                becomes="pw",
+            ),
+        },
+        work=_pooling,
+    ),
+    "avgpool": Operator(
+        words={
+            "avgpool": Word(
+                meaning="Average pooling, which keeps the channels.",
+                box="average {k}\u00d7{k}",
+                look=_POOLING,
                 becomes="pw",
             ),
         },

@@ -64,6 +64,10 @@ def max_pooling(layer: Layer, in_channels: int, activation: str) -> nn.Module:
     return nn.MaxPool2d(layer.kernel, layer.stride, layer.kernel // 2)
 
 
+def average_pooling(layer: Layer, in_channels: int, activation: str) -> nn.Module:
+    return nn.AvgPool2d(layer.kernel, layer.stride, layer.kernel // 2, count_include_pad=False)
+
+
 def add(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
     y: torch.Tensor = branches[0](x)
     for branch in branches[1:]:
@@ -79,6 +83,7 @@ def concat(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
 OPERATORS: dict[str, Callable[[Layer, int, str], nn.Module]] = {
     "conv": convolution,
     "pool": max_pooling,
+    "avgpool": average_pooling,
 }
 
 # From the branches and their input.
