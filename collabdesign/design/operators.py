@@ -227,6 +227,7 @@ _EXCITED = Look("squeeze-and-excitation", "#f3e0ec", "#b3608f")
 
 SETTINGS: dict[str, Setting] = {
     "groups": Setting("g", (), 1, "/g4"),
+    "dilation": Setting("d", (1, 2, 3, 4), 1, "/d2"),
 }
 
 OPERATORS: dict[str, Operator] = {
@@ -245,13 +246,14 @@ OPERATORS: dict[str, Operator] = {
                 box="dw {k}\u00d7{k}",
                 look=Look("depthwise", "#d6efe6", "#009e73"),
                 depthwise=True,
+                settings=("dilation",),
             ),
             "conv": Word(
                 meaning="A convolution.",
                 box="conv {k}\u00d7{k}",
                 look=Look("convolution", "#fbe9cc", "#c98500"),
                 chooses_channels=True,
-                settings=("groups",),
+                settings=("groups", "dilation"),
             ),
         },
         is_activated=True,

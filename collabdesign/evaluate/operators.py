@@ -28,10 +28,12 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: str = "none",
+        dilation: int = 1,
     ) -> None:
         super().__init__()
+        padding = dilation * (kernel // 2)
         self.conv = nn.Conv2d(
-            in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False
+            in_channels, channels, kernel, stride, padding, dilation, groups, bias=False
         )
         self.norm = nn.BatchNorm2d(channels)
         if activation != "none":
