@@ -220,6 +220,10 @@ def _squeeze_excite(channels: int, elements: int) -> Work:
     return weights, weights, channels + max(squeezed, elements)
 
 
+def _squeeze_excite_layer(layer: Layer, in_channels: int, pixels: int) -> Work:
+    return _squeeze_excite(layer.channels, layer.channels * pixels)
+
+
 # Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
 IN_GROUPS = Look("in groups", "#f9ddcf", "#d55e00")
 _POOLING = Look("pooling", "#e9ebee", "#7b8794")
@@ -279,6 +283,19 @@ OPERATORS: dict[str, Operator] = {
             ),
         },
         work=_pooling,
+    ),
+    "se": Operator(
+        words={
+            "se": Word(
+                meaning="Squeeze-and-excitation, which scales the channels.",
+                box="SE",
+                look=_EXCITED,
+                kernels=(1,),
+                becomes="pw",
+            ),
+        },
+        work=_squeeze_excite_layer,
+        takes_stride=False,
     ),
 }
 

@@ -70,6 +70,10 @@ def average_pooling(layer: Layer, in_channels: int, activation: str) -> nn.Modul
     return nn.AvgPool2d(layer.kernel, layer.stride, layer.kernel // 2, count_include_pad=False)
 
 
+def squeeze_excite(layer: Layer, in_channels: int, activation: str) -> nn.Module:
+    return SqueezeExcite(layer.channels)
+
+
 def add(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
     y: torch.Tensor = branches[0](x)
     for branch in branches[1:]:
@@ -86,6 +90,7 @@ OPERATORS: dict[str, Callable[[Layer, int, str], nn.Module]] = {
     "conv": convolution,
     "pool": max_pooling,
     "avgpool": average_pooling,
+    "se": squeeze_excite,
 }
 
 # From the branches and their input.
