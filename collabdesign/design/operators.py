@@ -229,6 +229,8 @@ IN_GROUPS = Look("in groups", "#f9ddcf", "#d55e00")
 _POOLING = Look("pooling", "#e9ebee", "#7b8794")
 _EXCITED = Look("squeeze-and-excitation", "#f3e0ec", "#b3608f")
 
+ACTIVATIONS: tuple[str, ...] = ("relu", "hardswish", "silu", "gelu")
+
 SETTINGS: dict[str, Setting] = {
     "groups": Setting("g", (), 1, "/g4"),
     "dilation": Setting("d", (1, 2, 3, 4), 1, "/d2"),
@@ -308,5 +310,3 @@ ATTENTIONS: dict[str, Attention | None] = {
     "none": None,
     "squeeze_excite": Attention("SE", _EXCITED, _squeeze_excite),
 }
-
-ACTIVATIONS: tuple[str, ...] = ("relu", "hardswish", "silu", "gelu")
