@@ -234,6 +234,7 @@ ACTIVATIONS: tuple[str, ...] = ("relu", "hardswish", "silu", "gelu")
 SETTINGS: dict[str, Setting] = {
     "groups": Setting("g", (), 1, "/g4"),
     "dilation": Setting("d", (1, 2, 3, 4), 1, "/d2"),
+    OWN_ACTIVATION: Setting("", (NO_ACTIVATION, *ACTIVATIONS), None, "/none"),
 }
 
 OPERATORS: dict[str, Operator] = {
@@ -245,21 +246,21 @@ OPERATORS: dict[str, Operator] = {
                 look=Look("1\u00d71 convolution", "#dcebf7", "#0072b2"),
                 kernels=(1,),
                 chooses_channels=True,
-                settings=("groups",),
+                settings=("groups", OWN_ACTIVATION),
             ),
             "dw": Word(
                 meaning="A convolution of each channel by itself.",
                 box="dw {k}\u00d7{k}",
                 look=Look("depthwise", "#d6efe6", "#009e73"),
                 depthwise=True,
-                settings=("dilation",),
+                settings=("dilation", OWN_ACTIVATION),
             ),
             "conv": Word(
                 meaning="A convolution.",
                 box="conv {k}\u00d7{k}",
                 look=Look("convolution", "#fbe9cc", "#c98500"),
                 chooses_channels=True,
-                settings=("groups", "dilation"),
+                settings=("groups", "dilation", OWN_ACTIVATION),
             ),
         },
         is_activated=True,
