@@ -7,13 +7,17 @@ as drawn is repaired as :mod:`collabdesign.design.draft` says.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from collabdesign.design.architecture import Architecture, Head, Stem
+from collabdesign.design.cost import part_costs
 from collabdesign.design.draft import (
     BranchDraft,
     ModuleDraft,
@@ -278,17 +282,52 @@ class DesignSpace:
                     return params
         return None
 
-    def descend(self, params: Params, score: Callable[[Architecture], float]) -> Params:
+    def descend(
+        self, params: Params, score: Callable[[Architecture], float], enough: float = -math.inf
+    ) -> Params:
         """Coordinate descent: give each parameter its best value in turn until none changes.
+
+        Then it crosses the plateau that it stands on, towards networks with the same score whose
+        parts need less memory or, where that is equal, fewer multiply-adds: the peak of a network
+        whose modules need the same stays where it is until the last of them is smaller. Where a
+        lower score is met, the descent goes on there. Both ways only fall, so that it ends.
 
         Args:
             params: Where to start.
             score: What to lower, a function of the architecture.
+            enough: The score at which it ends; 0 for what only counts how much is too much.
+
+        Returns:
+            The first network found with the lowest score; ``params`` where none is lower.
         """
-        here = self.complete(params)
-        best = score(self.decode(here))
+
+        def smaller(architecture: Architecture) -> tuple[float, ...]:
+            parts = part_costs(architecture)
+            needed = sum(part.peak_elements for part in parts)
+            return score(architecture), needed, sum(part.macs for part in parts)
+
+        def lower(architecture: Architecture) -> tuple[float, ...]:
+            return (score(architecture),)
+
+        is_enough = partial(operator.ge, enough)
+        here, best = self._fall(self.complete(params), lower, is_enough)
+        while best > enough:
+            there, reached = self._fall(here, smaller, partial(operator.gt, best))
+            if reached >= best:
+                break
+            here, best = self._fall(there, lower, is_enough)
+        return here
+
+    def _fall(
+        self,
+        here: Params,
+        rank: Callable[[Architecture], tuple[float, ...]],
+        is_enough: Callable[[float], bool],
+    ) -> tuple[Params, float]:
+        """Where no parameter alone gives a lower rank, or the first of it is enough."""
+        best = rank(self.decode(here))
         improved = True
-        while improved:
+        while improved and not is_enough(best[0]):
             improved = False
             for name in list(here):
                 if name not in here:
@@ -297,12 +336,14 @@ class DesignSpace:
                     if value == here.get(name):
                         continue
                     there = self.complete({**here, name: value})
-                    reached = score(self.decode(there))
+                    reached = rank(self.decode(there))
                     if reached < best:
                         here, best, improved = there, reached, True
+                        if is_enough(best[0]):
+                            return here, best[0]
                     if name not in here:
                         break
-        return here
+        return here, best[0]
 
     # -- the walk that all of the above share -----------------------------------------------
 
