@@ -356,15 +356,20 @@ def test_descent_asks_only_for_complete_networks() -> None:
 
 
 def plateau() -> DesignSpace:
-    """Five modules of two branches that all can need the most memory."""
+    """Five modules of two branches that all can need the most memory; the last ones need little."""
     module = {
         "branches": [2, 1],
         "depth": 3,
         "layers": [["pw"], ["dw3", "dw5"], ["pw"]],
         "widths": [4, 1, 2],
     }
-    stage = {"modules": 5, "channels": 16, "module": "m"}
-    return space_of(small(module, stem={"channels": 16}, stages=[stage]), 16)
+    stages = [
+        {"modules": 5, "channels": 16, "module": "m"},
+        {"modules": [2, 1], "stride": 2, "channels": [12, 8], "module": "last"},
+    ]
+    last = {"depth": [2, 1], "layers": ["dw3", "pw"], "activation": ["relu", "silu"]}
+    modules = {"m": module, "last": last}
+    return space_of(small({}, stem={"channels": 16}, stages=stages, modules=modules), 16)
 
 
 def peak(architecture: Architecture) -> int:
@@ -387,15 +392,17 @@ def test_descent_crosses_a_plateau() -> None:
 
 def test_descent_ends_where_it_is_enough_and_not_at_the_smallest() -> None:
     space = plateau()
-    limit = 4 * (16 * 256 + 2 * 32 * 256)  # twice the width
+    limit = 4 * (3 * 16 * 256)
 
     def excess(architecture: Architecture) -> float:
         return max(0, peak(architecture) / limit - 1)
 
+    own = space.own()
     for enough in (0.0, -1.0):
-        end = space.decode(space.descend(space.own(), excess, enough))
-        assert excess(end) == 0
-        assert peak(end) > 4 * (3 * 16 * 256), "the first that fits, not the smallest"
+        end = space.descend(own, excess, enough)
+        assert excess(space.decode(end)) == 0
+        last = {name: value for name, value in own.items() if name.startswith("stage2")}
+        assert last and last.items() <= end.items(), "what needs little memory stays as it is"
 
 
 def test_descent_ends_where_every_network_scores_the_same() -> None:
