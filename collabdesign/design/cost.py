@@ -194,8 +194,14 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
         channels = module.channels
     head_macs, head_params, head_peak = _head(architecture, channels, size)
     params += head_params
-    totals = (macs + head_macs, params, max(peak, head_peak), BYTES_PER_VALUE[precision])
-    return Cost(**{name: metric.count(*totals) for name, metric in METRICS.items()})
+    macs += head_macs
+    if head_peak > peak:
+        peak = head_peak
+    width = BYTES_PER_VALUE[precision]
+    numbers = {}
+    for name, metric in METRICS.items():
+        numbers[name] = metric.count(macs, params, peak, width)
+    return Cost(**numbers)
 
 
 def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
@@ -260,19 +266,21 @@ def _module(
                 layer_size = (layer_size - 1) // 2 + 1
                 pixels = layer_size * layer_size
             layer_channels = layer.channels
-            alive = elements = layer_channels * pixels
+            elements = layer_channels * pixels
             work = work_of[layer.op]
             if work is None:
                 kernel = layer.kernel
                 weights = kernel * kernel * (layer_in // layer.groups) * layer_channels
                 macs += weights * pixels
                 params += weights + 2 * layer_channels
+                live = beside + elements
             else:
-                layer_macs, layer_params, alive = work(layer, layer_in, pixels)
+                layer_macs, layer_params, live = work(layer, layer_in, pixels)
                 macs += layer_macs
                 params += layer_params
-            if beside + alive > peak:
-                peak = beside + alive
+                live += beside
+            if live > peak:
+                peak = live
             beside = held + elements
             layer_in = layer_channels
         if splits_channels or index == 0:
@@ -300,10 +308,8 @@ def _module(
         weights = in_channels * channels
         macs += weights * pixels_out
         params += weights + 2 * channels
-        live = output_elements + input_elements + output_elements
-        if live > peak:
-            peak = live
-        live = 3 * output_elements
+        live = output_elements + output_elements
+        live += input_elements if input_elements > output_elements else output_elements
         if live > peak:
             peak = live
     elif shortcut == "identity":
@@ -323,5 +329,7 @@ def _head(architecture: Architecture, channels: int, size: int) -> tuple[int, in
         peak = (channels + features) * pixels
         channels = features
     weights = channels * classes + classes
-    live = max(channels * pixels + channels, channels + classes)
-    return macs + weights, params + weights, max(peak, live)
+    for live in (channels * pixels + channels, channels + classes):
+        if live > peak:
+            peak = live
+    return macs + weights, params + weights, peak

@@ -215,9 +215,9 @@ def _squeeze_excite(channels: int, elements: int) -> Work:
     Beside the map are alive: its means and the squeezed, the squeezed and the gate, and at last
     the gate and the scaled map.
     """
-    squeezed = max(4, channels // 4)
+    squeezed = channels // 4 if channels > 16 else 4
     weights = 2 * channels * squeezed + squeezed + channels
-    return weights, weights, channels + max(squeezed, elements)
+    return weights, weights, channels + (elements if elements > squeezed else squeezed)
 
 
 def _squeeze_excite_layer(layer: Layer, in_channels: int, pixels: int) -> Work:
