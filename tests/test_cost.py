@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from collabdesign.design.architecture import Architecture, Module, Stem
-from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
+from collabdesign.design.cost import METRICS, Cost, PartCost, cost_of, part_costs
 from collabdesign.errors import InputError
 from collabdesign.evaluate.network import build_network
 
@@ -63,6 +68,7 @@ class Lifetimes(TorchDispatchMode):
         aten.convolution,
         aten.addmm,
         aten.max_pool2d_with_indices,
+        aten.avg_pool2d,
         aten.mean,
         aten._adaptive_avg_pool2d,
         aten.add,
@@ -401,6 +407,71 @@ def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         cost_of(network(module([conv(3, 8)], channels=8)), "int4")
     assert str(caught.value) == "precision must be one of float32, float16, int8, got 'int4'"
+
+
+EXAMPLE = Cost(macs=10, params=3, weight_bytes=12, peak_activation_bytes=40)
+
+
+def test_a_cost_is_a_mapping_with_attributes() -> None:
+    assert dict(EXAMPLE) == {
+        "macs": 10, "params": 3, "weight_bytes": 12, "peak_activation_bytes": 40,
+    }  # fmt: skip
+    assert (EXAMPLE.macs, EXAMPLE["weight_bytes"], len(EXAMPLE)) == (10, 12, 4)
+    assert list(EXAMPLE) == list(METRICS)
+    assert eval(repr(EXAMPLE)) == EXAMPLE == pickle.loads(pickle.dumps(EXAMPLE))
+    assert len({EXAMPLE, copy.copy(EXAMPLE), Cost(**EXAMPLE), Cost(**{**EXAMPLE, "macs": 11})}) == 2
+    with pytest.raises(AttributeError, match="a cost cannot be edited"):
+        EXAMPLE.macs = 11
+    with pytest.raises(AttributeError, match=r"a cost has macs, .*, got .flops."):
+        EXAMPLE.flops  # noqa: B018
+    with pytest.raises(KeyError):
+        EXAMPLE["flops"]
+
+
+def test_a_cost_reads_what_it_wrote_and_what_earlier_studies_hold() -> None:
+    assert Cost.from_json(json.loads(json.dumps(EXAMPLE.to_json()))) == EXAMPLE
+    assert Cost.from_json([10, 3, 12, 40]) == EXAMPLE
+    assert Cost.from_json({"macs": 10}).macs == 10, "a later metric may be missing"
+    for wrong in ([1, 2, 3], {}, {"macs": 1, "flops": 2}):
+        with pytest.raises(ValueError, match="a cost has macs, params"):
+            Cost.from_json(wrong)
+
+
+def test_a_limit_on_a_new_metric_is_one_row() -> None:
+    code = """
+from collabdesign.design import cost
+cost.METRICS["layers_bytes"] = cost.Metric(
+    title="bytes a parameter", unit="bytes", limit="Such as 4B.", how="counted at {precision}",
+    count=lambda macs, params, peak, size: size,
+)
+import sys
+sys.path.insert(0, "tests")
+from spaces import small
+from collabdesign.deliver.certificate import judge
+from collabdesign.deliver.report.words import QUANTITIES, short_quantity
+from collabdesign.design.files.schema import requirements_schema
+from collabdesign.design.requirements import Requirements
+from collabdesign.design.space import DesignSpace
+
+asked = Requirements.model_validate({
+    "name": "test", "prototype": small({"depth": 1, "layers": "pw"}),
+    "data": {"source": "digits"}, "limits": {"layers_bytes": "2B"},
+    "objectives": ["layers_bytes", "accuracy"], "deploy": {"precision": "int8"},
+})
+space = DesignSpace(asked)
+found = cost.cost_of(space.decode(space.own()), "int8")
+assert found.layers_bytes == 1 and asked.violations(found) == {"layers_bytes": -0.5}
+assert Requirements.model_validate(asked.to_dict()) == asked
+(row,) = judge(asked, found, 0.5)
+assert (row.value, row.measured, row.met) == (1, "counted at int8", True)
+assert QUANTITIES["layers_bytes"] == "bytes a parameter"
+assert short_quantity("layers_bytes", 1) == "1\u00a0B"
+limits = requirements_schema()["$defs"]["Limits"]["properties"]
+assert limits["layers_bytes"]["description"] == "Such as 4B."
+"""
+    folder = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_names_of_parts() -> None:

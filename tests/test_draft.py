@@ -13,7 +13,7 @@ from spaces import (
 )
 
 from collabdesign.design.architecture import Branch, Layer, Module
-from collabdesign.design.draft import describe_branch
+from collabdesign.design.layer_words import describe_branch
 
 
 def built(layers: Any, channels: Any = 8, stride: int = 1, **kind: Any) -> Module:

@@ -115,7 +115,7 @@ def test_size_is_the_product_of_the_costs() -> None:
     some = candidates((0.9, 9_000), (0.6, 3_000), (0.5, 1_000), (0.4, 316))
     sizes = (20_000, 10_000, 2_000, 1_000_000)
     some = [
-        replace(each, cost=replace(each.cost, params=size))
+        replace(each, cost=Cost(**{**each.cost, "params": size}))
         for each, size in zip(some, sizes, strict=True)
     ]
     # It would add most to the first and the third.

@@ -15,8 +15,10 @@ from spaces import SHIPPED, conv, module, network, parameter_sets, pool, space_o
 from torch import nn
 from torch.nn import functional as F
 
-from collabdesign.design.architecture import ACTIVATIONS, Architecture, Module, Stem
-from collabdesign.evaluate import network as networks
+from collabdesign.design import operators
+from collabdesign.design.architecture import Architecture, Module, Stem
+from collabdesign.design.operators import ACTIVATIONS
+from collabdesign.evaluate import operators as modules
 from collabdesign.evaluate.network import AttoNet, build_network
 
 RESOLUTIONS = {"tiny": 8, "residual": 32, "mixed": 32, "mobile": 64}
@@ -252,5 +254,10 @@ def test_stem_and_head(features: int) -> None:
     same(net(x), F.linear(y.mean((2, 3)), net.classifier.weight, net.classifier.bias))
 
 
-def test_the_networks_know_every_activation_of_an_architecture() -> None:
-    assert set(networks.ACTIVATIONS) == set(ACTIVATIONS) == set(ACTIVATE)
+@pytest.mark.parametrize("table", ["OPERATORS", "JOINS", "ATTENTIONS", "ACTIVATIONS"])
+def test_the_tables_of_design_and_of_torch_have_the_same_rows(table: str) -> None:
+    assert list(getattr(modules, table)) == list(getattr(operators, table))
+
+
+def test_every_activation_is_compared_with_torchs_own() -> None:
+    assert set(ACTIVATIONS) == set(ACTIVATE)

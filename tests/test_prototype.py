@@ -11,8 +11,10 @@ import yaml
 from pydantic import ValidationError
 from spaces import SHIPPED, small, written
 
-from collabdesign.design.freedoms import hidden_channels, parse_token
+from collabdesign.design.freedoms import hidden_channels
+from collabdesign.design.layer_words import parse_token
 from collabdesign.design.prototype import Prototype
+from collabdesign.errors import InputError
 
 MODULE: dict[str, Any] = {"depth": 1, "layers": "conv3"}
 
@@ -34,7 +36,8 @@ def complaint(data: Any) -> tuple[tuple[int | str, ...], str]:
     with pytest.raises(ValidationError) as caught:
         read(data)
     (error,) = caught.value.errors()
-    return error["loc"], error["msg"].removeprefix("Value error, ")
+    rule, _, _hint = error["msg"].removeprefix("Value error, ").partition("\n    ")
+    return error["loc"], rule
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -235,7 +238,7 @@ ACTIVATIONS = "must be one of relu, hardswish, silu, gelu, got "
         (
             "layers",
             "conv1",
-            "the kernel of conv must be 3, 5, 7, 9 or 11, got 'conv1' (a 1x1 convolution is pw)",
+            "the kernel of conv must be 3, 5, 7, 9 or 11, got 'conv1'",
         ),
         ("layers", "conv4", "the kernel of conv must be 3, 5, 7, 9 or 11, got 'conv4'"),
         ("layers", "conv", "the kernel of conv must be 3, 5, 7, 9 or 11, got 'conv'"),
@@ -249,6 +252,24 @@ ACTIVATIONS = "must be one of relu, hardswish, silu, gelu, got "
 )
 def test_refused_in_a_module(key: str, value: Any, message: str) -> None:
     assert complaint(small({**MODULE, key: value})) == (("modules", "m", key), message)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("conv1", "a layer with kernel 1 is pw"),
+        ("pol3", "did you mean pool?"),
+        ("conv3/g2/g4", "conv may be followed by /g4"),
+        ("conv3/x2", "conv may be followed by /g4"),
+        ("pool3/x2", "nothing may follow pool"),
+        ("x", "the words are pw, dw, conv, pool"),
+    ],
+)
+def test_a_hint_says_what_was_meant(word: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_token(word)
+    (problem,) = caught.value.problems
+    assert problem.hint.startswith(hint)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_search import candidate, trained, write_tiny
 
+from collabdesign.design.cost import Cost
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.record import Candidate, Record, Rejection, trained_within
@@ -21,7 +22,7 @@ def requirements(tmp_path: Path) -> Requirements:
 
 def test_json_there_and_back(requirements: Requirements) -> None:
     one = trained(requirements, 0, 0.7)
-    rejection = Rejection(one.params, replace(one.cost, macs=99_999), {"macs": 2.3333})
+    rejection = Rejection(one.params, Cost(**{**one.cost, "macs": 99_999}), {"macs": 2.3333})
     for each in (
         candidate(requirements, 1),
         one,

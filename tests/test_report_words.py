@@ -41,7 +41,7 @@ from collabdesign.deliver.report.words import (
     short_time,
 )
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
-from collabdesign.design.cost import cost_of
+from collabdesign.design.cost import Cost, cost_of
 from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import Candidate
 
@@ -101,7 +101,7 @@ def test_structure_in_words() -> None:
 
 def test_headline() -> None:
     view = full_view(20)
-    cost = replace(view.family[0].certificate.cost, macs=120_000)
+    cost = Cost(**{**view.family[0].certificate.cost, "macs": 120_000})
     best = with_certificate(view.family[0], test_accuracy=0.986, cost=cost)
     assert plain(headline(replace(view, family=(best,)))) == (
         "AttoNet-A: 98.6 % on test at 120k multiply-adds, all 4 requirements met."

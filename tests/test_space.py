@@ -353,3 +353,58 @@ def test_descent_asks_only_for_complete_networks() -> None:
         return scores[-1]
 
     assert macs(space.decode(space.descend({}, score))) == min(scores)
+
+
+def plateau() -> DesignSpace:
+    """Five modules of two branches that all can need the most memory; the last ones need little."""
+    module = {
+        "branches": [2, 1],
+        "depth": 3,
+        "layers": [["pw"], ["dw3", "dw5"], ["pw"]],
+        "widths": [4, 1, 2],
+    }
+    stages = [
+        {"modules": 5, "channels": 16, "module": "m"},
+        {"modules": [2, 1], "stride": 2, "channels": [12, 8], "module": "last"},
+    ]
+    last = {"depth": [2, 1], "layers": ["dw3", "pw"], "activation": ["relu", "silu"]}
+    modules = {"m": module, "last": last}
+    return space_of(small({}, stem={"channels": 16}, stages=stages, modules=modules), 16)
+
+
+def peak(architecture: Architecture) -> int:
+    return cost_of(architecture).peak_activation_bytes
+
+
+def test_descent_crosses_a_plateau() -> None:
+    space = plateau()
+    own = space.own()
+    # The peak is at 4 times 16 channels in any of ten branches: no parameter alone lowers it.
+    for name in own:
+        for value in space.parameters[name].values:
+            there = space.complete({**own, name: value})
+            assert peak(space.decode(there)) >= peak(space.decode(own))
+    end = space.descend(own, peak)
+    # One branch, width 1: the input, kept for the shortcut, a layer's input and its output.
+    assert peak(space.decode(end)) == 4 * (3 * 16 * 256)
+    assert space.descend(end, peak) == end
+
+
+def test_descent_ends_where_it_is_enough_and_not_at_the_smallest() -> None:
+    space = plateau()
+    limit = 4 * (3 * 16 * 256)
+
+    def excess(architecture: Architecture) -> float:
+        return max(0, peak(architecture) / limit - 1)
+
+    own = space.own()
+    for enough in (0.0, -1.0):
+        end = space.descend(own, excess, enough)
+        assert excess(space.decode(end)) == 0
+        last = {name: value for name, value in own.items() if name.startswith("stage2")}
+        assert last and last.items() <= end.items(), "what needs little memory stays as it is"
+
+
+def test_descent_ends_where_every_network_scores_the_same() -> None:
+    space = SPACES["tiny"]
+    assert space.descend(space.own(), lambda _: 1.0) == space.own()

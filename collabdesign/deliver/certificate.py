@@ -8,22 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from collabdesign.design.cost import Cost
+from collabdesign.design.cost import METRICS, Cost
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.record import CurvePoint
 
 CERTIFICATE = "certificate.json"
 VERSION = 1
-
-_HOW_COUNTED = {
-    "macs": "counted from the architecture: convolutions and linear layers, batch 1",
-    "params": "counted from the architecture: all trained values",
-    "weight_bytes": "counted from the architecture: parameters at {precision}",
-    "peak_activation_bytes": (
-        "counted from the architecture: tensors alive at one time, at {precision}"
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,7 @@ class Certificate:
         """Plain data for ``certificate.json``; :func:`read_certificate` reads it back."""
         data = asdict(self)
         data["curve"] = [list(point) for point in self.curve]
+        data["cost"] = self.cost.to_json()
         return {"version": VERSION, "meets_all": self.meets_all, **data}
 
 
@@ -109,7 +101,7 @@ def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple
         limit = getattr(requirements.limits, name)
         if limit is not None:
             value = getattr(cost, name)
-            how = _HOW_COUNTED[name].format(precision=precision)
+            how = METRICS[name].how.format(precision=precision)
             rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
     goal = requirements.goals.accuracy
     if goal is not None:
@@ -131,7 +123,7 @@ def read_certificate(folder: Path) -> Certificate:
         if data.pop("version") != VERSION:
             raise ValueError("another version")
         data.pop("meets_all")
-        data["cost"] = Cost(**data["cost"])
+        data["cost"] = Cost.from_json(data["cost"])
         data["requirements"] = tuple(Judged(**row) for row in data["requirements"])
         data["curve"] = tuple(CurvePoint(*point) for point in data["curve"])
         data["select_accuracies"] = tuple(data["select_accuracies"])

@@ -2,10 +2,12 @@
 
 :mod:`collabdesign.deliver.source` puts them together with what is the network's own. They
 lean on the names that it writes between them: ``CLASSES``, ``MEAN``, ``STD``, ``PARAMETERS``,
-``CHECK_VALUE``, ``TOLERANCE``, ``ARCHITECTURE``, ``AttoNet`` and ``check_value``.
+``CHECK_VALUE``, ``TOLERANCE``, ``ARCHITECTURE``, the classes of the network and ``check_value``.
 """
 
 from __future__ import annotations
+
+from collabdesign.design.operators import JOIN_OF_ONE, UNUSED_ACTIVATION
 
 IMPORTS = """\
 from __future__ import annotations
@@ -21,15 +23,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 """
 
-SPECIFICATION = '''\
+SPECIFICATION = f'''\
 class Layer(NamedTuple):
-    """A convolution with normalisation and activation (none after the last), or max pooling."""
+    """One layer; ``settings`` are pairs of a name and a value."""
 
     op: str
     kernel: int
     channels: int
     stride: int = 1
     groups: int = 1
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 class Branch(NamedTuple):
@@ -43,9 +46,9 @@ class Module(NamedTuple):
     branches: tuple[Branch, ...]
     stride: int = 1
     shortcut: str = "none"
-    join: str = "add"
+    join: str = "{JOIN_OF_ONE}"
     attention: str = "none"
-    activation: str = "relu"
+    activation: str = "{UNUSED_ACTIVATION}"
     output: str = "activated"
 
 
@@ -79,28 +82,6 @@ def module(channels: int, *branches: Branch, **choices: Any) -> Module:
 def branch(*layers: Layer) -> Branch:
     return Branch(layers)
 '''
-
-LAYERS = {
-    "pw": '''\
-def pw(channels: int, stride: int = 1, groups: int = 1) -> Layer:
-    """A 1x1 convolution."""
-    return Layer("conv", 1, channels, stride, groups)
-''',
-    "dw": '''\
-def dw(kernel: int, channels: int, stride: int = 1) -> Layer:
-    """A convolution of each channel by itself."""
-    return Layer("conv", kernel, channels, stride, groups=channels)
-''',
-    "conv": """\
-def conv(kernel: int, channels: int, stride: int = 1, groups: int = 1) -> Layer:
-    return Layer("conv", kernel, channels, stride, groups)
-""",
-    "pool": '''\
-def pool(kernel: int, channels: int, stride: int = 1) -> Layer:
-    """Max pooling, which keeps the channels."""
-    return Layer("pool", kernel, channels, stride)
-''',
-}
 
 USING = '''\
 def load(weights: str | Path = "weights.pt") -> AttoNet:

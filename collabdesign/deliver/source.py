@@ -1,34 +1,35 @@
 """Architecture -> one readable ``model.py`` that needs torch alone.
 
 The emitted file has the network as rows at its top, then the classes of
-:mod:`collabdesign.evaluate.network` word for word, so that both share their state-dict keys,
+:mod:`collabdesign.evaluate.network` and of its operators in
+:mod:`collabdesign.evaluate.operators` word for word, so that both share their state-dict keys,
 then what a person needs to use it: ``load``, ``preprocess``, ``CLASSES``, and a command line
 that checks the network against what was recorded and names pictures.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, LAYERS, SPECIFICATION, USING
+from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, SPECIFICATION, USING
 from collabdesign.design.architecture import Architecture, Branch, Layer, Module
 from collabdesign.design.cost import cost_of, part_costs
-from collabdesign.evaluate.network import (
-    ACTIVATIONS,
-    AttoNet,
-    ConvNorm,
-    DesignedModule,
-    SqueezeExcite,
-    build_network,
-)
+from collabdesign.design.layer_words import word_of
+from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
+from collabdesign.evaluate import operators
+from collabdesign.evaluate.network import AttoNet, DesignedModule, build_network
+from collabdesign.evaluate.operators import ConvNorm
 from collabdesign.evaluate.precision import full_float32
 from collabdesign.files import write_json, write_text
 
@@ -117,18 +118,16 @@ def model_source(
     assert len(mean) == len(std) == architecture.input_channels
     assert math.isfinite(value)
     cost = cost_of(architecture)
-    used = _activations(architecture)
-    activations = "".join(f'    "{key}": nn.{ACTIVATIONS[key].__name__},\n' for key in used)
-    rows = _rows(architecture)
+    tables, rows = _used_rows(architecture), _rows(architecture)
     parts = [
         _docstring(architecture, name, cost.macs, cost.params) + "\n" + IMPORTS,
         _facts(class_names, mean, std, cost.params, value),
         SPECIFICATION,
-        "\n\n".join(text for word, text in LAYERS.items() if f"{word}(" in rows),
+        *_words(architecture),
         rows,
-        f"ACTIVATIONS: dict[str, type[nn.Module]] = {{\n{activations}}}\n",
-        # All four, used or not: the text of one names the others.
-        *(inspect.getsource(part) for part in (ConvNorm, SqueezeExcite, DesignedModule, AttoNet)),
+        *_sources([*(row for table in tables.values() for row in table.values()), ConvNorm]),
+        *(_table(name, rows) for name, rows in tables.items()),
+        *map(inspect.getsource, (DesignedModule, AttoNet)),
         USING,
         inspect.getsource(check_value),
         COMMAND_LINE,
@@ -227,9 +226,9 @@ def _row(module: Module, in_channels: int) -> list[str]:
         for field, value, usual in (
             ("stride", module.stride, 1),
             ("shortcut", module.shortcut, "none"),
-            ("join", module.join, "add"),
+            ("join", module.join, JOIN_OF_ONE),
             ("attention", module.attention, "none"),
-            ("activation", module.activation, "relu"),
+            ("activation", module.activation, UNUSED_ACTIVATION),
             ("output", module.output, "activated"),
         )
         if value != usual
@@ -269,26 +268,111 @@ def _calls(branch: Branch, in_channels: int) -> list[str]:
 
 
 def _call(layer: Layer, in_channels: int) -> str:
-    arguments = [str(layer.channels)]
-    if layer.kernel > 1:
-        arguments.insert(0, str(layer.kernel))
+    kind, word = word_of(layer, in_channels)
+    arguments = [str(layer.kernel)] if word.has_kernel else []
+    arguments.append(str(layer.channels))
     if layer.stride != 1:
         arguments.append(f"stride={layer.stride}")
-    if layer.op == "pool":
-        word = "pool"
-    elif layer.kernel > 1 and 1 < layer.groups == in_channels == layer.channels:
-        word = "dw"
-    else:
-        word = "pw" if layer.kernel == 1 else "conv"
-        if layer.groups != 1:
-            arguments.append(f"groups={layer.groups}")
-    return f"{word}({', '.join(arguments)})"
+    if layer.groups != 1 and not word.depthwise:
+        arguments.append(f"groups={layer.groups}")
+    arguments += [
+        f"{name}={_literal(value) if isinstance(value, str) else value}"
+        for name, value in layer.settings
+    ]
+    return f"{kind}({', '.join(arguments)})"
 
 
-def _activations(architecture: Architecture) -> list[str]:
-    used = {architecture.stem.activation, architecture.head.activation}
-    used |= {module.activation for module in architecture.modules}
-    return [name for name in ACTIVATIONS if name in used]
+# -- what the network uses of the tables ----------------------------------------------------
+
+
+def _words(architecture: Architecture) -> Iterator[str]:
+    """The function of each word that stands in the rows."""
+    used: dict[str, tuple[str, Word]] = {}
+    channels = architecture.stem.channels
+    for module in architecture.modules:
+        for branch in module.branches:
+            inside = channels
+            for layer in branch.layers:
+                kind, word = word_of(layer, inside)
+                used[kind] = (layer.op, word)
+                inside = layer.channels
+        channels = module.channels
+    for operator, row in OPERATORS.items():
+        for kind in row.words:
+            if kind in used:
+                yield _word_function(kind, operator, used[kind][1])
+
+
+def _word_function(kind: str, operator: str, word: Word) -> str:
+    parameters = [*(["kernel: int"] if word.has_kernel else []), "channels: int"]
+    values = ["kernel" if word.has_kernel else str(word.kernels[0]), "channels"]
+    if OPERATORS[operator].takes_stride:
+        parameters.append("stride: int = 1")
+        values.append("stride")
+    if word.depthwise:
+        values.append("groups=channels")
+    elif "groups" in word.settings:
+        parameters.append("groups: int = 1")
+        values.append("groups=groups")
+    if set(word.settings) - {"groups"}:
+        parameters.append("**settings: Any")
+        values.append("settings=tuple(settings.items())")
+    return (
+        f"def {kind}({', '.join(parameters)}) -> Layer:\n"
+        f'    """{word.meaning}"""\n'
+        f'    return Layer("{operator}", {", ".join(values)})\n'
+    )
+
+
+def _used_rows(architecture: Architecture) -> dict[str, dict[str, Any]]:
+    """The tables of :mod:`collabdesign.evaluate.operators`, with the rows that it names."""
+    names = set(_texts(architecture.to_dict()))
+    return {
+        table: {name: row for name, row in getattr(operators, table).items() if name in names}
+        for table in ("OPERATORS", "JOINS", "ATTENTIONS", "ACTIVATIONS")
+    }
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping | Sequence):
+        for each in data.values() if isinstance(data, Mapping) else data:
+            yield from _texts(each)
+
+
+def _table(name: str, rows: Mapping[str, Any]) -> str:
+    kinds = [
+        f"nn.{row.__name__}" if row.__module__.startswith("torch.") else row.__name__
+        for row in rows.values()
+    ]
+    lines = [f'    "{key}": {kind},\n' for key, kind in zip(rows, kinds, strict=True)]
+    return f"{name}: dict[str, Any] = {{\n{''.join(lines)}}}\n"
+
+
+def _sources(rows: Iterable[Any]) -> list[str]:
+    """The text of classes and functions, and before it of those that they name; each once.
+
+    What is torch's is imported, and layers and modules have a form of their own in the file.
+    """
+    texts: dict[str, str] = {}
+
+    def add(part: Any) -> None:
+        home: str = part.__module__
+        is_known = home.split(".")[0] in ("torch", *sys.stdlib_module_names)
+        if is_known or home.startswith("collabdesign.design.") or part.__name__ in texts:
+            return
+        text = inspect.getsource(part)
+        names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+        for name in sorted(names - {part.__name__}):
+            other = getattr(sys.modules[home], name, None)
+            if inspect.isclass(other) or inspect.isfunction(other):
+                add(other)
+        texts[part.__name__] = text
+
+    for row in rows:
+        add(row)
+    return list(texts.values())
 
 
 def _literal(text: str) -> str:

@@ -9,7 +9,9 @@ How a module computes, which :mod:`collabdesign.design.cost` counts and
 :mod:`collabdesign.evaluate.network` builds:
 
 - every convolution has no bias and is followed by batch normalisation;
-- inside a branch the activation follows every convolution but the branch's last layer;
+- inside a branch the module's activation follows every layer whose row in
+  :mod:`collabdesign.design.operators` says so, such as convolutions, but the branch's last; a
+  layer may set another one, or none;
 - branches join by ``add`` (summed one after the other) or ``concat``;
 - attention, where there is any, scales the joined map; the shortcut is added after it;
 - the module's output is ``activated`` or left ``linear``.
@@ -23,17 +25,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from collabdesign.design.operators import (
+    ACTIVATIONS,
+    ATTENTIONS,
+    JOIN_OF_ONE,
+    JOINS,
+    NO_ACTIVATION,
+    OPERATORS,
+    OWN_ACTIVATION,
+    SETTINGS,
+    UNUSED_ACTIVATION,
+)
 from collabdesign.errors import InputError
 
-ACTIVATIONS = ("relu", "hardswish", "silu", "gelu")
-ATTENTIONS = ("none", "squeeze_excite")
 SHORTCUTS = ("none", "identity", "projection")
-JOINS = ("add", "concat")
 OUTPUTS = ("activated", "linear")
 
 MAX_BRANCHES = 3
@@ -48,13 +58,17 @@ def _require(condition: bool, message: str) -> None:
 # These four write their message only where it is needed: they check every value of every layer.
 
 
+def _a(op: str) -> str:
+    return f"an {op}" if op[0] in "aeiou" else f"a {op}"
+
+
 def _require_int(name: str, value: object, low: int) -> None:
     if type(value) is not int or value < low:
         raise InputError(f"{name} must be a whole number of at least {low}, got {value!r}")
 
 
-def _require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+def _require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    if type(value) is not str or value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
@@ -72,13 +86,15 @@ def _require_odd(name: str, value: object) -> None:
 class Layer:
     """One layer of a branch.
 
+    Canonical form: settings are sorted, and those that are as the table has them are left out.
+
     Attributes:
-        op: ``conv`` (convolution, normalisation, activation unless last) or ``pool``
-            (max pooling, which keeps the channels).
-        kernel: Odd side of the square kernel; padding is ``kernel // 2``.
+        op: Its row in ``OPERATORS``.
+        kernel: Odd side of the square kernel; the padding keeps the resolution.
         stride: 1 or 2, in both directions.
-        groups: Divides the input and the output channels; 1 for ``pool``.
+        groups: Divides the input and the output channels.
         channels: Output channels.
+        settings: Pairs of a name in ``SETTINGS`` and a value.
     """
 
     op: str
@@ -86,16 +102,38 @@ class Layer:
     stride: int
     groups: int
     channels: int
+    settings: tuple[tuple[str, int | str], ...] = ()
 
     def __post_init__(self) -> None:
-        _require_one_of("layer op", self.op, ("conv", "pool"))
+        op = self.op
+        _require_one_of("layer op", op, OPERATORS)
         _require_odd("layer kernel", self.kernel)
         _require_stride("layer stride", self.stride)
         _require_int("layer groups", self.groups, 1)
         _require_int("layer channels", self.channels, 1)
-        if self.op == "pool":
-            _require(self.groups == 1, f"a pool layer has groups 1, got {self.groups}")
-            _require(self.kernel > 1, "a pool layer has a kernel of at least 3, got 1")
+        row = OPERATORS[op]
+        if self.groups > 1 and not row.has_groups:
+            raise InputError(f"{_a(op)} layer has groups 1, got {self.groups}")
+        if self.stride > 1 and not row.takes_stride:
+            raise InputError(f"{_a(op)} layer has stride 1, got {self.stride}")
+        least = row.least_kernel
+        if self.kernel < least or (self.kernel > least and not row.has_kernel):
+            rule = f"a kernel of at least {least}" if row.has_kernel else f"the kernel {least}"
+            raise InputError(f"{_a(op)} layer has {rule}, got {self.kernel}")
+        if self.settings:
+            object.__setattr__(self, "settings", self._canonical_settings())
+
+    def _canonical_settings(self) -> tuple[tuple[str, int | str], ...]:
+        possible = OPERATORS[self.op].settings_at(self.kernel)
+        for name, value in self.settings:
+            if name not in possible:
+                raise InputError(
+                    f"{_a(self.op)} layer of kernel {self.kernel} has no {name} to set"
+                )
+            if not SETTINGS[name].allows(value):
+                rule = ", ".join(map(str, SETTINGS[name].values)) or "a whole number from 1"
+                raise InputError(f"layer {name} must be one of {rule}, got {value!r}")
+        return tuple(sorted((name, v) for name, v in self.settings if v != SETTINGS[name].default))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,14 +162,47 @@ class Branch:
         """Output channels."""
         return self.layers[-1].channels
 
+    def activations(self, activation: str) -> tuple[str | None, ...]:
+        """What follows each layer, ``none`` included; None where nothing can follow.
+
+        Args:
+            activation: The module's.
+        """
+        inside = (
+            str(dict(layer.settings).get(OWN_ACTIVATION, activation))
+            if OPERATORS[layer.op].is_activated
+            else None
+            for layer in self.layers[:-1]
+        )
+        return (*inside, None)
+
+    def with_activations(self, own: Sequence[str | None]) -> Branch:
+        """The same layers, each with an activation of its own or, for None, the module's."""
+        if not any(own) and not any(layer.settings for layer in self.layers):
+            return self
+        return Branch(
+            tuple(
+                replace(
+                    layer,
+                    settings=(
+                        *(pair for pair in layer.settings if pair[0] != OWN_ACTIVATION),
+                        *([] if each is None else [(OWN_ACTIVATION, each)]),
+                    ),
+                )
+                for layer, each in zip(self.layers, own, strict=True)
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
     """Parallel branches, their join, attention and shortcut.
 
-    Canonical form: branches that are added stand in sorted order (their sum does not depend
-    on it); one branch alone joins by ``add``; where nothing in the module is activated, the
-    activation is ``relu``.
+    Canonical form: branches whose order does not matter stand in sorted order; one branch
+    alone joins by ``add``; where nothing in the module is activated, the activation is
+    ``relu``. A layer has an activation of its own only where one follows and it is another
+    than the module's; where the output is linear, the module's is the first by name of those
+    that follow a layer.
 
     Attributes:
         stage: Stage the module belongs to, from 0.
@@ -171,14 +242,15 @@ class Module:
             f"a module has 1 to {MAX_BRANCHES} branches, got {len(branches)}",
         )
         if len(branches) == 1:
-            object.__setattr__(self, "join", "add")
+            object.__setattr__(self, "join", JOIN_OF_ONE)
         for branch in branches:
             _require(
                 branch.stride == self.stride,
                 f"every branch of a module reduces by its stride {self.stride}, "
                 f"got {branch.stride}",
             )
-        if self.join == "add":
+        branches = self._with_canonical_activations(branches)
+        if not JOINS[self.join].splits_channels:
             branches = tuple(sorted(branches))
             widths = {branch.channels for branch in branches}
             _require(
@@ -193,12 +265,20 @@ class Module:
                 f"concatenated branches sum to the module's {self.channels} channels, got {total}",
             )
         object.__setattr__(self, "branches", branches)
-        if not self._uses_activation():
-            object.__setattr__(self, "activation", "relu")
 
-    def _uses_activation(self) -> bool:
-        return self.output == "activated" or any(
-            layer.op == "conv" for branch in self.branches for layer in branch.layers[:-1]
+    def _with_canonical_activations(self, branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
+        has_own = any(layer.settings for branch in branches for layer in branch.layers)
+        if self.output == "activated" and not has_own:
+            return branches
+        follow = [branch.activations(self.activation) for branch in branches]
+        if self.output != "activated":
+            used = {each for inside in follow for each in inside if each} - {NO_ACTIVATION}
+            object.__setattr__(self, "activation", min(used, default=UNUSED_ACTIVATION))
+        if not has_own:
+            return branches
+        return tuple(
+            branch.with_activations([None if each == self.activation else each for each in inside])
+            for branch, inside in zip(branches, follow, strict=True)
         )
 
 
@@ -209,7 +289,7 @@ class Stem:
     kernel: int
     stride: int
     channels: int
-    activation: str = "relu"
+    activation: str = UNUSED_ACTIVATION
 
     def __post_init__(self) -> None:
         _require_odd("stem kernel", self.kernel)
@@ -226,13 +306,13 @@ class Head:
     """
 
     features: int
-    activation: str = "relu"
+    activation: str = UNUSED_ACTIVATION
 
     def __post_init__(self) -> None:
         _require_int("head features", self.features, 0)
         _require_one_of("head activation", self.activation, ACTIVATIONS)
         if self.features == 0:
-            object.__setattr__(self, "activation", "relu")
+            object.__setattr__(self, "activation", UNUSED_ACTIVATION)
 
 
 @dataclass(frozen=True)
@@ -305,6 +385,7 @@ class Architecture:
                                 "stride": layer.stride,
                                 "groups": layer.groups,
                                 "channels": layer.channels,
+                                **dict(layer.settings),
                             }
                             for layer in branch.layers
                         ]
@@ -340,7 +421,7 @@ def _module_from_dict(name: str, data: object) -> Module:
     values["branches"] = tuple(
         Branch(
             tuple(
-                Layer(**_values(f"{name}: a layer", layer, Layer))
+                _layer_from_dict(f"{name}: a layer", layer)
                 for layer in _items(f"{name}: a branch", layers)
             )
         )
@@ -349,9 +430,21 @@ def _module_from_dict(name: str, data: object) -> Module:
     return Module(**values)
 
 
+def _layer_from_dict(name: str, data: object) -> Layer:
+    settings: dict[str, Any] = {}
+    if isinstance(data, Mapping):
+        settings = {key: data[key] for key in data if key in SETTINGS and key != "groups"}
+        data = {key: data[key] for key in data if key not in settings}
+    keys = ("op", "kernel", "stride", "groups", "channels")
+    return Layer(**_exactly(name, data, keys), settings=tuple(settings.items()))
+
+
 def _values(name: str, data: object, kind: type[Any], *more: str) -> dict[str, Any]:
     """A mapping with exactly the fields of a dataclass, and ``more``."""
-    keys = (*more, *(field.name for field in fields(kind)))
+    return _exactly(name, data, (*more, *(field.name for field in fields(kind))))
+
+
+def _exactly(name: str, data: object, keys: Sequence[str]) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise InputError(f"{name} must be a mapping, got {type(data).__name__}")
     _require(
@@ -371,17 +464,15 @@ def _check_module(number: int, module: Module, in_channels: int) -> None:
     for branch in module.branches:
         channels = in_channels
         for layer in branch.layers:
-            if layer.op == "pool":
-                _require(
-                    layer.channels == channels,
-                    f"module {number}: a pool layer keeps its {channels} channels, "
-                    f"got {layer.channels}",
-                )
-            else:
-                _require(
-                    channels % layer.groups == 0 and layer.channels % layer.groups == 0,
+            if channels % layer.groups or layer.channels % layer.groups:
+                raise InputError(
                     f"module {number}: groups must divide {channels} input and {layer.channels} "
-                    f"output channels, got {layer.groups}",
+                    f"output channels, got {layer.groups}"
+                )
+            if layer.channels != channels and OPERATORS[layer.op].keeps_channels:
+                raise InputError(
+                    f"module {number}: {_a(layer.op)} layer keeps its {channels} channels, "
+                    f"got {layer.channels}"
                 )
             channels = layer.channels
     _require(

@@ -13,51 +13,136 @@ What is counted:
   linear, pooling, add, concat and attention; normalisation and activation work in place;
   branches run in order and the shortcut last; branches that are added are summed as they come;
   a tensor lives from its writing to its last reading.
+
+What one layer and one attention cost stands in :mod:`collabdesign.design.operators`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from collabdesign.design.architecture import Architecture, Module
+from collabdesign.design.operators import ATTENTIONS, JOINS, OPERATORS, Work
 from collabdesign.errors import InputError
 
 BYTES_PER_VALUE = {"float32": 4, "float16": 2, "int8": 1}
 
 
-@dataclass(frozen=True, slots=True)
-class Cost(Mapping[str, int]):
-    """What a network costs, by the metric's name; the module's docstring says what is counted."""
+@dataclass(frozen=True)
+class Metric:
+    """One number of a cost, which may be limited and made small.
 
-    macs: int
-    params: int
-    weight_bytes: int
-    peak_activation_bytes: int
+    Attributes:
+        title: In reports and messages.
+        unit: What it is counted in: how it is written and shown.
+        limit: Help text of the limit.
+        how: How it was counted, for certificates; ``{precision}`` stands for the precision.
+        count: Its value, from a network's multiply-accumulates, its parameters, the largest
+            number of tensor elements alive at once, and the bytes of one value.
+    """
+
+    title: str
+    unit: Literal["count", "bytes", "ms"]
+    limit: str
+    how: str
+    count: Callable[[int, int, int, int], int]
+
+
+METRICS: dict[str, Metric] = {
+    "macs": Metric(
+        title="multiply-adds",
+        unit="count",
+        limit="Multiply-adds for one image, such as 10M. 1 MAC is 2 FLOPs.",
+        how="counted from the architecture: convolutions and linear layers, batch 1",
+        count=lambda macs, params, peak, size: macs,
+    ),
+    "params": Metric(
+        title="parameters",
+        unit="count",
+        limit="Parameters, such as 320k.",
+        how="counted from the architecture: everything that is learned",
+        count=lambda macs, params, peak, size: params,
+    ),
+    "weight_bytes": Metric(
+        title="weight memory",
+        unit="bytes",
+        limit="Memory for the weights at deploy.precision, such as 1.2MB.",
+        how="counted from the architecture: parameters at {precision}",
+        count=lambda macs, params, peak, size: params * size,
+    ),
+    "peak_activation_bytes": Metric(
+        title="peak activation memory",
+        unit="bytes",
+        limit="Most memory for feature maps at any moment, for one image at deploy.precision, "
+        "such as 512KiB.",
+        how="counted from the architecture: lifetimes of tensors at {precision}",
+        count=lambda macs, params, peak, size: peak * size,
+    ),
+}
+
+
+class Cost(Mapping[str, int]):
+    """What a network costs: a number by the metric's name, also as attributes.
+
+    It cannot be edited. A cost that an earlier version stored may lack a later metric.
+    """
+
+    __slots__ = ("_numbers",)
+    _numbers: dict[str, int]
+
+    def __init__(self, *in_order: int, **numbers: int) -> None:
+        """Take numbers by name, or in the order of ``METRICS``."""
+        if in_order:
+            numbers = {**dict(zip(METRICS, in_order, strict=False)), **numbers}
+        _keep(self, numbers)
 
     def __getitem__(self, name: str) -> int:
-        if name not in _NAMES:
-            raise KeyError(name)
-        value: int = getattr(self, name)
-        return value
+        return self._numbers[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_NAMES)
+        return iter(self._numbers)
 
     def __len__(self) -> int:
-        return len(_NAMES)
+        return len(self._numbers)
+
+    def __getattr__(self, name: str) -> int:
+        if name in METRICS and name in self._numbers:
+            return self._numbers[name]
+        raise AttributeError(f"a cost has {', '.join(METRICS)}, got {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a cost cannot be edited")
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._numbers.items()))
+
+    def __repr__(self) -> str:
+        return f"Cost({', '.join(f'{name}={value}' for name, value in self.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cost.from_json, (self._numbers,)
 
     def to_json(self) -> dict[str, int]:
         """Plain data; :meth:`from_json` is its inverse."""
-        return dict(self)
+        return dict(self._numbers)
 
     @classmethod
     def from_json(cls, data: Mapping[str, int] | Sequence[int]) -> Cost:
-        """Read what :meth:`to_json` gave, or the four numbers in order of earlier studies."""
-        return cls(**data) if isinstance(data, Mapping) else cls(*data)
+        """Read what :meth:`to_json` gave, or the four numbers in order of earlier studies.
+
+        Raises:
+            ValueError: It is none of the two.
+        """
+        if not isinstance(data, Mapping):
+            data = dict(zip(METRICS, data, strict=False)) if len(data) == 4 else {}
+        if not data or not data.keys() <= METRICS.keys():
+            raise ValueError(f"a cost has {', '.join(METRICS)}, got {', '.join(data) or 'none'}")
+        return cls(**data)
 
 
-_NAMES = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+_keep = Cost._numbers.__set__  # type: ignore[attr-defined]  # past the bar on editing
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +184,9 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
         )
     macs, params, peak, size = _stem(architecture)
     channels = architecture.stem.channels
+    work_of = {name: row.work for name, row in OPERATORS.items()}
     for module in architecture.modules:
-        module_macs, module_params, module_peak, size = _module(module, channels, size)
+        module_macs, module_params, module_peak, size = _module(module, channels, size, work_of)
         macs += module_macs
         params += module_params
         if module_peak > peak:
@@ -108,8 +194,14 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
         channels = module.channels
     head_macs, head_params, head_peak = _head(architecture, channels, size)
     params += head_params
+    macs += head_macs
+    if head_peak > peak:
+        peak = head_peak
     width = BYTES_PER_VALUE[precision]
-    return Cost(macs + head_macs, params, params * width, max(peak, head_peak) * width)
+    numbers = {}
+    for name, metric in METRICS.items():
+        numbers[name] = metric.count(macs, params, peak, width)
+    return Cost(**numbers)
 
 
 def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
@@ -117,11 +209,12 @@ def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     macs, params, peak, size = _stem(architecture)
     channels = architecture.stem.channels
     parts = [PartCost("stem", macs, params, peak, architecture.resolution, size, channels)]
+    work_of = {name: row.work for name, row in OPERATORS.items()}
     stage, number = -1, 0
     for module in architecture.modules:
         number = number + 1 if module.stage == stage else 1
         stage = module.stage
-        macs, params, peak, size_out = _module(module, channels, size)
+        macs, params, peak, size_out = _module(module, channels, size, work_of)
         channels = module.channels
         name = f"stage {stage + 1}, module {number}"
         parts.append(PartCost(name, macs, params, peak, size, size_out, channels))
@@ -144,14 +237,16 @@ def _stem(architecture: Architecture) -> tuple[int, int, int, int]:
     return weights * pixels, weights + 2 * stem.channels, live, size_out
 
 
-def _module(module: Module, in_channels: int, size: int) -> tuple[int, int, int, int]:
+def _module(
+    module: Module, in_channels: int, size: int, work_of: Mapping[str, Callable[..., Work] | None]
+) -> tuple[int, int, int, int]:
     """MACs, parameters, peak of live elements, and the output's resolution.
 
     Written for speed: a search asks for it tens of thousands of times.
     """
     channels = module.channels
     branches = module.branches
-    concat = module.join == "concat"
+    splits_channels = JOINS[module.join].splits_channels
     shortcut = module.shortcut
     size_out = (size - 1) // module.stride + 1
     pixels_out = size_out * size_out
@@ -159,30 +254,36 @@ def _module(module: Module, in_channels: int, size: int) -> tuple[int, int, int,
     output_elements = channels * pixels_out
     macs = params = peak = 0
 
-    joined = 0  # what finished branches hold: their sum, or all of them for concat
+    joined = 0  # what finished branches hold: all that they are joined to, or all of them
     last = len(branches) - 1
     for index, branch in enumerate(branches):
         input_is_read_again = index < last or shortcut != "none"
         held = joined + (input_elements if input_is_read_again else 0)
-        layer_in, layer_size, elements = in_channels, size, input_elements
-        source_beside_held = 0 if input_is_read_again else input_elements
+        layer_in, layer_size, pixels, elements = in_channels, size, size * size, input_elements
+        beside = held if input_is_read_again else held + input_elements
         for layer in branch.layers:
-            layer_channels = layer.channels
             if layer.stride == 2:
                 layer_size = (layer_size - 1) // 2 + 1
-            pixels = layer_size * layer_size
+                pixels = layer_size * layer_size
+            layer_channels = layer.channels
             elements = layer_channels * pixels
-            if layer.op == "conv":
+            work = work_of[layer.op]
+            if work is None:
                 kernel = layer.kernel
                 weights = kernel * kernel * (layer_in // layer.groups) * layer_channels
                 macs += weights * pixels
                 params += weights + 2 * layer_channels
-            live = held + source_beside_held + elements
+                live = beside + elements
+            else:
+                layer_macs, layer_params, live = work(layer, layer_in, pixels)
+                macs += layer_macs
+                params += layer_params
+                live += beside
             if live > peak:
                 peak = live
-            source_beside_held = elements
+            beside = held + elements
             layer_in = layer_channels
-        if concat or index == 0:
+        if splits_channels or index == 0:
             joined += elements
         else:  # the sum so far, this branch and their new sum
             live = held + elements + output_elements
@@ -191,28 +292,24 @@ def _module(module: Module, in_channels: int, size: int) -> tuple[int, int, int,
             joined = output_elements
 
     input_for_shortcut = input_elements if shortcut != "none" else 0
-    if concat:  # all branches and the map they are copied into
+    if splits_channels:  # all branches and the map they are copied into
         live = input_for_shortcut + joined + output_elements
         if live > peak:
             peak = live
-    if module.attention == "squeeze_excite":
-        squeezed = max(4, channels // 4)
-        weights = 2 * channels * squeezed + squeezed + channels
+    attention = ATTENTIONS[module.attention]
+    if attention is not None:
+        weights, learned, alive = attention.work(channels, output_elements)
         macs += weights
-        params += weights
-        # The map is alive beside: its means and the squeezed, the squeezed and the gate, and
-        # at last the gate and the scaled map.
-        live = input_for_shortcut + output_elements + channels + max(squeezed, output_elements)
+        params += learned
+        live = input_for_shortcut + output_elements + alive
         if live > peak:
             peak = live
     if shortcut == "projection":
         weights = in_channels * channels
         macs += weights * pixels_out
         params += weights + 2 * channels
-        live = output_elements + input_elements + output_elements
-        if live > peak:
-            peak = live
-        live = 3 * output_elements
+        live = output_elements + output_elements
+        live += input_elements if input_elements > output_elements else output_elements
         if live > peak:
             peak = live
     elif shortcut == "identity":
@@ -232,5 +329,7 @@ def _head(architecture: Architecture, channels: int, size: int) -> tuple[int, in
         peak = (channels + features) * pixels
         channels = features
     weights = channels * classes + classes
-    live = max(channels * pixels + channels, channels + classes)
-    return macs + weights, params + weights, max(peak, live)
+    for live in (channels * pixels + channels, channels + classes):
+        if live > peak:
+            peak = live
+    return macs + weights, params + weights, peak

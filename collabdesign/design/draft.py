@@ -1,29 +1,28 @@
 """Drafts: modules as their parameters say them, and how they become modules.
 
-What cannot be built as drawn is repaired, always in the same way:
+What cannot be built as drawn is repaired, always in the same way. What becomes of a single layer
+stands in its row in :mod:`collabdesign.design.operators`:
 
 - an identity shortcut between different shapes becomes a projection;
 - groups fall to the largest divisor of the input and output channels;
-- a branch ends in the channels that its module needs: its last ``pw`` or ``conv`` takes them;
-  where it has none, a last ``dw`` becomes a convolution with as many groups as divide both,
-  a last ``pool`` becomes ``pw``;
-- a module's stride is taken by a branch's first layer with a kernel above 1, else by its first;
-- concatenated branches share the module's channels in proportion to their widths, in units of
-  4 channels where that is possible, each at least one unit.
+- a branch ends in the channels that its module needs: the last of its layers that chooses its
+  channels takes them. Where none does, its last layer must: it becomes what its row names (a
+  ``pool`` becomes ``pw``), or has as many groups as divide both channels (``dw``);
+- a module's stride is taken by a branch's first layer with a kernel above 1, else by its first,
+  of those that can take one. Where none can, the first layer becomes what its row names;
+- branches whose join splits the channels share the module's in proportion to their widths, in
+  units of 4 channels where that is possible, each at least one unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import gcd
 
-from collabdesign.design.architecture import Branch, Layer, Module
-from collabdesign.design.freedoms import LayerToken, hidden_channels
-
-# A space has few different layers, and a search decodes tens of thousands of networks.
-_shared_layer = lru_cache(maxsize=2**16)(Layer)
+from collabdesign.design.architecture import Branch, Module
+from collabdesign.design.freedoms import hidden_channels
+from collabdesign.design.layer_words import LayerToken, parse_token
+from collabdesign.design.operators import JOINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ class ModuleDraft:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a module stands: what a draft needs to become a module."""
+class ModuleShape:
+    """What a module must be from outside: what a draft needs to become a module."""
 
     stage: int
     stride: int
@@ -54,62 +53,66 @@ class Place:
     channels: int
 
 
-def build_module(draft: ModuleDraft, place: Place) -> Module:
-    if draft.join == "concat":
+def build_module(draft: ModuleDraft, shape: ModuleShape) -> Module:
+    if JOINS[draft.join].splits_channels:
         widths = [
             branch.widths[positions_with_width(branch.tokens, True)[-1]]
             for branch in draft.branches
         ]
-        outputs = shares(place.channels, widths)
+        outputs = shares(shape.channels, widths)
     else:
-        outputs = [place.channels] * len(draft.branches)
-    same_shape = place.stride == 1 and place.in_channels == place.channels
+        outputs = [shape.channels] * len(draft.branches)
+    same_shape = shape.stride == 1 and shape.in_channels == shape.channels
     shortcut = draft.shortcut
     if shortcut == "identity" and not same_shape:
         shortcut = "projection"
     return Module(
-        place.stage,
-        place.stride,
-        place.channels,
+        shape.stage,
+        shape.stride,
+        shape.channels,
         shortcut,
         draft.join,
         draft.attention,
         draft.activation,
         draft.output,
         tuple(
-            build_branch(branch, place, output)
+            build_branch(branch, shape, output)
             for branch, output in zip(draft.branches, outputs, strict=True)
         ),
     )
 
 
-def build_branch(draft: BranchDraft, place: Place, channels: int) -> Branch:
+def build_branch(draft: BranchDraft, shape: ModuleShape, channels: int) -> Branch:
     tokens = draft.tokens
-    last = len(tokens) - 1
     output = _output_position(tokens)
     if output is None:
-        output = last
-        if channels != place.in_channels and tokens[last].kind == "pool":
-            tokens = (*tokens[:last], LayerToken("pw", 1, 1))
-    striding = next((i for i, token in enumerate(tokens) if token.kernel > 1), 0)
+        output = len(tokens) - 1
+        if channels != shape.in_channels:
+            tokens = (*tokens[:-1], repaired(tokens[-1]))
+    striding = -1
+    if shape.stride > 1:
+        able = [i for i, token in enumerate(tokens) if token.takes_stride]
+        striding = next((i for i in able if tokens[i].kernel > 1), able[0] if able else 0)
+        if not able:
+            tokens = (repaired(tokens[0]), *tokens[1:])
     layers = []
-    in_channels = place.in_channels
+    in_channels = shape.in_channels
     for position, token in enumerate(tokens):
         if position == output:
             out_channels = channels
-        elif token.chooses_channels:
-            out_channels = hidden_channels(draft.widths[position], place.channels)
+        elif draft.tokens[position].chooses_channels:  # what a layer became has no width
+            out_channels = hidden_channels(draft.widths[position], shape.channels)
         else:
             out_channels = in_channels
-        stride = place.stride if position == striding else 1
-        if token.kind == "pool":
-            layers.append(_shared_layer("pool", token.kernel, stride, 1, out_channels))
-        else:
-            wanted = in_channels if token.kind == "dw" else token.groups
-            groups = largest_divisor(gcd(in_channels, out_channels), wanted)
-            layers.append(_shared_layer("conv", token.kernel, stride, groups, out_channels))
+        stride = shape.stride if position == striding else 1
+        layers.append(token.layer(stride, in_channels, out_channels))
         in_channels = out_channels
     return Branch(tuple(layers))
+
+
+def repaired(token: LayerToken) -> LayerToken:
+    """What becomes of a layer that must change its channels or take a stride and cannot."""
+    return parse_token(token.becomes) if token.becomes else token
 
 
 def _output_position(tokens: Sequence[LayerToken]) -> int | None:
@@ -126,10 +129,10 @@ def hidden_positions(tokens: Sequence[LayerToken]) -> list[int]:
     return [i for i in range(output or 0) if tokens[i].chooses_channels]
 
 
-def positions_with_width(tokens: Sequence[LayerToken], concat: bool) -> list[int]:
-    """Positions whose width matters: the hidden ones, and for concat the branch's share."""
+def positions_with_width(tokens: Sequence[LayerToken], has_share: bool) -> list[int]:
+    """Positions whose width matters: the hidden ones, and last where it is the branch's share."""
     positions = hidden_positions(tokens)
-    if concat:
+    if has_share:
         output = _output_position(tokens)
         positions.append(len(tokens) - 1 if output is None else output)
     return positions
@@ -151,41 +154,3 @@ def shares(channels: int, widths: Sequence[float]) -> list[int]:
         above = [i for i, part in enumerate(parts) if part > 1]
         parts[max(above, key=lambda i: (parts[i] - exact[i], -i))] -= 1
     return [part * unit for part in parts]
-
-
-def largest_divisor(number: int, at_most: int) -> int:
-    if number % at_most == 0:
-        return at_most
-    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
-
-
-def layer_kind(layer: Layer, in_channels: int) -> str:
-    """``pool``, ``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
-    if layer.op == "pool":
-        return "pool"
-    if layer.groups > 1:
-        same = layer.groups == in_channels == layer.channels
-        return "depthwise" if same else "grouped"
-    return "pointwise" if layer.kernel == 1 else "conv"
-
-
-def _layer(layer: Layer, in_channels: int) -> str:
-    kind = layer_kind(layer, in_channels)
-    if kind == "pool":
-        text = f"pool{layer.kernel}"
-    elif kind == "depthwise":
-        text = f"dw{layer.kernel}"
-    else:
-        name = "pw" if layer.kernel == 1 else f"conv{layer.kernel}"
-        groups = f"/g{layer.groups}" if layer.groups > 1 else ""
-        text = f"{name}{groups}({layer.channels})"
-    return text + ("/2" if layer.stride == 2 else "")
-
-
-def describe_branch(branch: Branch, channels: int) -> str:
-    """A branch in words, from its input channels on: ``pw(64) - dw3/2 - pw(32)``."""
-    words = []
-    for layer in branch.layers:
-        words.append(_layer(layer, channels))
-        channels = layer.channels
-    return " - ".join(words)

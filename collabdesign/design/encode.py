@@ -7,35 +7,36 @@ so :mod:`collabdesign.design.draft` alone knows how a draft is repaired.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from math import gcd
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from collabdesign.design.architecture import Branch, Layer, Module
 from collabdesign.design.draft import (
     BranchDraft,
     ModuleDraft,
-    Place,
+    ModuleShape,
     build_branch,
     build_module,
-    describe_branch,
     hidden_positions,
-    largest_divisor,
     positions_with_width,
+    repaired,
     shares,
 )
-from collabdesign.design.freedoms import LayerToken, hidden_channels, parse_token
+from collabdesign.design.freedoms import hidden_channels
+from collabdesign.design.layer_words import LayerToken, describe_branch, parse_token
+from collabdesign.design.operators import JOINS
 from collabdesign.design.slots import BranchSlot, ModuleSlot, Parameter
 from collabdesign.errors import OutsideSpace
 
+# One module of a stage and what it must be from outside.
+_Pair = tuple[Module, ModuleShape]
+
 
 def encode_design(
-    slot: ModuleSlot,
-    pairs: list[tuple[Module, Place]],
-    put: Callable[[Parameter, Any], None],
+    slot: ModuleSlot, pairs: list[_Pair], put: Callable[[Parameter, Any], None]
 ) -> None:
-    """Find the one design that gives each of the modules at its place."""
-    module, place = pairs[-1]  # the modules after a stage's first are the least repaired
+    """Find the one design that gives each of the modules its shape and its layers."""
+    module, shape = pairs[-1]  # the modules after a stage's first are the least repaired
     name = slot.shortcut.name.rsplit(".", 1)[0]
     count = len(module.branches)
     put(slot.branches, count)
@@ -46,51 +47,74 @@ def encode_design(
     split = _shares_of(module, slot)
     spellings = []
     for number, branch in enumerate(module.branches):
-        # Spellings that come to the same at every place are one.
+        # Spellings that come to the same in every module are one.
         found: dict[tuple[Branch, ...], BranchDraft] = {}
-        for spelling in _spell(slot.branch[number], branch, place):
+        for spelling in _spell(slot.branch[number], branch, shape):
             built = tuple(build_branch(spelling, there, branch.channels) for _, there in pairs)
             found.setdefault(built, spelling)
         if not found:
             raise OutsideSpace(
                 f"{name}: no choice of layers gives branch {number + 1}: "
-                f"{describe_branch(branch, place.in_channels)}"
+                f"{describe_branch(branch, shape.in_channels)}"
             )
         spellings.append(list(found.values()))
-    activations = dict.fromkeys([*(m.activation for m, _ in pairs), slot.activation.own])
     shortcuts = dict.fromkeys([module.shortcut, *slot.shortcut.values])
-    for activation, shortcut, *branches in itertools.product(
-        [value for value in activations if value in slot.activation.values],
-        [value for value in shortcuts if value in slot.shortcut.values],
-        *spellings,
-    ):
+    for activation, branches in _with_activations(slot, pairs, spellings):
         if split is not None:
-            branches = [
-                _with_share(draft, share) for draft, share in zip(branches, split, strict=True)
-            ]
-        draft = ModuleDraft(
-            shortcut, module.join, module.attention, activation, module.output, tuple(branches)
-        )
-        if all(build_module(draft, there) == wanted for wanted, there in pairs):
-            put(slot.shortcut, shortcut)
-            put(slot.activation, activation)
-            for number, branch in enumerate(branches):
-                _put_branch(slot.branch[number], branch, module.join == "concat", put)
-            return
+            branches = tuple(map(_with_share, branches, split))
+        for shortcut in shortcuts:
+            if shortcut not in slot.shortcut.values:
+                continue
+            draft = ModuleDraft(
+                shortcut, module.join, module.attention, activation, module.output, branches
+            )
+            if all(build_module(draft, there) == wanted for wanted, there in pairs):
+                put(slot.shortcut, shortcut)
+                put(slot.activation, activation)
+                for number, branch_draft in enumerate(branches):
+                    _put_branch(slot.branch[number], branch_draft, split is not None, put)
+                return
     raise OutsideSpace(
         f"{name}: no parameter set of the space gives this module with its shortcut "
         f"{module.shortcut} and activation {module.activation}"
     )
 
 
-def _spell(slot: BranchSlot, branch: Branch, place: Place) -> Iterator[BranchDraft]:
-    """All drafts of a branch, up to the widths that do not matter here."""
+def _with_activations(
+    slot: ModuleSlot, pairs: list[_Pair], spellings: Sequence[Sequence[BranchDraft]]
+) -> Iterator[tuple[str, tuple[BranchDraft, ...]]]:
+    """Each activation that the module may have, with the branches in which the right ones follow.
+
+    A layer's own activation and the module's can spell the same network, so that the module's is
+    not always the one that the human wrote.
+    """
+    module, shape = pairs[-1]
+    modules = dict.fromkeys(each.activation for each, _ in pairs)
+    for activation in dict.fromkeys([*modules, slot.activation.own, *slot.activation.values]):
+        if activation not in slot.activation.values:
+            continue
+        fitting = [
+            [
+                draft
+                for draft in drafts
+                if build_branch(draft, shape, branch.channels).activations(activation)
+                == branch.activations(module.activation)
+            ]
+            for drafts, branch in zip(spellings, module.branches, strict=True)
+        ]
+        for branches in itertools.product(*fitting):
+            yield activation, branches
+
+
+def _spell(slot: BranchSlot, branch: Branch, shape: ModuleShape) -> Iterator[BranchDraft]:
+    """All drafts of a branch, up to the widths that do not matter here and to activations."""
     depth = len(branch.layers)
     if depth not in slot.depth.values:
         return
+    plain = branch.with_activations([None] * depth)
     options = []
-    in_channels = place.in_channels
-    for position, layer in enumerate(branch.layers):
+    in_channels = shape.in_channels
+    for position, layer in enumerate(plain.layers):
         options.append(
             [
                 parse_token(text)
@@ -106,44 +130,46 @@ def _spell(slot: BranchSlot, branch: Branch, place: Place) -> Iterator[BranchDra
             fitting = [
                 width
                 for width in slot.widths[position].values
-                if hidden_channels(width, place.channels) == wanted
+                if hidden_channels(width, shape.channels) == wanted
             ]
             if not fitting:
                 break
             widths[position] = fitting[0]
         else:
             draft = BranchDraft(tokens, tuple(widths))
-            if build_branch(draft, place, branch.channels) == branch:
+            built = build_branch(draft, shape, branch.channels)
+            if built.with_activations([None] * depth) == plain:
                 yield draft
 
 
 def _put_branch(
     slot: BranchSlot,
     draft: BranchDraft,
-    concat: bool,
+    has_share: bool,
     put: Callable[[Parameter, Any], None],
 ) -> None:
     put(slot.depth, len(draft.tokens))
     for position, token in enumerate(draft.tokens):
         texts = [t for t in slot.layers[position].values if parse_token(t) == token]
         put(slot.layers[position], texts[0])
-    for position in positions_with_width(draft.tokens, concat):
+    for position in positions_with_width(draft.tokens, has_share):
         put(slot.widths[position], draft.widths[position])
 
 
 def _may_give(token: LayerToken, layer: Layer, in_channels: int) -> bool:
-    """Whether the token can have become the layer; :func:`build_branch` is then the judge."""
-    if token.kind == "pool":
-        return (layer.op == "pool" and layer.kernel == token.kernel) or layer.kernel == 1
-    if layer.op == "pool" or layer.kernel != token.kernel:
-        return False
-    wanted = in_channels if token.kind == "dw" else token.groups
-    return layer.groups == largest_divisor(gcd(in_channels, layer.channels), wanted)
+    """Whether the word can have become the layer; :func:`build_branch` is then the judge."""
+    for each in (token, repaired(token)):
+        if layer.stride > 1 and not each.takes_stride:
+            continue
+        built = Branch((each.layer(layer.stride, in_channels, layer.channels),))
+        if built.with_activations([None]).layers == (layer,):
+            return True
+    return False
 
 
 def _shares_of(module: Module, slot: ModuleSlot) -> tuple[float, ...] | None:
-    """Widths that give concatenated branches their channels; None where branches are added."""
-    if module.join != "concat":
+    """Widths that give the branches their parts of the channels; None where each has all."""
+    if not JOINS[module.join].splits_channels:
         return None
     wanted = [branch.channels for branch in module.branches]
     for widths in itertools.product(slot.branch[0].widths[0].values, repeat=len(wanted)):

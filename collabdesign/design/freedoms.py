@@ -6,23 +6,15 @@ range with the human's own value in the middle.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from collabdesign.design.architecture import (
-    ACTIVATIONS,
-    ATTENTIONS,
-    JOINS,
-    MAX_BRANCHES,
-    MAX_DEPTH,
-    OUTPUTS,
-    SHORTCUTS,
-)
+from collabdesign.design.architecture import MAX_BRANCHES, MAX_DEPTH, OUTPUTS, SHORTCUTS
+from collabdesign.design.layer_words import WORD_PATTERN, parse_token
+from collabdesign.design.operators import ACTIVATIONS, ATTENTIONS, JOINS
 
 MAX_CHANNELS = 4096
 MAX_MODULES = 32
@@ -49,61 +41,6 @@ class Freedom:
             low, high = self.values[0], self.values[-1]
             return {"low": low, "high": high, "step": self.values[1] - low}
         return self.values[0] if len(self.values) == 1 else list(self.values)
-
-
-@dataclass(frozen=True)
-class LayerToken:
-    """One word for a layer: ``pw``, ``pw/g4``, ``dw3``, ``conv5``, ``conv3/g4``, ``pool3``.
-
-    Attributes:
-        kind: ``pw``, ``dw``, ``conv`` or ``pool``.
-        kernel: Side of the kernel; 1 for ``pw``.
-        groups: As asked for; 1 unless written.
-    """
-
-    kind: str
-    kernel: int
-    groups: int
-
-    @property
-    def chooses_channels(self) -> bool:
-        """Whether the layer is free in its output channels; ``dw`` and ``pool`` keep them."""
-        return self.kind in ("pw", "conv")
-
-
-_TOKEN = re.compile(r"(pw|dw|conv|pool)(\d*)(?:/g(\d+))?")
-
-
-@cache
-def parse_token(text: str) -> LayerToken:
-    """Read the word for a layer.
-
-    Raises:
-        ValueError: The word is none, or its kernel or groups break a rule.
-    """
-    match = _TOKEN.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            f"a layer must be pw, dw3, conv3, conv3/g4, pool3 or the like, got {text!r}"
-        )
-    kind, kernel_text, groups_text = match.groups()
-    if kind == "pw":
-        if kernel_text:
-            raise ValueError(f"pw has no kernel to choose, got {text!r}")
-        kernel = 1
-    else:
-        kernel = int(kernel_text or 0)
-        if not 3 <= kernel <= 11 or kernel % 2 == 0:
-            raise ValueError(
-                f"the kernel of {kind} must be 3, 5, 7, 9 or 11, got {text!r}"
-                + (" (a 1x1 convolution is pw)" if kernel == 1 else "")
-            )
-    groups = int(groups_text) if groups_text is not None else 1
-    if groups_text is not None and kind in ("dw", "pool"):
-        raise ValueError(f"{kind} has no groups to choose, got {text!r}")
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1, got {text!r}")
-    return LayerToken(kind, kernel, groups)
 
 
 def _whole(low: int, high: int) -> Callable[[Any], int]:
@@ -136,11 +73,11 @@ def _width(value: Any) -> float:
     return float(value)
 
 
-def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
+def _one_of(allowed: Collection[str]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"must be one of {', '.join(allowed)}, got {value!r}")
-        return str(value)
+        return value
 
     return check
 
@@ -234,7 +171,7 @@ def _schema(item: dict[str, Any], *, ranged: bool = False) -> WithJsonSchema:
 
 
 _INTEGER = {"type": "integer"}
-_TOKEN_SCHEMA = {"type": "string", "pattern": r"^(pw|dw\d+|conv\d+|pool\d+)(/g\d+)?$"}
+_TOKEN_SCHEMA = {"type": "string", "pattern": WORD_PATTERN}
 _LIST_OF_TOKENS = {"type": "array", "items": _TOKEN_SCHEMA, "minItems": 1}
 
 Kernel = Annotated[

@@ -6,7 +6,7 @@ written in :mod:`collabdesign.design.freedoms`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,8 +28,9 @@ from collabdesign.design.freedoms import (
     Stride,
     Widths,
     hidden_channels,
-    parse_token,
 )
+from collabdesign.design.layer_words import parse_token
+from collabdesign.design.operators import ACTIVATIONS, ATTENTIONS, JOINS
 
 Location = tuple[str | int, ...]
 
@@ -42,6 +43,11 @@ def _fixed(value: Any) -> Freedom:
     return Freedom((value,), own=value)
 
 
+def _or(names: Iterable[str]) -> str:
+    *few, last = names
+    return f"{', '.join(few)} or {last}"
+
+
 class StemFreedoms(_Written):
     """The first convolution."""
 
@@ -50,9 +56,7 @@ class StemFreedoms(_Written):
     )
     stride: Stride = Field(default=_fixed(1), description="1 keeps the resolution, 2 halves it.")
     channels: Channels = Field(description="Output channels, at least 4.")
-    activation: Activation = Field(
-        default=_fixed("relu"), description="relu, hardswish, silu or gelu."
-    )
+    activation: Activation = Field(default=_fixed("relu"), description=f"{_or(ACTIVATIONS)}.")
 
 
 class StageFreedoms(_Written):
@@ -82,11 +86,11 @@ class ModuleFreedoms(_Written):
     )
     branches: Branches = Field(default=_fixed(1), description="Parallel branches, 1 to 3.")
     join: Join = Field(
-        default=_fixed("add"), description="How several branches join: add or concat."
+        default=_fixed("add"), description=f"How several branches join: {_or(JOINS)}."
     )
     depth: Depth = Field(description="Layers in a branch, 1 to 4.")
     layers: Layers = Field(
-        description="Layers to choose from: pw, pw/g4, dw3, conv3, conv3/g4, pool3. One list "
+        description="Layers to choose from, such as pw, dw3, conv3/g4, pool3. One list "
         "for every position, or a list of lists, position by position."
     )
     widths: Widths = Field(
@@ -94,10 +98,8 @@ class ModuleFreedoms(_Written):
         description="Hidden widths, times the stage's channels; for concat also the branches' "
         "shares of them.",
     )
-    attention: Attention = Field(default=_fixed("none"), description="none or squeeze_excite.")
-    activation: Activation = Field(
-        default=_fixed("relu"), description="relu, hardswish, silu or gelu."
-    )
+    attention: Attention = Field(default=_fixed("none"), description=f"{_or(ATTENTIONS)}.")
+    activation: Activation = Field(default=_fixed("relu"), description=f"{_or(ACTIVATIONS)}.")
     output: Output = Field(
         default=_fixed("activated"), description="activated, or linear as in inverted residuals."
     )

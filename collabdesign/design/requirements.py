@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from collabdesign.design.cost import METRICS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import LIMITS, OBJECTIVES
@@ -48,22 +49,25 @@ class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class Limits(_Written):
-    """Hard budgets, known without training: no network over one of them is trained."""
+if TYPE_CHECKING:
 
-    macs: Annotated[int, values.count("multiply-adds")] | None = Field(
-        default=None, description="Multiply-adds for one image, such as 10M. 1 MAC is 2 FLOPs."
-    )
-    params: Annotated[int, values.count("parameters")] | None = Field(
-        default=None, description="Parameters, such as 320k."
-    )
-    weight_bytes: Annotated[int, values.memory()] | None = Field(
-        default=None, description="Memory for the weights at deploy.precision, such as 1.2MB."
-    )
-    peak_activation_bytes: Annotated[int, values.memory()] | None = Field(
-        default=None,
-        description="Most memory for feature maps at any moment, for one image at "
-        "deploy.precision, such as 512KiB.",
+    class Limits(_Written):
+        """A field for each metric."""
+
+        def __getattr__(self, name: str) -> int | None: ...
+else:
+    Limits = create_model(
+        "Limits",
+        __base__=_Written,
+        __module__=__name__,
+        __doc__="Hard budgets, known without training: no network over one of them is trained.",
+        **{
+            name: (
+                Annotated[int, values.limit(metric)] | None,
+                Field(default=None, description=metric.limit),
+            )
+            for name, metric in METRICS.items()
+        },
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from collabdesign.design.freedoms import Freedom, parse_token
+from collabdesign.design.freedoms import Freedom
+from collabdesign.design.layer_words import parse_token
+from collabdesign.design.operators import JOINS
 from collabdesign.design.prototype import ModuleFreedoms, StageFreedoms
 
 
@@ -123,12 +125,13 @@ def size_of(*parameters: Parameter) -> int:
 def design_size(slot: ModuleSlot) -> int:
     total = 0
     for count in slot.branches.values:
-        for join in slot.join.values if count > 1 else ("add",):
-            total += prod(_size_of_branch(b, join == "concat") for b in slot.branch[:count])
+        for join in slot.join.values if count > 1 else (slot.join.values[0],):
+            splits = count > 1 and JOINS[join].splits_channels
+            total += prod(_size_of_branch(b, splits) for b in slot.branch[:count])
     return total * size_of(slot.shortcut, slot.attention, slot.activation, slot.output)
 
 
-def _size_of_branch(slot: BranchSlot, concat: bool) -> int:
+def _size_of_branch(slot: BranchSlot, has_share: bool) -> int:
     widths = len(slot.widths[0].values)
     choosing = [
         sum(parse_token(text).chooses_channels for text in layer.values) for layer in slot.layers
@@ -140,4 +143,4 @@ def _size_of_branch(slot: BranchSlot, concat: bool) -> int:
         for output in range(depth):
             hidden = prod(choosing[i] * widths + keeping[i] for i in range(output))
             total += hidden * choosing[output] * prod(keeping[output + 1 : depth])
-    return total * (widths if concat else 1)
+    return total * (widths if has_share else 1)

@@ -7,22 +7,27 @@ as drawn is repaired as :mod:`collabdesign.design.draft` says.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from collabdesign.design.architecture import Architecture, Head, Stem
+from collabdesign.design.cost import part_costs
 from collabdesign.design.draft import (
     BranchDraft,
     ModuleDraft,
-    Place,
+    ModuleShape,
     build_module,
     positions_with_width,
 )
 from collabdesign.design.encode import encode_design
-from collabdesign.design.freedoms import parse_token
+from collabdesign.design.layer_words import parse_token
+from collabdesign.design.operators import JOIN_OF_ONE, JOINS
 from collabdesign.design.slots import (
     ModuleSlot,
     Parameter,
@@ -185,7 +190,7 @@ class DesignSpace:
             put(stage.modules, len(modules))
             put(stage.stride, modules[0].stride)
             put(stage.channels, modules[0].channels)
-            places = []
+            shapes = []
             for number, module in enumerate(modules):
                 if module.channels != modules[0].channels:
                     raise OutsideSpace(
@@ -193,9 +198,9 @@ class DesignSpace:
                         f"stage {index + 1}, got {module.channels}"
                     )
                 stride = modules[0].stride if number == 0 else 1
-                places.append(Place(index, stride, in_channels, modules[0].channels))
+                shapes.append(ModuleShape(index, stride, in_channels, modules[0].channels))
                 in_channels = module.channels
-            pairs = list(zip(modules, places, strict=True))
+            pairs = list(zip(modules, shapes, strict=True))
             if stage.shared:
                 encode_design(stage.designs[0], pairs, put)
             else:
@@ -277,17 +282,52 @@ class DesignSpace:
                     return params
         return None
 
-    def descend(self, params: Params, score: Callable[[Architecture], float]) -> Params:
+    def descend(
+        self, params: Params, score: Callable[[Architecture], float], enough: float = -math.inf
+    ) -> Params:
         """Coordinate descent: give each parameter its best value in turn until none changes.
+
+        Then it crosses the plateau that it stands on, towards networks with the same score whose
+        parts need less memory or, where that is equal, fewer multiply-adds: the peak of a network
+        whose modules need the same stays where it is until the last of them is smaller. Where a
+        lower score is met, the descent goes on there. Both ways only fall, so that it ends.
 
         Args:
             params: Where to start.
             score: What to lower, a function of the architecture.
+            enough: The score at which it ends; 0 for what only counts how much is too much.
+
+        Returns:
+            The first network found with the lowest score; ``params`` where none is lower.
         """
-        here = self.complete(params)
-        best = score(self.decode(here))
+
+        def smaller(architecture: Architecture) -> tuple[float, ...]:
+            parts = part_costs(architecture)
+            needed = sum(part.peak_elements for part in parts)
+            return score(architecture), needed, sum(part.macs for part in parts)
+
+        def lower(architecture: Architecture) -> tuple[float, ...]:
+            return (score(architecture),)
+
+        is_enough = partial(operator.ge, enough)
+        here, best = self._fall(self.complete(params), lower, is_enough)
+        while best > enough:
+            there, reached = self._fall(here, smaller, partial(operator.gt, best))
+            if reached >= best:
+                break
+            here, best = self._fall(there, lower, is_enough)
+        return here
+
+    def _fall(
+        self,
+        here: Params,
+        rank: Callable[[Architecture], tuple[float, ...]],
+        is_enough: Callable[[float], bool],
+    ) -> tuple[Params, float]:
+        """Where no parameter alone gives a lower rank, or the first of it is enough."""
+        best = rank(self.decode(here))
         improved = True
-        while improved:
+        while improved and not is_enough(best[0]):
             improved = False
             for name in list(here):
                 if name not in here:
@@ -296,12 +336,14 @@ class DesignSpace:
                     if value == here.get(name):
                         continue
                     there = self.complete({**here, name: value})
-                    reached = score(self.decode(there))
+                    reached = rank(self.decode(there))
                     if reached < best:
                         here, best, improved = there, reached, True
+                        if is_enough(best[0]):
+                            return here, best[0]
                     if name not in here:
                         break
-        return here
+        return here, best[0]
 
     # -- the walk that all of the above share -----------------------------------------------
 
@@ -320,13 +362,13 @@ class DesignSpace:
 
     def _walk(self, pick: Pick) -> Architecture:
         stem, *drafts, head = self._visit(pick)
-        modules = tuple(build_module(draft, place) for draft, place in drafts)
+        modules = tuple(build_module(draft, shape) for draft, shape in drafts)
         return Architecture(
             self._input_channels, self._resolution, self._classes, stem, modules, head
         )
 
     def _visit(self, pick: Pick) -> Iterator[Any]:
-        """Stem, each module's draft and place, and head, asking for each active parameter once."""
+        """Stem, each module's draft and shape, and head, asking for each active parameter once."""
         stem = Stem(
             pick(self._stem_kernel),
             pick(self._stem_stride),
@@ -343,8 +385,8 @@ class DesignSpace:
             for number in range(count):
                 if draft is None or not stage.shared:
                     draft = _draft(stage.designs[number], pick)
-                place = Place(index, stride if number == 0 else 1, in_channels, channels)
-                yield draft, place
+                shape = ModuleShape(index, stride if number == 0 else 1, in_channels, channels)
+                yield draft, shape
                 in_channels = channels
         features = pick(self._head_features)
         yield Head(features, pick(self._head_activation)) if features else Head(0)
@@ -381,13 +423,13 @@ def _allowed(parameter: Parameter, value: Any) -> Any:
 def _draft(slot: ModuleSlot, pick: Pick) -> ModuleDraft:
     shortcut = pick(slot.shortcut)
     count = pick(slot.branches)
-    join = pick(slot.join) if count > 1 else "add"
+    join = pick(slot.join) if count > 1 else JOIN_OF_ONE
     branches = []
     for branch in slot.branch[:count]:
         depth = pick(branch.depth)
         tokens = tuple(parse_token(pick(layer)) for layer in branch.layers[:depth])
         widths = [1.0] * depth
-        for position in positions_with_width(tokens, join == "concat"):
+        for position in positions_with_width(tokens, JOINS[join].splits_channels):
             widths[position] = pick(branch.widths[position])
         branches.append(BranchDraft(tokens, tuple(widths)))
     return ModuleDraft(

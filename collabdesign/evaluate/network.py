@@ -1,9 +1,9 @@
 """Architecture -> nn.Module; never changes the architecture.
 
-The classes read plain attributes (``layer.kernel``, ``module.branches``) and need torch alone:
-:mod:`collabdesign.deliver.source` writes their text into the ``model.py`` that a person takes
-away, so that both share their state-dict keys and there is one truth about what a module
-computes. Tensors are N x C x H x W.
+The classes read plain attributes (``layer.kernel``, ``module.branches``) and need torch alone,
+with the tables of :mod:`collabdesign.evaluate.operators`: :mod:`collabdesign.deliver.source`
+writes their text into the ``model.py`` that a person takes away, so that both share their
+state-dict keys and there is one truth about what a module computes. Tensors are N x C x H x W.
 """
 
 from __future__ import annotations
@@ -12,49 +12,7 @@ import torch
 from torch import nn
 
 from collabdesign.design.architecture import Architecture, Layer, Module
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "hardswish": nn.Hardswish,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-}
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution without bias, batch normalisation, and an activation if one is named."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        activation: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
-        self.norm = nn.BatchNorm2d(channels)
-        if activation:
-            self.act = ACTIVATIONS[activation]()
-
-
-class SqueezeExcite(nn.Module):
-    """Scales every channel by a gate computed from the channels' means."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        squeezed = max(4, channels // 4)
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        squeezed = self.reduce(nn.functional.adaptive_avg_pool2d(x, 1)).relu()
-        gate: torch.Tensor = self.expand(squeezed).sigmoid()
-        return x * gate
+from collabdesign.evaluate.operators import ACTIVATIONS, ATTENTIONS, JOINS, OPERATORS, ConvNorm
 
 
 class DesignedModule(nn.Module):
@@ -62,14 +20,12 @@ class DesignedModule(nn.Module):
 
     def __init__(self, in_channels: int, design: Module) -> None:
         super().__init__()
-        self.concat = design.join == "concat"
+        self.join = JOINS[design.join]
         self.branches = nn.ModuleList(
             self._branch(in_channels, branch.layers, design.activation)
             for branch in design.branches
         )
-        self.attention: nn.Module = nn.Identity()
-        if design.attention == "squeeze_excite":
-            self.attention = SqueezeExcite(design.channels)
+        self.attention = ATTENTIONS[design.attention](design.channels)
         self.has_shortcut = design.shortcut != "none"
         self.shortcut: nn.Module = nn.Identity()
         if design.shortcut == "projection":
@@ -81,30 +37,13 @@ class DesignedModule(nn.Module):
     def _branch(in_channels: int, layers: tuple[Layer, ...], activation: str) -> nn.Sequential:
         steps: list[nn.Module] = []
         for number, layer in enumerate(layers, start=1):
-            if layer.op == "pool":
-                steps.append(nn.MaxPool2d(layer.kernel, layer.stride, layer.kernel // 2))
-            else:
-                steps.append(
-                    ConvNorm(
-                        in_channels,
-                        layer.channels,
-                        layer.kernel,
-                        layer.stride,
-                        layer.groups,
-                        activation if number < len(layers) else None,
-                    )
-                )
+            follows = activation if number < len(layers) else "none"
+            steps.append(OPERATORS[layer.op](layer, in_channels, follows))
             in_channels = layer.channels
         return nn.Sequential(*steps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.concat:
-            y = torch.cat([branch(x) for branch in self.branches], dim=1)
-        else:
-            y = self.branches[0](x)
-            for branch in self.branches[1:]:
-                y = y + branch(x)
-        y = self.attention(y)
+        y = self.attention(self.join(self.branches, x))
         if self.has_shortcut:
             y = y + self.shortcut(x)
         activated: torch.Tensor = self.act(y)

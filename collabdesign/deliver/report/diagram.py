@@ -15,7 +15,8 @@ from itertools import groupby
 from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
-from collabdesign.design.draft import layer_kind
+from collabdesign.design.layer_words import look_of, settings_of, word_of
+from collabdesign.design.operators import ATTENTIONS, CONVOLUTION, IN_GROUPS, OPERATORS, Look
 
 __all__ = ["draw_architecture"]
 
@@ -44,16 +45,9 @@ BAR_WIDTH = WIDTH - BAR_X - 82
 # Pixels of a letter in the widest of common fonts, DejaVu Sans, and of the space about a text.
 _WIDEST_LETTER, _MARGIN = 7.4, 8.0
 
-# Okabe and Ito's hues, lightened; the text in a box tells the kind without its colour.
-STYLES = {
-    "pointwise": ("#dcebf7", "#0072b2", f"1{TIMES}1 convolution"),
-    "depthwise": ("#d6efe6", "#009e73", "depthwise"),
-    "conv": ("#fbe9cc", "#c98500", "convolution"),
-    "grouped": ("#f9ddcf", "#d55e00", "in groups"),
-    "pool": ("#e9ebee", "#7b8794", "pooling"),
-    "attention": ("#f3e0ec", "#b3608f", "squeeze-and-excitation"),
-    "linear": ("#ffffff", "#52606d", "linear layer"),
-}
+# What no row draws: the end of every network.
+AVERAGE = Look("pooling", "#e9ebee", "#7b8794")
+LINEAR = Look("linear layer", "#ffffff", "#52606d")
 
 
 def draw_architecture(architecture: Architecture, title: str = "architecture") -> str:
@@ -109,24 +103,27 @@ def _bands(
 
 def _stem(architecture: Architecture, y: float) -> str:
     stem = architecture.stem
-    lines = _layer_lines(Layer("conv", stem.kernel, stem.stride, 1, stem.channels), "conv")
+    layer = Layer(CONVOLUTION, stem.kernel, stem.stride, 1, stem.channels)
     return (
         _wire(f"M{IN_X} {y:g}H{OUT_X}")
         + _entry(y)
-        + _box(BOXES_X, y, BOX_WIDTH, BOX_HEIGHT, "conv", lines)
+        + _layer_box(BOXES_X, y, layer, architecture.input_channels)
         + _text(OUT_X + 6, y + 4, stem.activation, "faint")
     )
 
 
 def _head(architecture: Architecture, channels: int, y: float) -> str:
     head = architecture.head
-    boxes = [("linear", ("linear", f"{architecture.classes} classes"))]
-    boxes.insert(0, ("pool", ("average pool", f"{head.features or channels} values")))
+    boxes = [
+        (AVERAGE, ("average pool", f"{head.features or channels} values")),
+        (LINEAR, ("linear", f"{architecture.classes} classes")),
+    ]
     if head.features:
-        boxes.insert(0, ("pointwise", (f"conv 1{TIMES}1", f"{head.features} ch")))
+        features = Layer(CONVOLUTION, 1, 1, 1, head.features)
+        boxes.insert(0, (look_of(features, channels), _layer_lines(features, channels)))
     drawn = [
-        _box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, BOX_WIDTH, BOX_HEIGHT, kind, lines)
-        for index, (kind, lines) in enumerate(boxes)
+        _box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, BOX_WIDTH, BOX_HEIGHT, look, lines)
+        for index, (look, lines) in enumerate(boxes)
     ]
     last = BOXES_X + (len(boxes) - 1) * (BOX_WIDTH + BOX_GAP)
     inside = f"{head.activation} after the convolution" if head.features else ""
@@ -151,8 +148,10 @@ def _module(module: Module, number: int, in_channels: int) -> tuple[str, float, 
     drawn.append(_entry(middle))
     if lanes > 1:
         drawn.append(_pill(JOIN_X, middle, JOIN_WIDTH, module.join))
-    if module.attention != "none":
-        drawn.append(_box(ATTENTION_X, middle, ATTENTION_WIDTH, 24, "attention", ("SE",)))
+    attention = ATTENTIONS[module.attention]
+    if attention is not None:
+        label = (attention.label,)
+        drawn.append(_box(ATTENTION_X, middle, ATTENTION_WIDTH, 24, attention.look, label))
     if module.shortcut != "none":
         drawn.append(_shortcut(module, PADDING + 4, middle))
     word = module.activation if module.output == "activated" else "linear"
@@ -171,18 +170,24 @@ def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
     )
     boxes = []
     for index, layer in enumerate(branch.layers):
-        kind = layer_kind(layer, in_channels)
-        x = BOXES_X + index * (BOX_WIDTH + BOX_GAP)
-        boxes.append(_box(x, y, BOX_WIDTH, BOX_HEIGHT, kind, _layer_lines(layer, kind)))
+        boxes.append(_layer_box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, layer, in_channels))
         in_channels = layer.channels
     return wire + "".join(boxes)
 
 
-def _layer_lines(layer: Layer, kind: str) -> tuple[str, str]:
-    name = {"pool": "pool", "depthwise": "dw"}.get(kind, "conv")
+def _layer_box(x: float, y: float, layer: Layer, in_channels: int) -> str:
+    lines = _layer_lines(layer, in_channels)
+    return _box(x, y, BOX_WIDTH, BOX_HEIGHT, look_of(layer, in_channels), lines)
+
+
+def _layer_lines(layer: Layer, in_channels: int) -> tuple[str, str]:
+    _, word = word_of(layer, in_channels)
     down = " ↓2" if layer.stride == 2 else ""
-    groups = f" · g{layer.groups}" if kind == "grouped" else ""
-    return f"{name} {layer.kernel}{TIMES}{layer.kernel}{down}", f"{layer.channels} ch{groups}"
+    settings = settings_of(layer, in_channels)
+    return (
+        f"{word.box.format(k=layer.kernel)}{down}",
+        " · ".join((f"{layer.channels} ch", *settings)),
+    )
 
 
 def _shortcut(module: Module, y: float, middle: float) -> str:
@@ -194,9 +199,9 @@ def _shortcut(module: Module, y: float, middle: float) -> str:
         "shortcut",
     )
     if module.shortcut == "projection":
-        down = " ↓2" if module.stride == 2 else ""
-        text = f"conv 1{TIMES}1{down} · {module.channels} ch"
-        drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, "pointwise", (text,))
+        layer = Layer(CONVOLUTION, 1, module.stride, 1, module.channels)
+        text = " · ".join(_layer_lines(layer, 0))
+        drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, look_of(layer, 0), (text,))
     return (
         drawn
         + f'<circle cx="{SUM_X}" cy="{middle:g}" r="9" class="node"/>'
@@ -241,39 +246,45 @@ def _band(label: str, top: float, bottom: float, last: PartCost) -> str:
 def _legend(architecture: Architecture, top: float) -> str:
     drawn = []
     x = float(STAGE_X)
-    for kind in _kinds(architecture):
-        fill, stroke, name = STYLES[kind]
+    for look in _looks(architecture):
         drawn.append(
-            f'<rect x="{x:g}" y="{top:g}" width="12" height="12" rx="3" fill="{fill}" '
-            f'stroke="{stroke}"/>' + _text(x + 18, top + 10, name, "faint")
+            f'<rect x="{x:g}" y="{top:g}" width="12" height="12" rx="3" fill="{look.fill}" '
+            f'stroke="{look.border}"/>' + _text(x + 18, top + 10, look.legend, "faint")
         )
-        x += 36 + 6.1 * len(name)  # the mean advance of a letter at this size
+        x += 36 + 6.1 * len(look.legend)  # the mean advance of a letter at this size
     return "".join(drawn) + _text(x, top + 10, "↓2: stride 2 · g: groups", "faint")
 
 
-def _kinds(architecture: Architecture) -> list[str]:
-    """The kinds of boxes that are drawn, in the order of the legend."""
-    kinds = {"conv", "pool", "linear"}
+def _looks(architecture: Architecture) -> list[Look]:
+    """How the boxes that are drawn look, in the order of the tables."""
+    pointwise = look_of(Layer(CONVOLUTION, 1, 1, 1, 1), 1)
+    stem = Layer(CONVOLUTION, architecture.stem.kernel, 1, 1, 1)
+    used = {look_of(stem, 1), AVERAGE, LINEAR}
     channels = architecture.stem.channels
     for module in architecture.modules:
         for branch in module.branches:
             inside = channels
             for layer in branch.layers:
-                kinds.add(layer_kind(layer, inside))
+                used.add(look_of(layer, inside))
                 inside = layer.channels
-        if module.attention != "none":
-            kinds.add("attention")
+        attention = ATTENTIONS[module.attention]
+        if attention is not None:
+            used.add(attention.look)
         if module.shortcut == "projection":
-            kinds.add("pointwise")
+            used.add(pointwise)
         channels = module.channels
     if architecture.head.features:
-        kinds.add("pointwise")
-    return [kind for kind in STYLES if kind in kinds]
+        used.add(pointwise)
+    order: list[Look] = []
+    for operator in OPERATORS.values():
+        order += [word.look for word in operator.words.values()]
+        order += [IN_GROUPS] if operator.has_groups else []
+    order += [AVERAGE, *(row.look for row in ATTENTIONS.values() if row), LINEAR]
+    return [look for look in dict.fromkeys(order) if look in used]
 
 
-def _box(x: float, y: float, width: float, height: float, kind: str, lines: Sequence[str]) -> str:
+def _box(x: float, y: float, width: float, height: float, look: Look, lines: Sequence[str]) -> str:
     """A rounded box around its middle height ``y``, with one or two lines of text."""
-    fill, stroke, _ = STYLES[kind]
     middle = x + width / 2
     if len(lines) == 1:
         small = "detail" if height < 20 else ""
@@ -283,7 +294,7 @@ def _box(x: float, y: float, width: float, height: float, kind: str, lines: Sequ
         texts += _text(middle, y + 11, lines[1], "detail", "middle", width)
     return (
         f'<g class="box"><rect x="{x:g}" y="{y - height / 2:g}" width="{width:g}" '
-        f'height="{height:g}" rx="4" fill="{fill}" stroke="{stroke}"/>{texts}</g>'
+        f'height="{height:g}" rx="4" fill="{look.fill}" stroke="{look.border}"/>{texts}</g>'
     )
 
 

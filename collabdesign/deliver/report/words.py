@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from itertools import groupby
 
 from collabdesign.design.architecture import Architecture, Module
-from collabdesign.design.cost import part_costs
-from collabdesign.design.draft import describe_branch
+from collabdesign.design.cost import METRICS, part_costs
+from collabdesign.design.layer_words import describe_branch
+from collabdesign.design.operators import ATTENTIONS, UNUSED_ACTIVATION
 
 __all__ = [
     "QUANTITIES",
@@ -24,13 +26,7 @@ __all__ = [
 TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
-QUANTITIES = {
-    "macs": "multiply-adds",
-    "params": "parameters",
-    "weight_bytes": "weight memory",
-    "peak_activation_bytes": "peak activation memory",
-    "accuracy": "accuracy",
-}
+QUANTITIES = {**{name: row.title for name, row in METRICS.items()}, "accuracy": "accuracy"}
 
 
 def counted(count: int, noun: str) -> str:
@@ -48,6 +44,13 @@ def short_bytes(value: float) -> str:
     return _scaled(value, 1024, tuple(SPACE + unit for unit in ("B", "KiB", "MiB", "GiB")))
 
 
+_SHORT: Mapping[str, Callable[[float], str]] = {
+    "count": short_count,
+    "bytes": short_bytes,
+    "ms": lambda value: f"{value:.3g}{SPACE}ms",
+}
+
+
 def percent(value: float, digits: int = 1) -> str:
     """A share of 1 in per cent: ``98.6 %``.
 
@@ -59,14 +62,10 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def short_quantity(name: str, value: float) -> str:
-    """A cost or an accuracy in its unit, told by the name: ``weight_bytes`` in bytes..."""
-    if name.endswith("_bytes"):
-        return short_bytes(value)
-    if name.endswith("accuracy"):
-        return percent(value)
-    if name.endswith("_ms"):
-        return f"{value:.3g} ms"
-    return short_count(value)
+    """A cost or an accuracy in its unit."""
+    if name in METRICS:
+        return _SHORT[METRICS[name].unit](value)
+    return percent(value) if name.endswith("accuracy") else short_count(value)
 
 
 def short_time(value: float) -> str:
@@ -95,11 +94,12 @@ def _scaled(value: float, base: int, suffixes: tuple[str, ...]) -> str:
 def _module(module: Module, in_channels: int) -> str:
     branches = [describe_branch(branch, in_channels) for branch in module.branches]
     text = branches[0] if len(branches) == 1 else f"{module.join}[ {' | '.join(branches)} ]"
-    if module.attention != "none":
-        text += " · SE"
+    attention = ATTENTIONS[module.attention]
+    if attention is not None:
+        text += f" · {attention.label}"
     if module.shortcut != "none":
         text += f" + {module.shortcut}"
-    notes = [] if module.activation == "relu" else [module.activation]
+    notes = [] if module.activation == UNUSED_ACTIVATION else [module.activation]
     if module.output == "linear":
         notes.append("linear")
     return f"{text} ({', '.join(notes)})" if notes else text
@@ -108,15 +108,14 @@ def _module(module: Module, in_channels: int) -> str:
 def describe(architecture: Architecture) -> tuple[str, ...]:
     """The structure in words: one line for the stem, each run of equal modules and the head.
 
-    ``pw(64)`` is a 1x1 convolution to 64 channels, ``dw3`` a depthwise 3x3 one, ``conv3/g4(32)``
-    a 3x3 one in 4 groups, ``pool3`` max pooling, ``/2`` a stride of 2, ``SE`` squeeze-and-
-    excitation, ``(linear)`` a module whose output is not activated; the activation is named where
-    it is not ``relu``. Equal modules that follow each other share a line,
-    told by their count.
+    A layer is told by its word in YAML: ``pw(64)`` has 64 output channels, ``dw3/2`` a stride of
+    2. ``SE`` is squeeze-and-excitation, ``(linear)`` a module whose output is not activated; the
+    activation is named where it is not ``relu``. Equal modules that follow each other share a
+    line, told by their count.
     """
     stem, parts = architecture.stem, part_costs(architecture)
     channels = stem.channels
-    activation = "" if stem.activation == "relu" else f" ({stem.activation})"
+    activation = "" if stem.activation == UNUSED_ACTIVATION else f" ({stem.activation})"
     stride = "/2" if stem.stride == 2 else ""
     side = parts[0].resolution_out
     lines = [f"stem, {side} px: conv{stem.kernel}({channels}){stride}{activation}"]
@@ -133,6 +132,6 @@ def describe(architecture: Architecture) -> tuple[str, ...]:
             lines.append(f"{label}, {where}{f'{count} {TIMES} ' if count > 1 else ''}{text}")
     head = architecture.head
     features = f"pw({head.features}) - " if head.features else ""
-    activation = "" if head.activation == "relu" else f" ({head.activation})"
+    activation = "" if head.activation == UNUSED_ACTIVATION else f" ({head.activation})"
     lines.append(f"head: {features}average - linear({architecture.classes}){activation}")
     return tuple(lines)

@@ -1,7 +1,7 @@
 """A requirements file, the prototype file it names and the command line, laid over each other.
 
-The uppermost layer that says something about a place is the one whose file, line and words a
-problem there is told in.
+Of these overlays the uppermost that says something about a place gives a problem there its
+file, its line and its words.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Override:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Overlay:
     """A document that says what stands at a location and below it.
 
     Attributes:
         folder: That its paths are relative to; empty for the current directory.
-        dropped: How many parts of a location the layer's own words leave out.
+        dropped: How many parts of a location its own words leave out.
     """
 
     location: Location
@@ -40,11 +40,11 @@ class _Layer:
     dropped: int = 0
 
 
-class Layers:
+class Overlays:
     """What was read so far, where each part of it came from, and what is wrong with it.
 
     Attributes:
-        data: Of all layers together.
+        data: Of all overlays together.
         problems: In the order of finding.
     """
 
@@ -52,7 +52,7 @@ class Layers:
         self.data: dict[str, Any] = document.data
         self.problems: list[Problem] = []
         self.folder = os.path.dirname(document.file)
-        self._layers = [_Layer((), document, self.folder)]
+        self._overlays = [Overlay((), document, self.folder)]
 
     def lay_file(self, location: Location, file: str) -> None:
         """Put a file in the place of its path.
@@ -62,8 +62,8 @@ class Layers:
         """
         document = read_document(file)
         self._put(tuple(map(str, location)), document.data)
-        self._layers.append(
-            _Layer(location, document, os.path.dirname(file), dropped=len(location))
+        self._overlays.append(
+            Overlay(location, document, os.path.dirname(file), dropped=len(location))
         )
 
     def lay_override(self, override: Override) -> None:
@@ -74,17 +74,17 @@ class Layers:
             file = override.document.file
             self.problems += [Problem(p.message, p.hint, file) for p in error.problems]
         else:
-            self._layers.append(_Layer(said, override.document, folder=""))
+            self._overlays.append(Overlay(said, override.document, folder=""))
 
     def note(
         self, location: Location, message: str, hint: str = "", *, at_key: bool = False
     ) -> None:
         """Add a problem at a value, or at its key."""
-        layer = self._layer(location)
+        overlay = self._uppermost(location)
         if len(message) > _LONGEST_MESSAGE:
             message = f"{message[:300]} ... {message[-50:]}"
-        below = location[len(layer.location) :]
-        self.problems.append(layer.document.problem(below, message, hint, at_key=at_key))
+        below = location[len(overlay.location) :]
+        self.problems.append(overlay.document.problem(below, message, hint, at_key=at_key))
 
     def note_rule(self, location: Location, rule: str, hint: str = "") -> None:
         """Add a problem at a value whose rule goes on after the key, or stands alone."""
@@ -95,18 +95,18 @@ class Layers:
     def words(self, location: Location) -> str:
         """A location as a person writes it: ``stages[0].channels``."""
         text = ""
-        for part in location[self._layer(location).dropped :]:
+        for part in location[self._uppermost(location).dropped :]:
             text += f"[{part}]" if isinstance(part, int) else f".{part}"
         return text.removeprefix(".")
 
     def path(self, location: Location, written: str) -> str:
         """A path that stands at a location, relative to the current directory."""
-        folder = self._layer(location).folder
+        folder = self._uppermost(location).folder
         return os.path.normpath(os.path.join(folder, os.path.expanduser(written)))
 
     def sorted_problems(self) -> list[Problem]:
-        """Each once, by file in the order of the layers, then by line."""
-        files = [layer.document.file for layer in self._layers]
+        """Each once, by file in the order of the overlays, then by line."""
+        files = [overlay.document.file for overlay in self._overlays]
 
         def rank(problem: Problem) -> tuple[int, int, int]:
             order = files.index(problem.file) if problem.file in files else len(files)
@@ -114,11 +114,11 @@ class Layers:
 
         return sorted(dict.fromkeys(self.problems), key=rank)
 
-    def _layer(self, location: Location) -> _Layer:
-        for layer in reversed(self._layers):
-            if location[: len(layer.location)] == layer.location:
-                return layer
-        raise AssertionError("the first layer is everywhere")
+    def _uppermost(self, location: Location) -> Overlay:
+        for overlay in reversed(self._overlays):
+            if location[: len(overlay.location)] == overlay.location:
+                return overlay
+        raise AssertionError("the first overlay is everywhere")
 
     def _put(self, keys: tuple[str, ...], value: Any) -> Location:
         self.data, said = _with(self.data, keys, value, ())

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from collabdesign.design.files.document import read_document
-from collabdesign.design.files.overlays import Layers, Override, parse_override
+from collabdesign.design.files.overlays import Overlays, Override, parse_override
 from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import Requirements
@@ -34,110 +34,110 @@ def load_requirements(
     Raises:
         InputError: Every problem that was found, in the order of the files.
     """
-    layers = Layers(read_document(path))
+    overlays = Overlays(read_document(path))
     inside_prototype: list[Override] = []
     for text in overrides:
         try:
             override = parse_override(text)
         except InputError as error:
-            layers.problems += error.problems
+            overlays.problems += error.problems
             continue
         if override.keys[0] == "prototype" and len(override.keys) > 1:
             inside_prototype.append(override)
         else:
-            layers.lay_override(override)
-    _read_prototype(layers)
+            overlays.lay_override(override)
+    _read_prototype(overlays)
     for override in inside_prototype:
-        layers.lay_override(override)
-    _find_data(layers, check_data)
-    requirements = _validate(layers, check_data)
-    if requirements is None or layers.problems:
-        raise InputError(layers.sorted_problems())
+        overlays.lay_override(override)
+    _find_data(overlays, check_data)
+    requirements = _validate(overlays, check_data)
+    if requirements is None or overlays.problems:
+        raise InputError(overlays.sorted_problems())
     return requirements
 
 
-def _read_prototype(layers: Layers) -> None:
+def _read_prototype(overlays: Overlays) -> None:
     """Put the prototype file in the place of its path."""
-    written = layers.data.get("prototype")
+    written = overlays.data.get("prototype")
     if not isinstance(written, str):
         return
-    file = layers.path(("prototype",), written)
+    file = overlays.path(("prototype",), written)
     try:
-        layers.lay_file(("prototype",), file)
+        overlays.lay_file(("prototype",), file)
     except InputError as error:
         for problem in error.problems:
             if problem.line:
-                layers.problems.append(problem)
+                overlays.problems.append(problem)
             else:
                 message = f"prototype must name a prototype file, got {file}: {problem.message}"
-                layers.note(("prototype",), message, problem.hint)
+                overlays.note(("prototype",), message, problem.hint)
 
 
 # -- data -----------------------------------------------------------------------------------
 
 
-def _find_data(layers: Layers, check: bool) -> None:
+def _find_data(overlays: Overlays, check: bool) -> None:
     """Make the paths of ``data`` absolute, look into its folders, count its classes."""
-    written = layers.data.get("data")
+    written = overlays.data.get("data")
     if not isinstance(written, dict):
         return
     data, row = dict(written), keys_of(written)
     folders = {}
     for key, default in row.paths.items() if row else ():
         if data.get(key) is None:
-            data[key] = os.path.abspath(os.path.join(layers.folder, default))
+            data[key] = os.path.abspath(os.path.join(overlays.folder, default))
     for key in PATHS:
         path = data.get(key)
         if isinstance(path, str) and path and "\0" not in path:
-            data[key] = folders[key] = os.path.abspath(layers.path(("data", key), path))
+            data[key] = folders[key] = os.path.abspath(overlays.path(("data", key), path))
     if row:
-        _check_keys(layers, data["source"], data)
+        _check_keys(overlays, data["source"], data)
     count = with_defaults({**data, "classes": None}).get("classes")
     if row and row.look and check:
         count, faults = row.look({key: folders[key] for key in row.own if key in folders})
         for fault in faults:
-            layers.note(("data", fault.key), fault.message, fault.hint)
+            overlays.note(("data", fault.key), fault.message, fault.hint)
     if count is not None and type(data.get("classes")) is int and data["classes"] != count:
         message = f"data.classes must be the {count} that the data has, got {data['classes']}"
-        layers.note(("data", "classes"), message, "leave it out: it is found in the data")
+        overlays.note(("data", "classes"), message, "leave it out: it is found in the data")
     if count is not None and data.get("classes") is None:
         data["classes"] = count
-    layers.data = {**layers.data, "data": data}
+    overlays.data = {**overlays.data, "data": data}
 
 
-def _check_keys(layers: Layers, source: str, data: Mapping[str, Any]) -> None:
+def _check_keys(overlays: Overlays, source: str, data: Mapping[str, Any]) -> None:
     """Note keys that the source needs, and those that belong to another."""
     for key in SOURCES[source].needs:
         if data.get(key) is None:
             message = f"data.{key} must be given where data.source is {source}, got nothing"
-            layers.note(("data",), message, _help(("data", key)), at_key=True)
+            overlays.note(("data",), message, _help(("data", key)), at_key=True)
     for key, other in foreign_keys(source).items():
         if data.get(key) not in (None, False):
             message = f"data.{key} belongs to source {other}, got source {source}"
-            layers.note(("data", key), message, at_key=True)
+            overlays.note(("data", key), message, at_key=True)
 
 
 # -- validation -----------------------------------------------------------------------------
 
 
-def _validate(layers: Layers, check_data: bool) -> Requirements | None:
+def _validate(overlays: Overlays, check_data: bool) -> Requirements | None:
     """Build the requirements; None with problems noted where that fails."""
-    if "prototype" not in layers.data and {"stages", "modules"} <= set(layers.data):
+    if "prototype" not in overlays.data and {"stages", "modules"} <= set(overlays.data):
         hint = "give the requirements file that names it: `prototype: PATH`"
-        layers.note((), "the file must hold requirements, got a prototype", hint)
+        overlays.note((), "the file must hold requirements, got a prototype", hint)
         return None
     try:
-        requirements = Requirements.model_validate(layers.data)
+        requirements = Requirements.model_validate(overlays.data)
         prototype: Prototype | None = requirements.prototype
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            _translate(layers, details, check_data)
-        requirements, prototype = None, _valid_prototype(layers.data.get("prototype"))
-    data = layers.data.get("data")
+            _translate(overlays, details, check_data)
+        requirements, prototype = None, _valid_prototype(overlays.data.get("prototype"))
+    data = overlays.data.get("data")
     resolution = with_defaults(data).get("resolution") if isinstance(data, dict) else None
     if prototype and type(resolution) is int and resolution > 0:
         for location, message in prototype.problems(resolution):
-            layers.note_rule(("prototype", *location), message)
+            overlays.note_rule(("prototype", *location), message)
     return requirements
 
 
@@ -148,28 +148,28 @@ def _valid_prototype(data: Any) -> Prototype | None:
         return None
 
 
-def _translate(layers: Layers, details: ErrorDetails, check_data: bool) -> None:
+def _translate(overlays: Overlays, details: ErrorDetails, check_data: bool) -> None:
     """Note what pydantic found, in the words of the file and at its place."""
     location, holder = details["loc"], details["loc"][:-1]
-    if location == ("prototype",) and isinstance(layers.data.get("prototype"), str):
+    if location == ("prototype",) and isinstance(overlays.data.get("prototype"), str):
         return  # The file that it names could not be read, which is noted already.
     if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
         return  # Entries with problems of their own do not count for pydantic.
     if details["type"] == "missing":
-        if not _is_found_elsewhere(layers, location, check_data):
-            message = f"{layers.words(location)} must be given, got nothing"
-            layers.note(holder, message, _help(location), at_key=True)
+        if not _is_found_elsewhere(overlays, location, check_data):
+            message = f"{overlays.words(location)} must be given, got nothing"
+            overlays.note(holder, message, _help(location), at_key=True)
     elif details["type"] == "extra_forbidden":
         whole = "a prototype" if location[0] == "prototype" else "a requirements file"
-        message = f"{layers.words(holder) or whole} has no key {location[-1]!r}"
-        layers.note(location, message, unknown_key_hint(location), at_key=True)
+        message = f"{overlays.words(holder) or whole} has no key {location[-1]!r}"
+        overlays.note(location, message, unknown_key_hint(location), at_key=True)
     else:
-        layers.note_rule(location, *broken_rule(details))
+        overlays.note_rule(location, *broken_rule(details))
 
 
-def _is_found_elsewhere(layers: Layers, location: tuple[int | str, ...], check: bool) -> bool:
+def _is_found_elsewhere(overlays: Overlays, location: tuple[int | str, ...], check: bool) -> bool:
     """Whether a missing key follows from others, with which something is wrong already."""
-    row = keys_of(layers.data.get("data"))
+    row = keys_of(overlays.data.get("data"))
     if row is None:
         return location in (("data", "classes"), ("data", "resolution"))
     if location == ("data", "classes"):

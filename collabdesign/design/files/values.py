@@ -16,11 +16,12 @@ from typing import Any
 
 from pydantic_core import core_schema
 
+from collabdesign.design.cost import METRICS, Metric
 from collabdesign.design.files import units
 from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
-LIMITS = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+LIMITS = tuple(METRICS)
 OBJECTIVES = ("accuracy", *LIMITS)
 
 FLOPS_HINT = "write macs, multiply-adds: 1 MAC is 2 FLOPs"
@@ -67,6 +68,17 @@ def count(of: str) -> Written:
 def memory() -> Written:
     """A positive number of bytes such as ``512KiB``."""
     return Written(units.parse_bytes, _quantity_schema(units.BYTES_PATTERN), units.exact_bytes)
+
+
+def limit(metric: Metric) -> Written:
+    """A limit on a metric, in its unit."""
+    kinds = {"count": lambda: count(metric.title), "bytes": memory, "ms": milliseconds}
+    return kinds[metric.unit]()
+
+
+def milliseconds() -> Written:
+    """A positive number of milliseconds such as ``12.5``."""
+    return number(0, 10**6, above=True)
 
 
 def _quantity_schema(pattern: str) -> dict[str, Any]:
