@@ -239,7 +239,7 @@ def _run(job: tuple[str, str, int]) -> list[float]:
             return _single(seed)
         if name in ROUGH:
             return _rough(name, seed)
-        volumes = compare.run(compare.PROBLEMS[name](), "generative", seed)[0]
+        volumes = compare.run(compare.PROBLEMS[name](), "generative", seed).volumes
         return [volumes[compare.MARKS.index(mark)] for mark in MARKS]
 
 
