@@ -54,6 +54,8 @@ class Place:
     channels: int
 
 
+# A proposal mostly differs from what it was made from in one module or two.
+@lru_cache(maxsize=2**13)
 def build_module(draft: ModuleDraft, place: Place) -> Module:
     if draft.join == "concat":
         widths = [
