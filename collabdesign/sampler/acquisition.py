@@ -14,7 +14,7 @@ from collabdesign.sampler.axes import Axes
 from collabdesign.sampler.gain import expected_gain, not_dominated
 from collabdesign.sampler.generation import Proposals
 from collabdesign.sampler.history import Observation
-from collabdesign.sampler.inquisitor import Inquisitor, find_fit, spread_of
+from collabdesign.sampler.inquisitor import Inquisitor, fit, spread_of
 from collabdesign.sampler.proposal_space import Params, key_of
 
 Floats = NDArray[np.float64]
@@ -79,28 +79,26 @@ class Acquisition:
             # One that failed counts as bad, not as the worst: its neighbours may be sound.
             bad = np.nanquantile(losses[:, axis], 0.75)
             targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
-            explanations = self._explanations(axis, rows, targets, fits)
-            # Each proposal believes another one.
-            believed = len(points) % len(explanations)
-            inquisitor = self._conditioned(rows, targets, explanations[believed], waiting)
+            several = self._hyperparameters(axis, rows, targets, fits)
+            # Each proposal uses other ones: the most probable alone are too sure of themselves.
+            theta = several.pop(len(points) % len(several))
+            inquisitor = self._inquisitor(rows, targets, theta, waiting)
             self._inquisitors[axis] = inquisitor
             self._others[axis] = [
-                partial(self._conditioned, rows, targets, theta, waiting)
-                for place, theta in enumerate(explanations)
-                if place != believed
+                partial(self._inquisitor, rows, targets, other, waiting) for other in several
             ]
             points[: len(rows), axis] = targets
             if len(waiting):
                 points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
-            self._reference[axis] = min(worst, _far_out(targets))
-        self._watched = self._watch(observations, rows, fits)
+            self._reference[axis] = min(worst, _worst_worth_gaining(targets))
+        self._constraints = self._constraint_models(observations, rows, fits)
         allowed = [
             bool(np.isfinite(each.losses).all())
             and all(value <= 0 for value in each.constraints.values())
             for each in observations
         ]
         keeps = np.ones(len(waiting), dtype=bool)
-        for inquisitor in self._watched if len(waiting) else ():
+        for inquisitor in self._constraints if len(waiting) else ():
             keeps &= inquisitor.predict(waiting)[0] <= 0
         places = np.flatnonzero([*allowed, *keeps])
         best = places[not_dominated(points[places])]
@@ -114,57 +112,66 @@ class Acquisition:
         deviation = np.zeros_like(mean)
         mean[:, self._axes.known] = known
         for axis, inquisitor in self._inquisitors.items():
-            mean[:, axis], unsure = inquisitor.predict(rows)
+            mean[:, axis], spread = inquisitor.predict(rows)
             # What parameters do not explain is for a part the network's own, and worth a try.
-            deviation[:, axis] = np.hypot(unsure, inquisitor.noise)
+            deviation[:, axis] = np.hypot(spread, inquisitor.noise)
         gains = expected_gain(mean, deviation, self._front_losses, self._reference)
-        for inquisitor in self._watched:
-            middle, spread = inquisitor.predict(rows)
+        for constraint in self._constraints:
+            middle, spread = constraint.predict(rows)
             gains = gains * ndtr(-middle / spread)
         return gains
 
     def expectation(self, params: Params) -> tuple[Floats, Floats]:
-        """Mean and deviation of each loss as it will be seen, over all explanations of what was
-        seen so far; the deviation is 0 where it is known.
-
-        Known losses are as the axes compare them.
+        """Mean and deviation of each loss as it will be seen, over all hyperparameters that were
+        found; the deviation is 0 where it is known. Known losses are as the axes compare them.
         """
         rows, known = self._axes.place({key_of(params): params})
         mean, deviation = np.empty(self._size), np.zeros(self._size)
         mean[self._axes.known] = known[0]
-        for axis, believed in self._inquisitors.items():
-            several = [believed, *(make() for make in self._others[axis])]
-            told = [(each.predict(rows), each.noise) for each in several]
-            means = np.array([middle[0] for (middle, _), _ in told])
-            variances = [unsure[0] ** 2 + noise**2 for (_, unsure), noise in told]
+        for axis, first in self._inquisitors.items():
+            several = [first, *(make() for make in self._others[axis])]
+            predicted = [(each.predict(rows), each.noise) for each in several]
+            means = np.array([middle[0] for (middle, _), _ in predicted])
+            variances = [spread[0] ** 2 + noise**2 for (_, spread), noise in predicted]
             mean[axis] = means.mean()
             deviation[axis] = math.sqrt(float(np.mean(variances) + means.var()))
         return mean * self._units, deviation * self._units
 
-    def _explanations(
-        self, name: int | str, rows: Floats, targets: Floats, fits: FitCache, *, fenced: bool = True
+    def _hyperparameters(
+        self,
+        name: int | str,
+        rows: Floats,
+        targets: Floats,
+        fits: FitCache,
+        *,
+        outliers: bool = True,
     ) -> list[Floats]:
-        """Relevances and variances as they may be, found anew when there are enough new rows."""
+        """As :func:`fit` finds them, anew when there are enough new rows."""
         columns = self._axes.columns
         fitted = _fitted(len(rows))
-        # By what it was found from: of a network that was stopped, what is expected changes.
-        told = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
-        key = hash((columns, told.tobytes(), targets[:fitted].tobytes()))
+        # By what they are found from: a study may be told anew what to expect of a stopped network.
+        summary = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
+        key = hash((columns, summary.tobytes(), targets[:fitted].tobytes()))
         if fits.get(name, (None, None))[0] != key:
-            found = find_fit(rows[:fitted], columns, targets[:fitted], fenced=fenced)
+            found = fit(rows[:fitted], columns, targets[:fitted], outliers=outliers)
             fits[name] = key, found
-        return fits[name][1]
+        return list(fits[name][1])
 
-    def _conditioned(
-        self, rows: Floats, targets: Floats, theta: Floats, waiting: Floats, *, fenced: bool = True
+    def _inquisitor(
+        self,
+        rows: Floats,
+        targets: Floats,
+        theta: Floats,
+        waiting: Floats,
+        *,
+        outliers: bool = True,
     ) -> Inquisitor:
-        inquisitor = Inquisitor(rows, self._axes.columns, targets, theta, fenced=fenced)
+        inquisitor = Inquisitor(rows, self._axes.columns, targets, theta, outliers=outliers)
         if len(waiting):
-            # The uncertainty near them is spent already.
-            inquisitor.take_as_expected(waiting)
+            inquisitor.add_pending(waiting)
         return inquisitor
 
-    def _watch(
+    def _constraint_models(
         self, observations: Sequence[Observation], rows: Floats, fits: FitCache
     ) -> list[Inquisitor]:
         """Predictors of the constraints that were broken once."""
@@ -174,20 +181,19 @@ class Acquisition:
         )
         for name in sorted(set().union(*broken)):
             places = [place for place, each in enumerate(observations) if name in each.constraints]
-            values = _about_zero(
+            values = _clip_both(
                 np.array([observations[place].constraints[name] for place in places])
             )
             its_rows = rows[places]
-            # A fence around what most have may lie below 0, where nothing would seem broken.
-            explanations = self._explanations(name, its_rows, values, fits, fenced=False)
-            theta = explanations[len(places) % len(explanations)]
-            found.append(self._conditioned(its_rows, values, theta, rows[:0], fenced=False))
+            # Clipped like losses, all may come to lie below 0, where nothing would seem broken.
+            several = self._hyperparameters(name, its_rows, values, fits, outliers=False)
+            theta = several[len(places) % len(several)]
+            found.append(self._inquisitor(its_rows, values, theta, rows[:0], outliers=False))
         return found
 
 
-def _about_zero(values: Floats) -> Floats:
-    """A constraint's values, as far as they tell about which are above 0: what is endless or far
-    beyond most on either side is drawn in."""
+def _clip_both(values: Floats) -> Floats:
+    """A constraint's values, what is endless or far beyond most on either side of 0 clipped."""
     known = values[np.abs(values) < _HUGE]
     sizes = np.abs(known[known != 0])
     # A power of two, so that it seldom changes, and with it what was fitted.
@@ -195,13 +201,14 @@ def _about_zero(values: Floats) -> Floats:
     return np.clip(np.nan_to_num(values, nan=most), -most, most)
 
 
-def _far_out(targets: Floats) -> float:
+def _worst_worth_gaining(targets: Floats) -> float:
+    """The loss at which the hypervolume begins."""
     spread = spread_of(targets)
     return float(np.median(targets)) + _FAR_OUT * spread if spread else math.inf
 
 
 def _fitted(count: int) -> int:
-    """The largest of 1, 2, 3 ... and their growth by a factor that is not above the count."""
+    """The largest of the counts at which hyperparameters are found that is not above this one."""
     reached = 1
     while (following := max(reached + 1, int(reached * _REFIT))) <= count:
         reached = following

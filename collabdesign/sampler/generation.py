@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -33,8 +33,7 @@ _ARCHIVE = 64
 # the best of a few.
 _STRETCH = 300
 _TOURNAMENT = 12
-# Above this share of random proposals that fit they are drawn and judged; below, proposals
-# start from those that fit already.
+# Above this share of random proposals that fit the archive is made of these.
 _COMMON = 0.1
 # After so many walks, or judged sets, that all ended over the limits, nothing is taken to fit.
 _GIVE_UP = 20_000
@@ -155,7 +154,6 @@ class Generator:
         self._judged = 0
         self._enumerated: list[tuple[int, Params]] = []
         self._enumerating = islice(every(space), _MOST_ENUMERATED)
-        self._common = 1.0
         self.archive: Proposals = {}
         self._explore(rng)
         self.explored = dict(space.distributions)
@@ -164,21 +162,6 @@ class Generator:
         """As :meth:`Statics.excess`."""
         self._judged += 1
         return self.statics.excess(params, key)
-
-    def fresh(self, size: int, rng: np.random.Generator, taken: Collection[int] = ()) -> Proposals:
-        """Proposals from all over the inside of the limits, drawn without a look at results.
-
-        Args:
-            size: So many at most.
-            rng: To draw from.
-            taken: Keys that are not returned.
-        """
-        if self._common >= _COMMON:
-            drawn = (self.space.sample(rng) for _ in range(round(2 * size / self._common)))
-            return self._kept(drawn, taken, size)
-        inside = list(self.archive.values())
-        walked = (self._wander(inside[int(rng.integers(len(inside)))], rng) for _ in range(size))
-        return self._kept(walked, taken, size)
 
     def offspring(
         self,
@@ -195,7 +178,13 @@ class Generator:
             rng: To draw from.
             taken: Keys that are not returned.
         """
-        return self._kept((self._child(parents, rng) for _ in range(size)), taken, size)
+        found: Proposals = {}
+        for _ in range(size):
+            params = self._child(parents, rng)
+            key = key_of(params)
+            if key not in taken and key not in found and self.excess(params, key) <= 0:
+                found[key] = params
+        return found
 
     def vary(self, params: Params, rng: np.random.Generator, reach: float = STEP) -> Params:
         """The parameter set with one parameter changed, or a few; ``reach`` as for :func:`step`."""
@@ -235,17 +224,6 @@ class Generator:
                 self._enumerated.append((key, params))
                 yield key, params
 
-    def _kept(self, many: Iterable[Params], taken: Collection[int], size: int) -> Proposals:
-        """The first so many that keep the limits, are not taken and differ."""
-        found: Proposals = {}
-        for params in many:
-            key = key_of(params)
-            if key not in taken and key not in found and self.excess(params, key) <= 0:
-                found[key] = params
-                if len(found) == size:
-                    break
-        return found
-
     def _child(self, parents: Sequence[Params], rng: np.random.Generator) -> Params:
         params = parents[int(rng.integers(len(parents)))]
         if rng.random() >= 0.3:
@@ -258,18 +236,10 @@ class Generator:
         params = self.space.complete(mixed, rng)
         return self.vary(params, rng) if rng.random() < 0.5 else params
 
-    def _wander(self, params: Params, rng: np.random.Generator) -> Params:
-        """A few changes away, each of which stays within the limits."""
-        for _ in range(4):
-            other = self.vary(params, rng)
-            params = other if self.excess(other) <= 0 else params
-        return params
-
     def _explore(self, rng: np.random.Generator) -> None:
         drawn = [self.space.sample(rng) for _ in range(_EXPLORE_AT_RANDOM)]
         inside = [params for params in drawn if self.excess(params) <= 0]
-        self._common = len(inside) / len(drawn)
-        if self._common < _COMMON:
+        if len(inside) < _COMMON * len(drawn):
             inside += self._walk_inside(drawn, len(inside), rng)
         if not inside:
             raise NothingFound(self._judged)

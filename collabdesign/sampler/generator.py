@@ -47,9 +47,9 @@ from collabdesign.sampler.proposal_space import (
 # Before so many observations proposals are spread out; the inquisitor takes over after.
 _SPREAD_FIRST = 8
 
-# Proposals weighed for each trial: from all over, from the front's offspring, and from the
-# offspring of the best of these, so many times.
-_FRESH, _OFFSPRING = 48, 80
+# Proposals weighed for each trial beside the archive, which is spread over the space: the front's
+# offspring, and the offspring of the best of these, so many times.
+_OFFSPRING = 80
 _ROUNDS, _BEST, _CLOSER = 2, 6, 40
 
 # Where a part of a parameter set is fixed, so many are tried around it.
@@ -165,7 +165,8 @@ class GenerativeSampler(BaseSampler):
         history.read(trials, trial.number, generator)
         rng = np.random.default_rng([self._seed, 2, history.began])
         axes = self._axes_of(history, generator)
-        pool = generator.fresh(_FRESH, rng, history.taken)
+        archive = generator.archive.items()
+        pool = {key: each for key, each in archive if key not in history.taken}
         trained = sum(bool(np.isfinite(each.losses).all()) for each in history.observations)
         acquisition = None
         if trained >= _SPREAD_FIRST:
@@ -175,8 +176,8 @@ class GenerativeSampler(BaseSampler):
             params = self._furthest(pool, axes)
         if params is None:
             # Something new is left in a corner that nothing came to, or nothing new at all.
-            left, archive = generator.left_over(history.taken, rng), [*generator.archive.values()]
-            return archive[int(rng.integers(len(archive)))] if left is None else left
+            left, again = generator.left_over(history.taken, rng), list(generator.archive.values())
+            return again[int(rng.integers(len(again)))] if left is None else left
         params = self._around(trial.system_attrs.get("fixed_params"), params, rng)
         if acquisition is not None:
             mean, deviation = acquisition.expectation(params)
@@ -228,13 +229,8 @@ class GenerativeSampler(BaseSampler):
         return self._axes
 
     def _furthest(self, pool: Proposals, axes: Axes) -> Params | None:
-        """Of the pool and the archive the one that is least like anything tried, costs counted."""
+        """Of the pool the one that is least like anything tried, costs counted."""
         history = self._history
-        pool = pool | {
-            key: each
-            for key, each in self._require_generator().archive.items()
-            if key not in history.taken
-        }
         if not pool:
             return None
         rows, many = axes.place(pool)[0], list(pool.values())
