@@ -445,8 +445,7 @@ def test_where_most_reach_the_best_the_cheaper_ones_still_gain(share: float) -> 
     params = [{"x": (number + 0.5) / count} for number in range(count)]
     dead = count - 2
     statics = Statics(None, lambda one: [math.nan, one["x"]], 2)
-    reach = np.array([[math.nan, 0.0], [math.nan, 1.0]])
-    axes = Axes(Encoding(space), statics, np.array([-1.0, 1.0]), reach)
+    axes = Axes(Encoding(space), statics, np.array([-1.0, 1.0]), {-1: {"x": 0.0}, -2: {"x": 1.0}})
     observations = [
         Observation(
             each,
@@ -515,9 +514,9 @@ def test_the_expected_gain_is_that_of_many_draws(size: int, uncertain: list[int]
 
 def test_costs_are_compared_by_ratios() -> None:
     statics = Statics(None, lambda params: [math.nan, params["width"]], 2)
-    reach = np.array([[math.nan, 1.0], [math.nan, 1000.0]])
+    ends = {-1: {"width": 1}, -2: {"width": 1000}}
     encoding = Encoding({"width": IntDistribution(1, 1000)})
-    axes = Axes(encoding, statics, np.array([-1.0, 1.0]), reach)
+    axes = Axes(encoding, statics, np.array([-1.0, 1.0]), ends)
     rows, known = axes.place({at: {"width": width} for at, width in enumerate((1, 10, 1000))})
     assert rows[:, -1] == pytest.approx([0, 1 / 3, 1])
     assert np.diff(known[:, 0]) == pytest.approx([math.log(10), math.log(100)])

@@ -28,8 +28,7 @@ class Axes:
         encoding: Of the parameters.
         statics: For the known objectives.
         signs: [m], factors that turn the objectives so that less is better.
-        reach: [k, m], objectives of proposals that span what can be had, less is better, NaN
-            where training tells.
+        archive: Proposals whose known objectives span what can be had.
 
     Attributes:
         encoding: As given.
@@ -40,10 +39,16 @@ class Axes:
         columns: Of a row: those of the encoding, and one for each known objective.
     """
 
-    def __init__(self, encoding: Encoding, statics: Statics, signs: Floats, reach: Floats) -> None:
+    def __init__(
+        self, encoding: Encoding, statics: Statics, signs: Floats, archive: Proposals
+    ) -> None:
         self.encoding = encoding
         self._statics = statics
         self._signs = signs
+        # These are placed for every proposal.
+        rows = encoding.rows(list(archive.values()))
+        self._rows = dict(zip(archive, rows, strict=True))
+        reach = np.stack([statics.values(each, key) for key, each in archive.items()]) * signs
         self.known = np.flatnonzero(~np.isnan(reach).any(axis=0))
         self.unknown = np.flatnonzero(np.isnan(reach).any(axis=0))
         self._worst = reach[:, self.known].max(0)
@@ -66,7 +71,9 @@ class Axes:
         if not many:
             return np.empty((0, len(self.columns))), np.empty((0, len(self.known)))
         values = np.stack([self._statics.values(each, key) for key, each in many.items()])
-        return self._placed(self.encoding.rows(list(many.values())), values * self._signs)
+        new = {key: each for key, each in many.items() if key not in self._rows}
+        found = self._rows | dict(zip(new, self.encoding.rows(list(new.values())), strict=True))
+        return self._placed(np.stack([found[key] for key in many]), values * self._signs)
 
     def place_observed(self, some: Sequence[Observation]) -> tuple[Floats, Floats]:
         """Likewise of observations, at least one."""

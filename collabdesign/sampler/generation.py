@@ -191,7 +191,7 @@ class Generator:
         names = list(params)
         changes = min(len(names), int(rng.geometric(0.5)))
         changed = dict(params)
-        for place in rng.choice(len(names), changes, replace=False):
+        for place in rng.permutation(len(names))[:changes]:
             name = names[int(place)]
             distribution = self.space.distributions.get(name)
             if distribution is not None:
@@ -230,8 +230,8 @@ class Generator:
             return self.vary(params, rng)
         other = parents[int(rng.integers(len(parents)))]
         mixed = {**other, **params}
-        for name in other:
-            if name in params and rng.random() < 0.5:
+        for name, swapped in zip(other, rng.random(len(other)) < 0.5, strict=True):
+            if swapped and name in params:
                 mixed[name] = other[name]
         params = self.space.complete(mixed, rng)
         return self.vary(params, rng) if rng.random() < 0.5 else params

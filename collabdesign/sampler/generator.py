@@ -222,10 +222,7 @@ class GenerativeSampler(BaseSampler):
 
     def _axes_of(self, history: History, generator: Generator) -> Axes:
         if self._axes is None or self._axes.encoding is not history.encoding:
-            # The archive's objectives, which are the same whenever a search is taken up again.
-            values = [self._statics.values(each, key) for key, each in generator.archive.items()]
-            reach = np.stack(values) * history.signs
-            self._axes = Axes(history.encoding, self._statics, history.signs, reach)
+            self._axes = Axes(history.encoding, self._statics, history.signs, generator.archive)
         return self._axes
 
     def _furthest(self, pool: Proposals, axes: Axes) -> Params | None:

@@ -56,7 +56,7 @@ class Inquisitor:
         outliers: Whether there may be any among high targets.
     """
 
-    _rows: Floats
+    _weighted_rows: Floats
     _scaled: Floats
     _cholesky: Floats
     _alpha: Floats
@@ -78,9 +78,12 @@ class Inquisitor:
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
-        cross = self._kernel(rows, self._rows)
+        weighted = self._weighted(rows)
+        cross = self._kernel(weighted, self._weighted_rows)
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
-        variance = self._self_kernel(rows) - np.einsum("ij,ij->j", half, half)
+        linear, smooth = np.exp(self._theta[-3:-1])
+        own = linear * (1 + (weighted * weighted).sum(1)) + smooth
+        variance = own - np.einsum("ij,ij->j", half, half)
         mean = self._centre + self._spread * (cross @ self._alpha)
         variance = self._spread**2 * np.maximum(variance, 1e-9)
         return mean, np.sqrt(variance)
@@ -89,13 +92,14 @@ class Inquisitor:
         """Go on as if these, [n, d], at least one, had been observed as predicted: the mean stays,
         and the uncertainty near them is spent (the Kriging believer of Ginsbourger et al. 2010,
         doi 10.1007/978-3-642-10701-6_6)."""
-        cross = self._kernel(rows, self._rows)
+        weighted = self._weighted(rows)
+        cross = self._kernel(weighted, self._weighted_rows)
         expected = cross @ self._alpha
         half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
-        corner = factor_of(self._noisy(self._kernel(rows, rows)) - half.T @ half)
-        above = np.zeros((len(self._rows), len(rows)))
+        corner = factor_of(self._noisy(self._kernel(weighted, weighted)) - half.T @ half)
+        above = np.zeros((len(self._scaled), len(rows)))
         self._cholesky = np.block([[self._cholesky, above], [half.T, corner]])
-        self._rows = np.vstack([self._rows, rows])
+        self._weighted_rows = np.vstack([self._weighted_rows, weighted])
         self._scaled = np.append(self._scaled, expected)
         self._alpha = cho_solve((self._cholesky, True), self._scaled, check_finite=False)
 
@@ -106,9 +110,9 @@ class Inquisitor:
 
     def _condition(self, rows: Floats, scaled: Floats, outliers: bool) -> None:
         """On these observations."""
-        self._rows = rows
         self._scaled = scaled
-        kernel = self._noisy(self._kernel(rows, rows))
+        self._weighted_rows = self._weighted(rows)
+        kernel = self._noisy(self._kernel(self._weighted_rows, self._weighted_rows))
         self._cholesky = factor_of(kernel)
         found = _outliers(self._cholesky, scaled) if outliers else np.zeros(len(rows), dtype=bool)
         if found.any():
@@ -126,18 +130,12 @@ class Inquisitor:
         weighted: Floats = (rows - self._middle) * np.exp(self._theta[:-3] / 2)[self._groups]
         return weighted
 
-    def _kernel(self, one: Floats, other: Floats) -> Floats:
-        a, b = self._weighted(one), self._weighted(other)
+    def _kernel(self, a: Floats, b: Floats) -> Floats:
+        """Between weighted rows."""
         linear, smooth = np.exp(self._theta[-3:-1])
         product = a @ b.T
         squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product
         out: Floats = linear * (1 + product) + smooth * matern(squares)[0]
-        return out
-
-    def _self_kernel(self, rows: Floats) -> Floats:
-        a = self._weighted(rows)
-        linear, smooth = np.exp(self._theta[-3:-1])
-        out: Floats = linear * (1 + (a * a).sum(1)) + smooth
         return out
 
 

@@ -48,9 +48,9 @@ def main() -> None:
     list(every(space))  # so that it has met all distributions
     signs = np.array([-1.0, 1.0, 1.0])
     statics = Statics(None, problem.static_objectives, len(signs))
-    reach = np.stack([statics.values(params) for params in many]) * signs
-    axes = Axes(Encoding(space.distributions), statics, signs, reach)
-    rows, known = axes.place({key_of(params): params for params in many})
+    everything = {key_of(params): params for params in many}
+    axes = Axes(Encoding(space.distributions), statics, signs, everything)
+    rows, known = axes.place(everything)
     truth = np.array([problem.truth(each) for each in architectures])
     predict = by_process if options.process else by_trees
     predicted, unsure = predict(rows, axes.columns, -truth)

@@ -53,8 +53,7 @@ def rows_of(problem: Problem, count: int) -> tuple[Floats, Columns, Floats, Floa
     many = {key_of(params): params for params, _ in found.values()}
     signs = np.array([-1.0, 1.0, 1.0])
     statics = Statics(None, problem.static_objectives, len(signs))
-    reach = np.stack([statics.values(params) for params in many.values()]) * signs
-    axes = Axes(Encoding(space.distributions), statics, signs, reach)
+    axes = Axes(Encoding(space.distributions), statics, signs, many)
     seen = np.array([1 - problem.observe(each, rng) for _, each in found.values()])
     true = np.array([1 - problem.truth(each) for _, each in found.values()])
     return axes.place(many)[0], axes.columns, seen, true
