@@ -24,8 +24,10 @@ from optuna.trial import TrialState, create_trial
 
 import collabdesign.sampler
 from collabdesign import GenerativeSampler
+from collabdesign.sampler import acquisition
 from collabdesign.sampler.encoding import Encoding
 from collabdesign.sampler.gain import expected_gain
+from collabdesign.sampler.inquisitor import fit
 from collabdesign.sampler.proposal_space import key_of, meet
 
 UNIT = FloatDistribution(0, 1)
@@ -507,6 +509,29 @@ def test_a_learnt_space_is_not_judged_anew_for_each_proposal() -> None:
     study = study_of(GenerativeSampler(static_violations=violations, seed=0))
     study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 11)
     assert len(judged) < 25_000  # of one exploration that finds nothing
+
+
+def test_hyperparameters_are_found_anew_when_there_are_many_new_trials_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where some fail: what stands in for them must not change with every trial."""
+    fitted: list[int] = []
+
+    def counting(rows: np.ndarray, *args: Any, **options: Any) -> list[np.ndarray]:
+        fitted.append(len(rows))
+        return fit(rows, *args, **options)
+
+    monkeypatch.setattr(acquisition, "fit", counting)
+    study = study_of(GenerativeSampler(space=PLANE, seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        params = of(PLANE)(trial)
+        if trial.number % 6 == 5:
+            raise optuna.TrialPruned
+        return params["x"] + params["y"] ** 2
+
+    study.optimize(objective, 45)
+    assert len(fitted) == len(set(fitted)) < 20  # of 36 proposals that were weighed
 
 
 def test_nine_objectives_take_little_time() -> None:

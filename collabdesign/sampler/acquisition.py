@@ -76,10 +76,8 @@ class Acquisition:
         self._others: dict[int, list[Callable[[], Inquisitor]]] = {}
         for axis in map(int, axes.unknown):
             worst = np.nanmax(losses[:, axis])
-            # One that failed counts as bad, not as the worst: its neighbours may be sound.
-            bad = np.nanquantile(losses[:, axis], 0.75)
-            targets = np.where(np.isnan(losses[:, axis]), bad, losses[:, axis])
-            several = self._hyperparameters(axis, rows, targets, fits)
+            targets = _filled(losses[:, axis])
+            several = self._hyperparameters(axis, rows, losses[:, axis], fits)
             # Each proposal uses other ones: the most probable alone are too sure of themselves.
             theta = several.pop(len(points) % len(several))
             inquisitor = self._inquisitor(rows, targets, theta, waiting)
@@ -149,6 +147,8 @@ class Acquisition:
         """As :func:`fit` finds them, anew when there are enough new rows."""
         columns = self._axes.columns
         fitted = _fitted(len(rows))
+        # Of these alone, so that nothing is found anew because a later trial ended.
+        targets = _filled(targets[:fitted] if np.isfinite(targets[:fitted]).any() else targets)
         # By what they are found from: a study may be told anew what to expect of a stopped network.
         summary = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
         key = hash((columns, summary.tobytes(), targets[:fitted].tobytes()))
@@ -190,6 +190,12 @@ class Acquisition:
             theta = several[len(places) % len(several)]
             found.append(self._inquisitor(its_rows, values, theta, rows[:0], outliers=False))
         return found
+
+
+def _filled(losses: Floats) -> Floats:
+    """Where training failed, a bad loss, not the worst: similar networks may be sound."""
+    out: Floats = np.where(np.isnan(losses), np.nanquantile(losses, 0.75), losses)
+    return out
 
 
 def _clip_both(values: Floats) -> Floats:
