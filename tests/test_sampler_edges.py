@@ -8,6 +8,7 @@ import pickle
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState, create_trial
 
+import collabdesign.sampler
 from collabdesign import GenerativeSampler
+from collabdesign.sampler import acquisition
 from collabdesign.sampler.encoding import Encoding
 from collabdesign.sampler.gain import expected_gain
+from collabdesign.sampler.inquisitor import fit
 from collabdesign.sampler.proposal_space import key_of, meet
 
 UNIT = FloatDistribution(0, 1)
@@ -382,6 +386,44 @@ def test_results_of_workers_count_whatever_else_they_were_asked() -> None:
     assert len({trial.params["x"] for trial in study.trials}) == 20
 
 
+def test_a_study_that_lasts_and_one_rebuilt_get_the_same_proposals() -> None:
+    """Two trials run at a time and end in any order; one is enqueued, one is killed, one pruned."""
+
+    def suggest(trial: Any) -> None:
+        for layer in range(trial.suggest_int("layers", 1, 3)):
+            trial.suggest_int(f"width{layer}", 1, 30)
+
+    def size(params: dict[str, Any]) -> float:
+        return float(sum(params[f"width{layer}"] for layer in range(params["layers"])))
+
+    def sampler() -> GenerativeSampler:
+        return GenerativeSampler(
+            space=suggest,
+            static_violations=lambda params: [size(params) / 60 - 1],
+            static_objectives=lambda params: [math.nan, size(params)],
+            seed=5,
+        )
+
+    def ask(study: optuna.Study) -> optuna.Trial:
+        trial = study.ask()
+        suggest(trial)
+        return trial
+
+    lasting = study_of(sampler(), "maximize", "minimize")
+    lasting.enqueue_trial({"layers": 2, "width0": 10, "width1": 20})
+    running = [ask(lasting), ask(lasting)]
+    for step in range(24):
+        trial = running.pop(step % 3 % 2)
+        if step in (4, 11):
+            lasting.tell(trial, state=TrialState.FAIL if step == 4 else TrialState.PRUNED)
+        else:
+            lasting.tell(trial, [math.sqrt(size(trial.params)), size(trial.params)])
+        rebuilt = study_of(sampler(), "maximize", "minimize")
+        rebuilt.add_trials(lasting.get_trials())
+        running.append(ask(lasting))
+        assert ask(rebuilt).params == running[-1].params
+
+
 # Ranges that depend on another parameter
 
 
@@ -429,6 +471,20 @@ def test_a_learnt_space_goes_on_where_it_was() -> None:
     assert run(20) == run(12) == run(9)
 
 
+# What its README shows
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    text = Path(collabdesign.sampler.__path__[0], "README.md").read_text()
+    found: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    study, front = found["study"], found["front"]
+    assert study.trials[0].params == {"layers": 1, "width0": 64, "kernel0": 3}
+    assert max(found["size"](trial.params) for trial in study.trials) <= 1000
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 40
+    assert front[0][0] == 8 and front[-1][1] > 16  # the smallest there is; 4 layers of some 30
+
+
 # What it costs
 
 
@@ -453,6 +509,29 @@ def test_a_learnt_space_is_not_judged_anew_for_each_proposal() -> None:
     study = study_of(GenerativeSampler(static_violations=violations, seed=0))
     study.optimize(lambda trial: sum(of(PLANE)(trial).values()), 11)
     assert len(judged) < 25_000  # of one exploration that finds nothing
+
+
+def test_hyperparameters_are_found_anew_when_there_are_many_new_trials_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where some fail: what stands in for them must not change with every trial."""
+    fitted: list[int] = []
+
+    def counting(rows: np.ndarray, *args: Any, **options: Any) -> list[np.ndarray]:
+        fitted.append(len(rows))
+        return fit(rows, *args, **options)
+
+    monkeypatch.setattr(acquisition, "fit", counting)
+    study = study_of(GenerativeSampler(space=PLANE, seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        params = of(PLANE)(trial)
+        if trial.number % 6 == 5:
+            raise optuna.TrialPruned
+        return params["x"] + params["y"] ** 2
+
+    study.optimize(objective, 45)
+    assert len(fitted) == len(set(fitted)) < 20  # of 36 proposals that were weighed
 
 
 def test_nine_objectives_take_little_time() -> None:

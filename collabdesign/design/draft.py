@@ -53,6 +53,8 @@ class ModuleShape:
     channels: int
 
 
+# A proposal mostly differs from what it was made from in one module or two.
+@lru_cache(maxsize=2**13)
 def build_module(draft: ModuleDraft, shape: ModuleShape) -> Module:
     if JOINS[draft.join].splits_channels:
         widths = [

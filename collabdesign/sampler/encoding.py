@@ -27,22 +27,23 @@ class Columns:
     Attributes:
         group_of: [d], of each column the number of its group: a parameter, a kind of parameters
             or a known cost. A group's columns share one relevance.
-        crowd_of: [groups], how many groups of its sort there are. The prior on relevance falls
-            with it, so that all parameters together weigh as much as all kinds, and all costs.
+        sort_size: [groups], how many groups there are of a group's sort: parameters, kinds or
+            costs. The prior on relevance falls with it, so that each sort as a whole weighs the
+            same.
     """
 
     group_of: tuple[int, ...]
-    crowd_of: tuple[int, ...]
+    sort_size: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.group_of)
 
     def beside(self, others: int) -> Columns:
         """With so many columns more, each a group, these a sort of their own."""
-        number = len(self.crowd_of)
+        number = len(self.sort_size)
         return Columns(
             (*self.group_of, *range(number, number + others)),
-            (*self.crowd_of, *[others] * others),
+            (*self.sort_size, *[others] * others),
         )
 
 
@@ -85,9 +86,9 @@ class Encoding:
         self._column_of = _incidence(in_column, (count, len(group_of)))
         self._group_of = _incidence(in_group, (count, len(groups)))
         self._groups = np.array(group_of, dtype=np.int64)
-        crowds = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
+        sizes = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
         #: Of the rows.
-        self.columns = Columns(tuple(group_of), tuple(crowds))
+        self.columns = Columns(tuple(group_of), tuple(sizes))
 
     def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
         """[n, d], one row a parameter set; what is not active lies in the middle."""

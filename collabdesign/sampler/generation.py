@@ -1,10 +1,9 @@
-"""A distribution over proposals that keep the static limits, and learns where they are good."""
+"""Proposals that keep the static limits: from all over the space, and around good ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -14,18 +13,19 @@ from collabdesign.sampler.proposal_space import (
     STEP,
     Params,
     ProposalSpace,
-    SeenSpace,
     draw,
     every,
-    is_possible,
     key_of,
-    kind_of,
     step,
 )
 
+Floats = NDArray[np.float64]
 StaticViolations = Callable[[Params], Sequence[float]]
+StaticObjectives = Callable[[Params], Sequence[float]]
+# Parameter sets by their keys (key_of), in the order in which they were found.
+Proposals = dict[int, Params]
 
-# Exploring asks for at most so many static violations before the first proposal.
+# Exploring judges at most so many parameter sets before the first proposal.
 _EXPLORE = 1500
 _EXPLORE_AT_RANDOM = 200
 _ARCHIVE = 64
@@ -33,13 +33,10 @@ _ARCHIVE = 64
 # the best of a few.
 _STRETCH = 300
 _TOURNAMENT = 12
-# Above this share of random proposals that fit they are drawn and judged; below, proposals
-# start from those that fit already.
+# Above this share of random proposals that fit the archive is made of these.
 _COMMON = 0.1
-# When so many walks towards the limits' inside ended outside, there is taken to be none.
+# After so many walks, or judged sets, that all ended over the limits, nothing is taken to fit.
 _GIVE_UP = 20_000
-# A kind of more than this share of all parameters is not changed as one.
-_LARGEST_KIND = 0.25
 _MOST_ENUMERATED = 100_000
 _LAST_WALKS = 20
 # Of the steps with which it walks there, the shortest beside the longest.
@@ -61,60 +58,57 @@ class NothingFound(ValueError):
         self.tried = tried
 
 
-class Generator:
-    """Proposes parameter sets of a space that keep the static limits.
-
-    Where few random proposals keep them, it walks: changes that do not add to the sum of what
-    is over the limits are kept until nothing is. Around what keeps them it spreads by changes
-    that stay inside, so that all of the inside can be reached, not its rim alone.
+class Statics:
+    """What is known of a parameter set without training, each asked for once.
 
     Args:
-        space: Where proposals come from.
-        static_violations: Relative amounts over each limit; None where there are none.
-        rng: For exploring the space, once.
-        statics: Known objectives, less is better, NaN where training tells; None where nothing
-            is known.
-        judged: What was judged before, sum over the limits by key; added to.
-
-    Raises:
-        NothingFound: Nothing that keeps the limits was found.
+        violations: Relative amounts over each limit, at most 0 is met; None where no limit is.
+        objectives: The study's objective values, NaN where training has to tell; None where
+            none is known.
+        count: Of the study's objectives.
+        learnt: Whether the space was learnt from trials. Then parameters may come together that
+            no trial had, and where ``violations`` misses one the set counts as over the limits.
     """
 
     def __init__(
         self,
-        space: ProposalSpace,
-        static_violations: StaticViolations | None,
-        rng: np.random.Generator,
-        statics: Callable[[Params], NDArray[np.float64]] | None = None,
-        judged: dict[int, float] | None = None,
+        violations: StaticViolations | None,
+        objectives: StaticObjectives | None,
+        count: int,
+        *,
+        learnt: bool = False,
     ) -> None:
-        self.space = space
-        self._violations = static_violations
-        self._statics = statics
-        self._judged = {} if judged is None else judged
-        self._asked_for: set[int] = set()
-        self._counted: list[tuple[int, Params]] = []
-        self._counting = islice(every(space), _MOST_ENUMERATED)
-        self._common = 1.0
-        #: Proposals that keep the limits, spread over those that do.
-        self.archive: list[Params] = []
-        self._explore(rng)
-        #: What exploring met, the same in every process; more is met later.
-        self.explored = dict(space.distributions)
+        self.count = count
+        self._violations = violations
+        self._objectives = objectives
+        self._learnt = learnt
+        self._excess: dict[int, float] = {}
+        self._values: dict[int, Floats] = {}
 
-    def fits(self, params: Params) -> bool:
-        """Whether the parameter set keeps the static limits."""
-        return self.excess(params) <= 0
-
-    def excess(self, params: Params) -> float:
+    def excess(self, params: Params, key: int | None = None) -> float:
         """Sum of what it is over the limits, each relative to its limit; 0 if it fits."""
         if self._violations is None:
             return 0.0
-        key = key_of(params)
-        self._asked_for.add(key)
-        known = self._judged.get(key)
+        key = key_of(params) if key is None else key
+        known = self._excess.get(key)
         if known is None:
-            known = self._judged[key] = self._judge(params)
+            known = self._excess[key] = self._judge(params)
+        return known
+
+    def values(self, params: Params, key: int | None = None) -> Floats:
+        """[m], the study's objective values as far as they are known, NaN for the others."""
+        if self._objectives is None:
+            return np.full(self.count, np.nan)
+        key = key_of(params) if key is None else key
+        known = self._values.get(key)
+        if known is None:
+            known = np.asarray(self._objectives(dict(params)), dtype=float)
+            if known.shape != (self.count,):
+                raise ValueError(
+                    f"static_objectives must return {self.count} values, one for each of the "
+                    f"study's objectives, NaN where training tells, got {known.tolist()}"
+                )
+            self._values[key] = known
         return known
 
     def _judge(self, params: Params) -> float:
@@ -122,8 +116,8 @@ class Generator:
         try:
             found = self._violations(dict(params))
         except KeyError:
-            if isinstance(self.space, SeenSpace):
-                return math.inf  # a set of a shape that does not exist
+            if self._learnt:
+                return math.inf
             raise
         try:
             values = [float(value) for value in found]
@@ -133,80 +127,86 @@ class Generator:
             ) from error
         return math.fsum(math.inf if math.isnan(value) else max(0.0, value) for value in values)
 
-    def fresh(self, size: int, rng: np.random.Generator) -> list[Params]:
-        """Proposals from all over the inside of the limits, drawn without a look at results."""
-        if self._common >= _COMMON:
-            tries = range(round(2 * size / self._common))
-            drawn = (self.space.sample(rng) for _ in tries)
-            return list(islice((params for params in drawn if self.fits(params)), size))
-        out = []
-        for _ in range(size):
-            params = self.archive[int(rng.integers(len(self.archive)))]
-            for _ in range(4):
-                other = self.vary(params, rng)
-                params = other if self.fits(other) else params
-            out.append(params)
-        return out
+
+class Generator:
+    """Proposes parameter sets of a space that keep the static limits.
+
+    Where few random proposals keep them, it walks: changes that do not add to the sum of what
+    is over the limits are kept until nothing is. Around what keeps them it spreads by changes
+    that stay inside, so that all of the inside can be reached, not its rim alone.
+
+    Args:
+        space: Where proposals come from.
+        statics: Limits and known objectives.
+        rng: For exploring the space, once.
+
+    Attributes:
+        archive: Proposals that keep the limits, spread over those that do.
+        explored: Distributions that exploring met, the same in every process.
+
+    Raises:
+        NothingFound: Nothing that keeps the limits was found.
+    """
+
+    def __init__(self, space: ProposalSpace, statics: Statics, rng: np.random.Generator) -> None:
+        self.space = space
+        self.statics = statics
+        self._judged = 0
+        self._enumerated: list[tuple[int, Params]] = []
+        self._enumerating = islice(every(space), _MOST_ENUMERATED)
+        self.archive: Proposals = {}
+        self._explore(rng)
+        self.explored = dict(space.distributions)
+
+    def excess(self, params: Params, key: int | None = None) -> float:
+        """As :meth:`Statics.excess`."""
+        self._judged += 1
+        return self.statics.excess(params, key)
 
     def offspring(
         self,
         parents: Sequence[Params],
         size: int,
         rng: np.random.Generator,
-        *,
-        alike: float = 0.0,
-    ) -> list[Params]:
+        taken: Collection[int] = (),
+    ) -> Proposals:
         """Variations of parents and mixtures of two of them that keep the limits.
 
         Args:
             parents: At least one.
             size: So many are made; returned are those that keep the limits.
             rng: To draw from.
-            alike: Share of the changes that are made to all parameters of a kind.
+            taken: Keys that are not returned.
         """
-        out = []
+        found: Proposals = {}
         for _ in range(size):
-            params = parents[int(rng.integers(len(parents)))]
-            if rng.random() < 0.3:
-                params = self._cross(params, parents[int(rng.integers(len(parents)))], rng)
-                if rng.random() < 0.5:
-                    params = self.vary(params, rng, alike)
-            else:
-                params = self.vary(params, rng, alike)
-            if self.fits(params):
-                out.append(params)
-        return out
+            params = self._child(parents, rng)
+            key = key_of(params)
+            if key not in taken and key not in found and self.excess(params, key) <= 0:
+                found[key] = params
+        return found
 
-    def vary(
-        self,
-        params: Params,
-        rng: np.random.Generator,
-        alike: float = 0.0,
-        reach: float = STEP,
-    ) -> Params:
-        """The parameter set with one parameter changed, or a few; ``alike`` as for offspring,
-        ``reach`` as for :func:`step`."""
+    def vary(self, params: Params, rng: np.random.Generator, reach: float = STEP) -> Params:
+        """The parameter set with one parameter changed, or a few; ``reach`` as for :func:`step`."""
         names = list(params)
         changes = min(len(names), int(rng.geometric(0.5)))
         changed = dict(params)
-        for place in rng.choice(len(names), changes, replace=False):
+        for place in rng.permutation(len(names))[:changes]:
             name = names[int(place)]
             distribution = self.space.distributions.get(name)
             if distribution is not None:
                 far = rng.random() < 0.5
                 old = params[name]
                 value = draw(distribution, rng) if far else step(distribution, old, rng, reach)
-                for each in self._kin(name, params) if rng.random() < alike else [name]:
-                    if is_possible(self.space.distributions[each], {each: value}, each):
-                        changed[each] = value
+                changed[name] = value
         return self.space.complete(changed, rng)
 
-    def left_over(self, taken: AbstractSet[int], rng: np.random.Generator) -> Params | None:
+    def left_over(self, taken: Collection[int], rng: np.random.Generator) -> Params | None:
         """Something that keeps the limits and is not taken; None where there seems to be nothing.
 
-        Counted through, as far as the space can be; after that come walks from anywhere.
+        The space is enumerated, as far as it can be; after that come walks from anywhere.
         """
-        for key, params in self._count():
+        for key, params in self._enumerate():
             if key not in taken:
                 return params
         for _ in range(_LAST_WALKS):
@@ -215,74 +215,68 @@ class Generator:
                 return walked
         return None
 
-    def _count(self) -> Iterator[tuple[int, Params]]:
+    def _enumerate(self) -> Iterator[tuple[int, Params]]:
         """What keeps the limits, with its key, each judged once."""
-        yield from self._counted
-        for params in self._counting:
-            if self.fits(params):
-                self._counted.append((key_of(params), params))
-                yield self._counted[-1]
+        yield from self._enumerated
+        for params in self._enumerating:
+            key = key_of(params)
+            if self.excess(params, key) <= 0:
+                self._enumerated.append((key, params))
+                yield key, params
 
-    def _kin(self, name: str, params: Params) -> list[str]:
-        """Active parameters of its kind, itself included; itself alone where the kind is so
-        large that to change it were no small change."""
-        kind = kind_of(name)
-        known = self.space.distributions
-        kin = [each for each in params if each in known and kind_of(each) == kind]
-        return kin if len(kin) <= _LARGEST_KIND * len(params) else [name]
-
-    def _cross(self, one: Params, other: Params, rng: np.random.Generator) -> Params:
-        mixed = {**other, **one}
-        for name in other:
-            if name in one and rng.random() < 0.5:
+    def _child(self, parents: Sequence[Params], rng: np.random.Generator) -> Params:
+        params = parents[int(rng.integers(len(parents)))]
+        if rng.random() >= 0.3:
+            return self.vary(params, rng)
+        other = parents[int(rng.integers(len(parents)))]
+        mixed = {**other, **params}
+        for name, swapped in zip(other, rng.random(len(other)) < 0.5, strict=True):
+            if swapped and name in params:
                 mixed[name] = other[name]
-        return self.space.complete(mixed, rng)
+        params = self.space.complete(mixed, rng)
+        return self.vary(params, rng) if rng.random() < 0.5 else params
 
     def _explore(self, rng: np.random.Generator) -> None:
         drawn = [self.space.sample(rng) for _ in range(_EXPLORE_AT_RANDOM)]
-        inside = [params for params in drawn if self.fits(params)]
-        self._common = len(inside) / len(drawn)
-        if self._common < _COMMON:
+        inside = [params for params in drawn if self.excess(params) <= 0]
+        if len(inside) < _COMMON * len(drawn):
             inside += self._walk_inside(drawn, len(inside), rng)
         if not inside:
-            raise NothingFound(len(self._asked_for))
-        inside = list({key_of(params): params for params in inside}.values())[:_ARCHIVE]
-        self.archive = inside + self._stretch(inside, rng)
+            raise NothingFound(self._judged)
+        found = {key_of(params): params for params in inside}
+        self.archive = dict(islice(found.items(), _ARCHIVE))
+        self._stretch(rng)
 
-    def _stretch(self, inside: Sequence[Params], rng: np.random.Generator) -> list[Params]:
-        """Towards all ends of what is known without training: a random draw of a large space
-        lies in the middle of it.
+    def _stretch(self, rng: np.random.Generator) -> None:
+        """Extend the archive towards both ends of each known objective: a random draw of a large
+        space lies in the middle of it.
         """
-        if self._statics is None:
-            return []
-        values = [self._statics(params) for params in inside]
-        known = np.flatnonzero(~np.isnan(values).any(axis=0))
+        values = {key: self.statics.values(each, key) for key, each in self.archive.items()}
+        known = np.flatnonzero(~np.isnan(list(values.values())).any(axis=0))
         if not len(known):
-            return []
-        met = {key_of(params): params for params in inside}
-        reached = dict(zip(met, (value[known] for value in values), strict=True))
+            return
+        reached = {key: value[known] for key, value in values.items()}
         for _ in range(_STRETCH):
-            keys = list(met)
+            keys = list(self.archive)
             some = [keys[int(place)] for place in rng.integers(len(keys), size=_TOURNAMENT)]
             # By ranks, so that no scale has to be known.
             ranks = np.argsort(np.argsort([reached[key] for key in some], axis=0), axis=0)
             pull = rng.dirichlet(np.ones(len(known))) * rng.choice([-1.0, 1.0])
             start = some[int(np.argmax(ranks @ pull))]
-            other = self.vary(met[start], rng)
+            other = self.vary(self.archive[start], rng)
             key = key_of(other)
-            if key not in met and self.fits(other):
-                met[key], reached[key] = other, self._statics(other)[known]
-        return list(met.values())[len(inside) :]
+            if key not in self.archive and self.excess(other, key) <= 0:
+                self.archive[key] = other
+                reached[key] = self.statics.values(other, key)[known]
 
     def _walk_inside(
         self, drawn: Sequence[Params], found: int, rng: np.random.Generator
     ) -> list[Params]:
-        starts = sorted(drawn, key=self.excess)
+        starts = sorted(drawn, key=self.statics.excess)
         inside = starts[:found]
         # The nearest first, so that something is found soon; then from anywhere.
         for number in range(_GIVE_UP):
-            spent = len(self._asked_for)
-            if (inside and spent > _EXPLORE / 2) or spent > _GIVE_UP:
+            if (inside and self._judged > _EXPLORE / 2) or self._judged > _GIVE_UP:
                 break
             start = starts[found + number] if number < 2 else self.space.sample(rng)
             walked = self._walk(start, rng)
@@ -290,11 +284,9 @@ class Generator:
                 inside.append(walked)
         # From there to everywhere inside: each change is kept that stays within the limits.
         spread = list(inside)
-        for _ in range(2 * _EXPLORE):
-            if not spread or len(self._asked_for) >= _EXPLORE:
-                break
+        while spread and self._judged < _EXPLORE:
             other = self.vary(spread[int(rng.integers(len(spread)))], rng)
-            if self.fits(other):
+            if self.excess(other) <= 0:
                 spread.append(other)
         return [spread[int(place)] for place in rng.permutation(len(spread))]
 

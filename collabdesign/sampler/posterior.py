@@ -1,4 +1,4 @@
-"""What the observations say about a Gaussian process's relevances and variances.
+"""The posterior of a Gaussian process's hyperparameters, given the observations.
 
 The posterior of their logarithms, under a prior whose relevance falls with the number of
 parameters, so that one prior serves 5 of them and 400 (Hvarfner et al., arXiv 2402.02229). Few
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 JITTER = 1e-5
 
 # Of the mean of the diagonal, one after the other.
-_MORE = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
+_JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 # Prior means and deviations of logarithms.
 _RELEVANCE = (0.0, 2.0)  # the mean is less the logarithm of the number of parameters
@@ -52,7 +52,7 @@ def matern(squares: Floats) -> tuple[Floats, Floats]:
 def factor_of(kernel: Floats) -> Floats:
     """Lower Cholesky factor of a kernel, [n, n], its upper triangle of no meaning; with a little
     more on the diagonal where rounding has left the kernel indefinite."""
-    for more in _MORE:
+    for more in _JITTERS:
         try:
             if more:
                 kernel = kernel + more * kernel.trace() / len(kernel) * np.eye(len(kernel))
@@ -72,17 +72,17 @@ class Posterior:
         rows: [n, d], encoded, less their middle.
         columns: Of the rows.
         targets: [n], of mean 0 and deviation 1.
-        unsure: [n], variance that each target has beside the noise.
+        extra: [n], variance that each target has beside the noise.
     """
 
-    def __init__(self, rows: Floats, columns: Columns, targets: Floats, unsure: Floats) -> None:
-        self._rows, self._targets, self._unsure = rows, targets, unsure
+    def __init__(self, rows: Floats, columns: Columns, targets: Floats, extra: Floats) -> None:
+        self._rows, self._targets, self._extra = rows, targets, extra
         self._squared = rows * rows
         self._groups = np.asarray(columns.group_of, dtype=np.int64)
-        self._number = len(columns.crowd_of)
+        self._number = len(columns.sort_size)
         self._centre = np.full(self._number + 3, _RELEVANCE[0])
         self._width = np.full(self._number + 3, _RELEVANCE[1])
-        self._centre[:-3] -= np.log(columns.crowd_of)
+        self._centre[:-3] -= np.log(columns.sort_size)
         self._centre[-3:], self._width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
 
     def theta(self, z: Floats) -> Floats:
@@ -105,19 +105,19 @@ class Posterior:
 
     def draws(self, start: Floats, count: int, rng: np.random.Generator) -> list[Floats]:
         """So many ``z``, from a chain that begins at one."""
-        z, (energy, slope) = start, self.energy(start)
+        z, (energy, gradient) = start, self.energy(start)
         found, step = [], _STEP
         for _ in range(count):
             for _ in range(_TRAJECTORIES):
-                push = rng.standard_normal(len(z))
-                before = energy + 0.5 * float(push @ push)
-                end, push, (ended, slope_there) = self._trajectory(
-                    z, slope, push, step * (0.5 + rng.random())
+                momentum = rng.standard_normal(len(z))
+                before = energy + 0.5 * float(momentum @ momentum)
+                end, momentum, (ended, end_gradient) = self._trajectory(
+                    z, gradient, momentum, step * (0.5 + rng.random())
                 )
-                gain = before - (ended + 0.5 * float(push @ push))
+                gain = before - (ended + 0.5 * float(momentum @ momentum))
                 accepted = 0.0 if math.isnan(gain) else math.exp(min(0.0, gain))
                 if rng.random() < accepted:
-                    z, energy, slope = end, ended, slope_there
+                    z, energy, gradient = end, ended, end_gradient
                 step *= math.exp(0.5 * (accepted - _ACCEPTED))
             found.append(z)
         return found
@@ -127,15 +127,15 @@ class Posterior:
         theta, rows, targets = self.theta(z), self._rows, self._targets
         linear, smooth, noise = np.exp(theta[-3:])
         kernel, product, value, slope = self._covariance(theta)
-        kernel[np.diag_indices_from(kernel)] += self._unsure
+        kernel[np.diag_indices_from(kernel)] += self._extra
         factor = factor_of(kernel)
         alpha = cho_solve((factor, True), targets, check_finite=False)
         inverse = cho_solve((factor, True), np.eye(len(rows)), check_finite=False)
         inner = inverse - np.outer(alpha, alpha)
         total = 0.5 * targets @ alpha + np.log(np.diag(factor)).sum() + 0.5 * z @ z
-        bent = smooth * (inner * slope)
+        weighted = smooth * (inner * slope)
         by_column = linear * (rows * (inner @ rows)).sum(0) + 2 * (
-            self._squared.T @ bent.sum(1) - (rows * (bent @ rows)).sum(0)
+            self._squared.T @ weighted.sum(1) - (rows * (weighted @ rows)).sum(0)
         )
         weights = np.exp(theta[:-3])[self._groups]
         by_theta = np.append(
@@ -149,23 +149,23 @@ class Posterior:
         return float(total), 0.5 * self._width * by_theta + z
 
     def kernel(self, theta: Floats) -> Floats:
-        """[n, n] between the rows, with the noise, without what is unsure beside."""
+        """[n, n] between the rows, with the noise, without the extra variance."""
         return self._covariance(theta)[0]
 
     def _trajectory(
-        self, z: Floats, slope: Floats, push: Floats, step: float
+        self, z: Floats, gradient: Floats, momentum: Floats, step: float
     ) -> tuple[Floats, Floats, tuple[float, Floats]]:
-        """Where leapfrog steps lead, with what push, and the energy and slope there: endless
-        where they leave the bounds."""
+        """Position and momentum after the leapfrog steps, and the energy and gradient there: an
+        endless energy where they leave the bounds."""
         energy = math.inf
         for _ in range(_STEPS):
-            push = push - 0.5 * step * slope
-            z = z + step * push
+            momentum = momentum - 0.5 * step * gradient
+            z = z + step * momentum
             if not np.abs(z).max() <= _BOUND:  # nor a number any more
-                return z, push, (math.inf, slope)
-            energy, slope = self.energy(z)
-            push = push - 0.5 * step * slope
-        return z, push, (energy, slope)
+                return z, momentum, (math.inf, gradient)
+            energy, gradient = self.energy(z)
+            momentum = momentum - 0.5 * step * gradient
+        return z, momentum, (energy, gradient)
 
     def _covariance(self, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """The kernel with noise, and what it is made of: products of the weighted rows, Matern

@@ -123,7 +123,7 @@ class SuggestedSpace:
 
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
         """See :class:`ProposalSpace`."""
-        recorder = _Recorder(params, rng)
+        recorder = _Recorder(params, rng, self.distributions)
         self._suggest(recorder)
         meet(self.distributions, recorder.distributions)
         return recorder.params
@@ -207,6 +207,8 @@ def meet(known: dict[str, BaseDistribution], others: Mapping[str, BaseDistributi
     all of it that was ever asked counts."""
     for name, other in others.items():
         old = known.get(name)
+        if old is other:
+            continue
         if old is None:
             known[name] = other
         elif not _is_categorical(other) and type(old) is type(other):
@@ -358,11 +360,23 @@ class _Counter:
 
 
 class _Recorder(BaseTrial):
-    """Answers a suggesting function from given parameters, and at random where they end."""
+    """Answers a suggesting function from given parameters, and at random where they end.
 
-    def __init__(self, given: Mapping[str, Any], rng: np.random.Generator) -> None:
+    Args:
+        given: Answers.
+        rng: To draw what is missing.
+        met: Distributions that were asked for before; the same ones are not built again.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        rng: np.random.Generator,
+        met: Mapping[str, BaseDistribution],
+    ) -> None:
         self._given = given
         self._rng = rng
+        self._met = met
         self._params: Params = {}
         self._distributions: dict[str, BaseDistribution] = {}
 
@@ -381,10 +395,21 @@ class _Recorder(BaseTrial):
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        return int(self._ask(name, IntDistribution(low, high, log=log, step=step)))
+        met = self._met.get(name)
+        same = (
+            type(met) is IntDistribution
+            and met.low == low
+            and met.high == high
+            and met.step == step
+            and met.log == log
+        )
+        asked = met if met and same else IntDistribution(low, high, log=log, step=step)
+        return int(self._ask(name, asked))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._ask(name, CategoricalDistribution(choices))
+        met = self._met.get(name)
+        same = type(met) is CategoricalDistribution and met.choices is choices
+        return self._ask(name, met if met and same else CategoricalDistribution(choices))
 
     def suggest_uniform(self, name: str, low: float, high: float) -> float:
         return self.suggest_float(name, low, high)

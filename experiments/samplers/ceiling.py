@@ -12,7 +12,6 @@ with ``--process``, the inquisitor's own Gaussian process.
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 from build_table import TABLES
@@ -21,10 +20,11 @@ from problems import table_problem
 from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign import cost_of
-from collabdesign.sampler.belief import Axes
+from collabdesign.sampler.axes import Axes
 from collabdesign.sampler.encoding import Columns, Encoding
 from collabdesign.sampler.gain import expected_gain
-from collabdesign.sampler.inquisitor import _left_out
+from collabdesign.sampler.generation import Statics
+from collabdesign.sampler.inquisitor import leave_one_out
 from collabdesign.sampler.posterior import Posterior, factor_of
 from collabdesign.sampler.proposal_space import SuggestedSpace, every, key_of
 
@@ -44,15 +44,13 @@ def main() -> None:
     many = [params for params, _ in table.networks.values()]
     architectures = [architecture for _, architecture in table.networks.values()]
     costs = [cost_of(architecture) for architecture in architectures]
-    static = {
-        key_of(params): np.array([math.nan, cost.macs, cost.params])
-        for params, cost in zip(many, costs, strict=True)
-    }
     space = SuggestedSpace(table.space.suggest)
     list(every(space))  # so that it has met all distributions
-    reach = np.stack(list(static.values()))
-    axes = Axes(Encoding(space.distributions), lambda params: static[key_of(params)], reach)
-    rows, known = axes.place(many)
+    signs = np.array([-1.0, 1.0, 1.0])
+    statics = Statics(None, problem.static_objectives, len(signs))
+    everything = {key_of(params): params for params in many}
+    axes = Axes(Encoding(space.distributions), statics, signs, everything)
+    rows, known = axes.place(everything)
     truth = np.array([problem.truth(each) for each in architectures])
     predict = by_process if options.process else by_trees
     predicted, unsure = predict(rows, axes.columns, -truth)
@@ -98,7 +96,7 @@ def by_process(rows: Floats, columns: Columns, losses: Floats) -> tuple[Floats, 
     scaled = (losses - middle) / spread
     posterior = Posterior(rows - rows.mean(0), columns, scaled, np.zeros(len(scaled)))
     factor = factor_of(posterior.kernel(posterior.theta(posterior.most_probable())))
-    beyond, deviation = _left_out(factor, scaled, np.arange(len(scaled)))
+    beyond, deviation = leave_one_out(factor, scaled, np.arange(len(scaled)))
     return middle + spread * (scaled - beyond), spread * deviation
 
 

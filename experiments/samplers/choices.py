@@ -37,10 +37,10 @@ from rich.progress import track
 from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign.explore.front import Scale
-from collabdesign.sampler import belief
+from collabdesign.sampler import acquisition
 from collabdesign.sampler.encoding import Columns
 from collabdesign.sampler.generator import GenerativeSampler
-from collabdesign.sampler.inquisitor import Inquisitor, _draw_in, find_fit
+from collabdesign.sampler.inquisitor import Inquisitor, clip_high, fit
 
 Floats = NDArray[np.float64]
 Space = Mapping[str, BaseDistribution]
@@ -62,7 +62,7 @@ class TreesToo(Inquisitor):
         self.trees: ExtraTreesRegressor | None = None
         if len(rows) < FEWEST:
             return
-        told = _draw_in(targets)
+        told = clip_high(targets)
         self.trees = ExtraTreesRegressor(
             64, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
         ).fit(rows, told)
@@ -93,10 +93,10 @@ class TreesToo(Inquisitor):
 def _choose(form: str) -> None:
     """In this process."""
     alone = form in ("most probable", "trees too")
-    belief.find_fit = (  # type: ignore[attr-defined]
-        (lambda *args, **options: find_fit(*args, **options)[:1]) if alone else find_fit
+    acquisition.fit = (  # type: ignore[attr-defined]
+        (lambda *args, **options: fit(*args, **options)[:1]) if alone else fit
     )
-    belief.Inquisitor = TreesToo if form == "trees too" else Inquisitor  # type: ignore[attr-defined]
+    acquisition.Inquisitor = TreesToo if form == "trees too" else Inquisitor  # type: ignore[attr-defined]
 
 
 FORMS = ("as it is", "most probable", "trees too")
@@ -239,7 +239,7 @@ def _run(job: tuple[str, str, int]) -> list[float]:
             return _single(seed)
         if name in ROUGH:
             return _rough(name, seed)
-        volumes = compare.run(compare.PROBLEMS[name](), "generative", seed)[0]
+        volumes = compare.run(compare.PROBLEMS[name](), "generative", seed).volumes
         return [volumes[compare.MARKS.index(mark)] for mark in MARKS]
 
 

@@ -5,7 +5,12 @@ taken on the truth. A network that was trained before is answered from the store
 count. Under a budget the others may ask 20 times for a network that fits, each refusal told
 with its constraint, then take a random one that does.
 
-    python experiments/samplers/compare.py --seeds 20
+A search of the product begins with a network that a person drew, enqueued as trial 0.
+``--starts`` says how good it is: ``none`` is enqueued, or a ``middling`` or the best (``good``)
+one of 100 random networks that fit, by the hypervolume that it has alone. The 100 differ from
+seed to seed and are the same for every contender.
+
+    python experiments/samplers/compare.py --seeds 20 --starts none middling good
 
 Each run is a line of ``results.jsonl`` as soon as it is done, so that a comparison that was broken
 off goes on where it was. Runs of the generative sampler that another form of it made are made anew.
@@ -14,15 +19,17 @@ off goes on where it was. Runs of the generative sampler that another form of it
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
+import itertools
 import json
 import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,10 +39,10 @@ import optuna
 import threadpoolctl
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from problems import DIRECTIONS, HERE, Problem, formula_problem, table_problem
+from problems import DIRECTIONS, HERE, Params, Problem, formula_problem, table_problem
 from rich.progress import track
 
-import collabdesign.explore
+import collabdesign.sampler
 from collabdesign.explore.proposals import distributions_of
 from collabdesign.sampler.gain import not_dominated
 from collabdesign.sampler.generator import (
@@ -43,7 +50,6 @@ from collabdesign.sampler.generator import (
     _OFFSPRING,
     _ROUNDS,
     GenerativeSampler,
-    _Pool,
 )
 
 BUDGET = 200
@@ -51,6 +57,10 @@ POINTS = (25, 50, 70, 100, 200)
 MARKS = sorted({*POINTS, *range(10, BUDGET + 1, 10)})
 ASKS = 20
 RESULTS = HERE / "results.jsonl"
+
+# Place among so many random networks that fit, the best first.
+DRAWN = 100
+STANDING = {"none": None, "middling": DRAWN // 2, "good": 0}
 
 
 class ParetoEvolution(BaseSampler):
@@ -102,41 +112,26 @@ def generative(
 class GeneratorAlone(GenerativeSampler):
     """Offspring of the front as it was seen, with no prediction of what they are worth."""
 
-    def _most_promising(
-        self,
-        pool: Any,
-        parents: Any,
-        belief: Any,
-        rng: np.random.Generator,
-        to_beat: Any = (),
-    ) -> Any:
-        history = self._history
-        assert history is not None
-        losses = np.stack([each.losses for each in history.observations])
-        front = [history.observations[place].params for place in not_dominated(losses)]
-        generator = self._require_generator()
+    def _best(self, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
+        observations = self._history.observations
+        losses = np.stack([each.losses for each in observations])
+        front = [observations[place].params for place in not_dominated(losses)]
         for _ in range(20):
-            found = _Pool(history.taken).add(generator.offspring(front, 4, rng))
+            found = self._require_generator().offspring(front, 4, rng, self._history.taken)
             if found:
-                return found[0]
+                return next(iter(found.values()))
         return None
 
 
 class InquisitorAlone(GenerativeSampler):
-    """The best, as predicted, of as many proposals drawn from all over what fits."""
+    """The best, as predicted, of as many proposals from all over what fits."""
 
-    def _most_promising(
-        self,
-        pool: Any,
-        parents: Any,
-        belief: Any,
-        rng: np.random.Generator,
-        to_beat: Any = (),
-    ) -> Any:
-        pool.add(self._require_generator().fresh(_OFFSPRING + _ROUNDS * _CLOSER, rng))
-        if not pool.params:
-            return None
-        return pool.params[int(np.argmax(belief.gains(pool.params, to_beat=to_beat)))]
+    def _best(self, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
+        generator, taken = self._require_generator(), self._history.taken | pool.keys()
+        size, all_over = _OFFSPRING + _ROUNDS * _CLOSER, list(generator.archive.values())
+        pool = pool | generator.offspring(all_over, size, rng, taken)
+        many = list(pool.values())
+        return many[int(np.argmax(acquisition.gains(pool)))] if many else None
 
 
 CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
@@ -153,17 +148,6 @@ CONTENDERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
 }
 
 OURS = frozenset({"generative", "generator alone", "inquisitor alone"})
-MODULES = (
-    "belief.py",
-    "encoding.py",
-    "gain.py",
-    "generation.py",
-    "generator.py",
-    "inquisitor.py",
-    "posterior.py",
-    "proposal_space.py",
-)
-
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "digits": lambda: table_problem("digits", None),
     "digits20": lambda: table_problem("digits", 0.2),
@@ -183,6 +167,9 @@ class Run:
         volumes: Hypervolume after so many trained networks, as ``MARKS`` has them.
         over: Proposals over the limit.
         ask: Mean seconds of asking for a proposal, for each trained network.
+        start: Which network was enqueued, one of ``STANDING``.
+        beaten: At each mark, by how much the network of the best seen accuracy among those that
+            cost no more than the enqueued one is truly more accurate; empty where none was.
     """
 
     problem: str
@@ -192,27 +179,68 @@ class Run:
     volumes: list[float]
     over: int
     ask: float
+    start: str = "none"
+    beaten: list[float] = field(default_factory=list)
 
 
 def form_of(contender: str) -> str:
-    """Digest of the code that a contender's proposals come from, where it is ours."""
+    """Digest of the code that a contender's proposals come from, where it is ours; comments and
+    docstrings do not count."""
     if contender not in OURS:
         return ""
-    folder = Path(collabdesign.explore.__path__[0])
     digest = hashlib.sha256()
-    for name in MODULES:
-        digest.update((folder / name).read_bytes())
+    for path in sorted(Path(collabdesign.sampler.__path__[0]).glob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+                node
+            ):
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
 
 
-def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, float]:
-    """Hypervolume at each of ``MARKS``, proposals over the limit, seconds of asking."""
+def enqueued(problem: Problem, start: str, seed: int) -> Params | None:
+    """The network that a person would have drawn, of that standing."""
+    standing = STANDING[start]
+    if standing is None:
+        return None
+    rng = np.random.default_rng([seed, 11])
+    found: dict[str, tuple[float, Params]] = {}
+    while len(found) < DRAWN:
+        params = problem.space.sample(rng)
+        if problem.fits(params):
+            architecture, macs, count = problem.look(params)
+            values = (problem.truth(architecture), float(macs), float(count))
+            found[architecture.id] = problem.scale.hypervolume([values]), params
+    return sorted(found.values(), key=lambda each: -each[0])[standing][1]
+
+
+def beaten_by(observed: Sequence[tuple[float, ...]], truths: Sequence[tuple[float, ...]]) -> float:
+    """Of the networks that cost no more than the first one, by how much the one of the best seen
+    accuracy is truly more accurate."""
+    first = truths[0]
+    no_dearer = [
+        place
+        for place, each in enumerate(truths)
+        if all(cost <= its for cost, its in zip(each[1:], first[1:], strict=True))
+    ]
+    best = max(no_dearer, key=lambda place: observed[place][0])
+    return truths[best][0] - first[0]
+
+
+def run(problem: Problem, contender: str, seed: int, start: str = "none") -> Run:
+    """One search."""
     rng = np.random.default_rng([seed, 7])
     sampler = CONTENDERS[contender](problem, seed)
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
+    drawn = enqueued(problem, start, seed)
+    if drawn is not None:
+        study.enqueue_trial(dict(drawn))
     trained: dict[str, tuple[float, ...]] = {}
     truths: list[tuple[float, ...]] = []
     volumes: list[float] = []
+    beaten: list[float] = []
     broken, seconds, asked = 0, 0.0, 0
     while len(truths) < BUDGET:
         started = time.perf_counter()
@@ -257,7 +285,9 @@ def run(problem: Problem, contender: str, seed: int) -> tuple[list[float], int, 
         truths.append((problem.truth(architecture), float(macs), float(count)))
         if len(truths) in MARKS:
             volumes.append(round(problem.scale.hypervolume(truths), 5))
-    return volumes, broken, seconds / BUDGET
+            if drawn is not None:
+                beaten.append(round(beaten_by(list(trained.values()), truths), 5))
+    return Run(problem.name, contender, seed, "", volumes, broken, seconds / BUDGET, start, beaten)
 
 
 @cache
@@ -265,13 +295,13 @@ def _problem(key: str) -> Problem:
     return PROBLEMS[key]()
 
 
-def _run(key: str, contender: str, seed: int, form: str) -> Run:
+def _run(key: str, contender: str, seed: int, start: str, form: str) -> Run:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     with threadpoolctl.threadpool_limits(1):
-        volumes, over, ask = run(_problem(key), contender, seed)
+        done = run(_problem(key), contender, seed, start)
     _problem(key).forget()
-    return Run(key, contender, seed, form, volumes, over, ask)
+    return replace(done, problem=key, form=form)
 
 
 def read(path: Path) -> list[Run]:
@@ -285,24 +315,33 @@ def read(path: Path) -> list[Run]:
 
 
 def show(runs: Iterable[Run]) -> None:
-    """Medians and quartiles, one line for each contender."""
+    """Medians and quartiles, one line for each contender; of a search with an enqueued network also
+    by how much it was beaten at no more cost."""
     runs = list(runs)
-    for key in (key for key in PROBLEMS if any(each.problem == key for each in runs)):
-        print(f"\n{_problem(key).name}")
+    for key, start in itertools.product(PROBLEMS, STANDING):
+        here = [each for each in runs if (each.problem, each.start) == (key, start)]
+        if not here:
+            continue
+        began = "" if start == "none" else f", a {start} network enqueued"
+        print(f"\n{_problem(key).name}{began}")
         for contender in CONTENDERS:
-            its = [each for each in runs if (each.problem, each.contender) == (key, contender)]
+            its = [each for each in here if each.contender == contender]
             if not its:
                 continue
-            places = [MARKS.index(at) for at in POINTS]
-            table = np.array([each.volumes for each in its])[:, places]
-            low, middle, high = np.quantile(table, (0.25, 0.5, 0.75), axis=0)
-            cells = [
-                f"{m:.4f} ({a:.4f}, {b:.4f})" for a, m, b in zip(low, middle, high, strict=True)
-            ]
+            line = f"| {contender} | {_cells([each.volumes for each in its])} | "
+            if start != "none":
+                line += f"{_cells([each.beaten for each in its])} | "
             print(
-                f"| {contender} | {' | '.join(cells)} | {sum(each.over for each in its):,} | "
+                f"{line}{sum(each.over for each in its):,} | "
                 f"n={len(its)}, {1e3 * statistics.median(each.ask for each in its):.0f} ms |"
             )
+
+
+def _cells(rows: Sequence[Sequence[float]]) -> str:
+    """Median and quartiles at each of ``POINTS``."""
+    table = np.array(rows)[:, [MARKS.index(at) for at in POINTS]]
+    quartiles = np.quantile(table, (0.25, 0.5, 0.75), axis=0).T
+    return " | ".join(f"{m:.4f} ({a:.4f}, {b:.4f})" for a, m, b in quartiles)
 
 
 def main() -> None:
@@ -312,24 +351,22 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--starts", nargs="*", choices=STANDING, default=["none"])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    known = {(each.problem, each.contender, each.seed): each for each in read(options.out)}
-    wanted = [
-        (key, contender, seed)
-        for key in options.problems
-        for contender in options.only
-        for seed in seeds
-    ]
+    known = {
+        (each.problem, each.contender, each.seed, each.start): each for each in read(options.out)
+    }
+    wanted = list(itertools.product(options.problems, options.only, seeds, options.starts))
     with ProcessPoolExecutor(options.jobs) as pool, options.out.open("a") as out:
         # What is imported by now runs to the end, whatever becomes of the files.
         forms = {contender: form_of(contender) for contender in options.only}
         waiting = [pool.submit(_run, *each, forms[each[1]]) for each in wanted if each not in known]
         for future in track(as_completed(waiting), "runs", total=len(waiting)):
             done = future.result()
-            known[done.problem, done.contender, done.seed] = done
+            known[done.problem, done.contender, done.seed, done.start] = done
             out.write(json.dumps(asdict(done)) + "\n")
             out.flush()
     show(known[each] for each in wanted)

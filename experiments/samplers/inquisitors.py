@@ -19,8 +19,9 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
-from collabdesign.sampler.belief import Axes
+from collabdesign.sampler.axes import Axes
 from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.generation import Statics
 from collabdesign.sampler.inquisitor import Inquisitor
 from collabdesign.sampler.proposal_space import SuggestedSpace, key_of
 
@@ -49,13 +50,10 @@ def rows_of(problem: Problem, count: int) -> tuple[Floats, Columns, Floats, Floa
         found.setdefault(architecture.id, (params, architecture))
         if len(found) == count:
             break
-    many = [params for params, _ in found.values()]
-    costs = {key_of(params): problem.static_objectives(params) for params in many}
-    axes = Axes(
-        Encoding(space.distributions),
-        lambda params: np.array(costs[key_of(params)]),
-        np.array(list(costs.values())),
-    )
+    many = {key_of(params): params for params, _ in found.values()}
+    signs = np.array([-1.0, 1.0, 1.0])
+    statics = Statics(None, problem.static_objectives, len(signs))
+    axes = Axes(Encoding(space.distributions), statics, signs, many)
     seen = np.array([1 - problem.observe(each, rng) for _, each in found.values()])
     true = np.array([1 - problem.truth(each) for _, each in found.values()])
     return axes.place(many)[0], axes.columns, seen, true

@@ -52,7 +52,7 @@ def _run(key: str, contender: str, share: float, seed: int) -> float:
     compare.BUDGET = BUDGET
     with threadpoolctl.threadpool_limits(1):
         problem = with_dead(compare._problem(key), share)
-        return compare.run(problem, contender, seed)[0][-1]
+        return compare.run(problem, contender, seed).volumes[-1]
 
 
 def main() -> None:
