@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from collabdesign.design.architecture import Branch, Module
 from collabdesign.design.freedoms import hidden_channels
