@@ -316,21 +316,22 @@ class Driver:
     def _died(self, event: Died, candidate: Candidate) -> None:
         """Done again; of a fault of its own it would die forever."""
         log.warning("%s died while it trained candidate %d", event.how, candidate.number)
-        failed = self._study.give_back(candidate, event.fault)
-        del self._running[event.key]
-        if failed is not None:
-            self._take_in(failed)
-            _log(failed)
-            return
-        del self._candidates[candidate.index]
-        del self._known[candidate.architecture.id]
+        with held_back():
+            failed = self._study.give_back(candidate, event.fault)
+            del self._running[event.key]
+            if failed is not None:
+                self._take_in(failed)
+                _log(failed)
+            else:
+                del self._candidates[candidate.index]
+                del self._known[candidate.architecture.id]
 
     def _finish(self, key: str, candidate: Candidate) -> None:
-        with held_back():  # what is in the study is in the log
+        with held_back():  # what is in the study is in the log, and is not given back
             self._study.finish(candidate)
             _log(candidate)
-        del self._running[key]
-        self._take_in(candidate)
+            del self._running[key]
+            self._take_in(candidate)
 
     def _take_in(self, candidate: Candidate) -> None:
         """It is known from now on as it is; its curve counts if it is a full one within limits."""
