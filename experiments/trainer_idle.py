@@ -52,7 +52,7 @@ def main() -> None:
     waits = sorted(got - began for times in asked.values() for began, got in times[1:])
     print(
         f"{len(record.finished)} trials ({len(record.stopped)} stopped early) on "
-        f"{arguments.workers} workers: idle {idle:.2f} of {total:.1f} s, {100 * idle / total:.2f} %; "
+        f"{arguments.workers} workers: idle {idle:.2f} of {total:.1f} s ({idle / total:.2%}); "
         f"a wait: median {1e3 * waits[len(waits) // 2]:.1f} ms, longest {1e3 * waits[-1]:.0f} ms"
     )
 
