@@ -86,6 +86,7 @@ def _check_model(architecture: Architecture, folder: Path) -> None:
     """The emitted file computes what the network does, and runs by itself."""
     network = emit(folder / "model", architecture)
     folder = folder / "model"
+    assert max(map(len, (folder / "model.py").read_text().splitlines())) <= 100
     images = torch.randn(2, architecture.input_channels, architecture.resolution, 9)
     with torch.no_grad():
         assert torch.equal(imported(folder).load()(images), network(images))

@@ -118,13 +118,13 @@ def model_source(
     assert len(mean) == len(std) == architecture.input_channels
     assert math.isfinite(value)
     cost = cost_of(architecture)
-    tables, rows = _used_rows(architecture), _rows(architecture)
+    tables = _used_rows(architecture)
     parts = [
         _docstring(architecture, name, cost.macs, cost.params) + "\n" + IMPORTS,
         _facts(class_names, mean, std, cost.params, value),
         SPECIFICATION,
         *_words(architecture),
-        rows,
+        _rows(architecture),
         *_sources([*(row for table in tables.values() for row in table.values()), ConvNorm]),
         *(_table(name, rows) for name, rows in tables.items()),
         *map(inspect.getsource, (DesignedModule, AttoNet)),
@@ -287,38 +287,42 @@ def _call(layer: Layer, in_channels: int) -> str:
 
 def _words(architecture: Architecture) -> Iterator[str]:
     """The function of each word that stands in the rows."""
-    used: dict[str, tuple[str, Word]] = {}
+    used: dict[str, bool] = {}  # whether any layer sets something
     channels = architecture.stem.channels
     for module in architecture.modules:
         for branch in module.branches:
             inside = channels
             for layer in branch.layers:
-                kind, word = word_of(layer, inside)
-                used[kind] = (layer.op, word)
+                kind, _ = word_of(layer, inside)
+                used[kind] = used.get(kind, False) or bool(layer.settings)
                 inside = layer.channels
         channels = module.channels
-    for operator, row in OPERATORS.items():
-        for kind in row.words:
+    for name, operator in OPERATORS.items():
+        for kind, word in operator.words.items():
             if kind in used:
-                yield _word_function(kind, operator, used[kind][1])
+                yield _word_function(kind, name, word, used[kind])
 
 
-def _word_function(kind: str, operator: str, word: Word) -> str:
-    parameters = [*(["kernel: int"] if word.has_kernel else []), "channels: int"]
+def _word_function(kind: str, operator: str, word: Word, has_settings: bool) -> str:
+    takes = ["kernel: int"] if word.has_kernel else []
+    takes.append("channels: int")
     values = ["kernel" if word.has_kernel else str(word.kernels[0]), "channels"]
+    before_groups = "groups="
     if OPERATORS[operator].takes_stride:
-        parameters.append("stride: int = 1")
+        takes.append("stride: int = 1")
         values.append("stride")
+        before_groups = ""
     if word.depthwise:
-        values.append("groups=channels")
+        values.append(f"{before_groups}channels")
     elif "groups" in word.settings:
-        parameters.append("groups: int = 1")
-        values.append("groups=groups")
-    if set(word.settings) - {"groups"}:
-        parameters.append("**settings: Any")
-        values.append("settings=tuple(settings.items())")
+        takes.append("groups: int = 1")
+        values.append(f"{before_groups}groups")
+    if has_settings:
+        takes.append("**settings: Any")
+        named = "" if len(values) == 4 else "settings="
+        values.append(f"{named}tuple(settings.items())")
     return (
-        f"def {kind}({', '.join(parameters)}) -> Layer:\n"
+        f"def {kind}({', '.join(takes)}) -> Layer:\n"
         f'    """{word.meaning}"""\n'
         f'    return Layer("{operator}", {", ".join(values)})\n'
     )
