@@ -80,16 +80,21 @@ def test_what_was_given_back_is_known_also_to_the_next_process(
         first, second = (begun(study, requirements, index) for index in range(2))
         study.give_back(first)
         study.give_back(second, "Segmentation fault")
-        again = begun(study, requirements, 1)
-        study.give_back(again, "Bus error")
     with closing(StudyWriter(tmp_path, requirements.objectives)) as study:
         found = study.given_back(0)
         assert found is not None and found.architecture == first.architecture
         assert study.given_back(2) is None
-        assert study.faults_of(first.architecture.id) == []
-        assert study.faults_of(second.architecture.id) == ["Segmentation fault", "Bus error"]
-        assert begun(study, requirements, 2).number == 3
-    assert read_record(tmp_path).killed == 3
+        # Killed from outside it is done again for ever; by a fault of its own twice is enough.
+        for index, fault in ((0, ""), (0, ""), (1, "Bus error")):
+            study.give_back(begun(study, requirements, index), fault)
+        assert begun(study, requirements, 2).number == 5
+    record = read_record(tmp_path)
+    assert record.killed == 4
+    assert [(each.index, each.outcome) for each in record.candidates] == [
+        (1, "failed"),
+        (2, "running"),
+    ]
+    assert "Bus error" in record.candidates[0].reason
 
 
 def test_what_a_dead_process_left_running_is_given_back(
@@ -108,7 +113,8 @@ def test_what_a_dead_process_left_running_is_given_back(
         study.take_back("Illegal instruction")
         assert rows(tmp_path, "SELECT state FROM trials") == [("FAIL",), ("COMPLETE",)]
         assert [each.accuracy for each in read_record(tmp_path).trained] == [0.5]
-        assert study.faults_of(dead.architecture.id) == ["Illegal instruction"]
+        given_back = study.given_back(dead.index)
+        assert given_back is not None and given_back.reason == "fault: Illegal instruction"
 
 
 def test_a_finished_study_is_one_file(finished: Path, finished_copy: Path) -> None:
