@@ -1,4 +1,4 @@
-"""What a proposal is worth: the expected hypervolume improvement, by predictors of the losses."""
+"""What a proposal is worth: the expected hypervolume improvement, from predicted losses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REFIT = 1.15
 
 
 class Acquisition:
-    """Predictors of all that training tells, and the front as it was seen.
+    """Predictors of the losses that only a trial tells, and the front of the trials so far.
 
     Args:
         axes: How proposals become rows.
@@ -147,7 +147,7 @@ class Acquisition:
         """As :func:`fit` finds them, anew when there are enough new rows."""
         columns = self._axes.columns
         fitted = _fitted(len(rows))
-        # Of these alone, so that nothing is found anew because a later trial ended.
+        # Of these alone, so that a trial that ends later does not change what they are found from.
         targets = _filled(targets[:fitted] if np.isfinite(targets[:fitted]).any() else targets)
         # By what they are found from: a study may be told anew what to expect of a stopped network.
         summary = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
@@ -193,13 +193,13 @@ class Acquisition:
 
 
 def _filled(losses: Floats) -> Floats:
-    """Where training failed, a bad loss, not the worst: similar networks may be sound."""
+    """The losses; where a trial failed the upper quartile, as similar networks may be sound."""
     out: Floats = np.where(np.isnan(losses), np.nanquantile(losses, 0.75), losses)
     return out
 
 
 def _clip_both(values: Floats) -> Floats:
-    """A constraint's values, what is endless or far beyond most on either side of 0 clipped."""
+    """A constraint's values; those far from 0 on either side, or endless, are clipped."""
     known = values[np.abs(values) < _HUGE]
     sizes = np.abs(known[known != 0])
     # A power of two, so that it seldom changes, and with it what was fitted.
@@ -208,13 +208,13 @@ def _clip_both(values: Floats) -> Floats:
 
 
 def _worst_worth_gaining(targets: Floats) -> float:
-    """The loss at which the hypervolume begins."""
+    """The largest loss at which hypervolume is counted."""
     spread = spread_of(targets)
     return float(np.median(targets)) + _FAR_OUT * spread if spread else math.inf
 
 
 def _fitted(count: int) -> int:
-    """The largest of the counts at which hyperparameters are found that is not above this one."""
+    """From how many of so many observations hyperparameters are found: it grows by ``_REFIT``."""
     reached = 1
     while (following := max(reached + 1, int(reached * _REFIT))) <= count:
         reached = following

@@ -50,8 +50,8 @@ class Columns:
 class Encoding:
     """Parameter sets as rows of numbers.
 
-    A parameter has its columns, and so has each kind (:func:`kind_of`), whose parameters mostly
-    do alike: the mean over those that are active.
+    A parameter has its columns, and so has each kind (:func:`kind_of`): the mean over its active
+    parameters, as parameters of a kind mostly have the same effect.
 
     Args:
         distributions: The parameters that have a column; others are passed over.

@@ -1,4 +1,4 @@
-"""The expected gain in hypervolume of points that are known on some axes and predicted on others.
+"""Expected hypervolume improvement of points known on some axes and predicted on others.
 
 Less is better on every axis. Where one axis is predicted, the expectation is exact: the known
 axes cut the space into cells, in each of which the gain is the expected improvement over the

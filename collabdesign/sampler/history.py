@@ -71,8 +71,8 @@ class Observation:
 class History:
     """What a study's trials tell, each finished one read once.
 
-    A trial that was pruned counts as one that failed: nothing is known of its objectives but
-    that it was not worth its end. Pruned for a broken constraint it is only taken.
+    A trial that was pruned is read as one that failed: its objectives are not known. One that was
+    pruned for a broken constraint is not observed; it is only not proposed again.
 
     Args:
         directions: Of the study.
@@ -139,7 +139,7 @@ class History:
     def _read(
         self, trial: FrozenTrial, met: dict[str, BaseDistribution], generator: Generator
     ) -> bool:
-        """One trial, and the distributions that it met; False where it is not whole."""
+        """Read one trial and add its distributions to ``met``; False where it is not whole."""
         params = _part_of(trial, generator.space)
         if params is None:
             return False
@@ -167,7 +167,7 @@ class History:
 
 
 def _part_of(trial: FrozenTrial, space: ProposalSpace) -> Params | None:
-    """What the space asks for of a trial's parameters; None where that is not whole: where it
+    """Those of a trial's parameters that the space asks for; None where one is missing: the trial
     waits, is still being asked, was pruned between two suggestions, or is of another space.
     Values may be such as the space no longer has."""
     if isinstance(space, SeenSpace):

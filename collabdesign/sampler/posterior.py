@@ -1,9 +1,10 @@
 """The posterior of a Gaussian process's hyperparameters, given the observations.
 
-The posterior of their logarithms, under a prior whose relevance falls with the number of
-parameters, so that one prior serves 5 of them and 400 (Hvarfner et al., arXiv 2402.02229). Few
-observations leave several explanations; the most probable alone is too sure of itself, and a
-search that believes it may stay where it is. So some are drawn, by Hamiltonian Monte Carlo.
+They are the logarithms of relevances and variances. The prior on relevance falls with the number
+of parameters, so that one prior serves 5 of them and 400 (Hvarfner et al., arXiv 2402.02229). Few
+observations fit several hyperparameters; with the most probable ones alone predictions are too sure
+of themselves, and a search may not leave a poor region. So some are drawn, by Hamiltonian Monte
+Carlo (Neal, arXiv 1206.1901).
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def factor_of(kernel: Floats) -> Floats:
 
 
 class Posterior:
-    """Of logarithms: each group's relevance, then the linear, Matern and noise variances.
-
-    It is worked on in deviations of the prior from its mean, ``z``, [groups + 3].
+    """The posterior of each group's relevance, then of the linear, Matern and noise variances, all
+    as logarithms, ``theta``. ``z`` are these as deviations from the prior's mean, in units of its
+    standard deviation; both [groups + 3].
 
     Args:
         rows: [n, d], encoded, less their middle.
@@ -86,7 +87,7 @@ class Posterior:
         self._centre[-3:], self._width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
 
     def theta(self, z: Floats) -> Floats:
-        """The logarithms themselves."""
+        """The hyperparameters at ``z``."""
         return self._centre + self._width * z
 
     def most_probable(self) -> Floats:
@@ -104,7 +105,7 @@ class Posterior:
         return np.asarray(found.x, dtype=np.float64)
 
     def draws(self, start: Floats, count: int, rng: np.random.Generator) -> list[Floats]:
-        """So many ``z``, from a chain that begins at one."""
+        """So many ``z``, drawn by a chain that begins at ``start``."""
         z, (energy, gradient) = start, self.energy(start)
         found, step = [], _STEP
         for _ in range(count):

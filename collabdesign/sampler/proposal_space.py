@@ -238,8 +238,10 @@ def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name:
     number = cast(_Number, distribution)
     if isinstance(value, str) or value is None or not number.low <= value <= number.high:
         return False
-    whole = number.step == 1 and isinstance(number, IntDistribution)
-    return whole or number.step is None or number._contains(float(value))
+    if number.step is None or (number.step == 1 and isinstance(number, IntDistribution)):
+        return True
+    steps = (value - number.low) / number.step
+    return bool(abs(steps - round(steps)) < 1e-8)
 
 
 def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
