@@ -207,7 +207,7 @@ def _closest(space: DesignSpace, requirements: Requirements) -> Params:
     if excess(reached) == 0:
         return reached
     drawn = min(_proposals(space, requirements), key=excess)
-    fewer = space.descend(drawn, lambda architecture: _excess(architecture, requirements))
+    fewer = space.descend(drawn, lambda a: _excess(a, requirements), enough=0)
     return min(reached, drawn, fewer, key=excess)
 
 
@@ -226,7 +226,7 @@ def _reach(space: DesignSpace, requirements: Requirements) -> Params:
         return _excess(architecture, requirements)
 
     starts = [space.own(), space.descend(space.own(), lambda a: cost_of(a).macs)]
-    reached = [space.descend(start, score) for start in starts]
+    reached = [space.descend(start, score, enough=0) for start in starts]
     return min(reached, key=lambda params: score(space.decode(params)))
 
 
