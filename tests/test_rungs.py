@@ -64,8 +64,8 @@ def test_a_dominated_slow_one_stops() -> None:
     # The best at the end of all that cost no more: number 4 with 0.54 + 0.4.
     assert (stop.epochs, stop.accuracy, stop.rival.number) == (1, 0.2, 4)
     assert str(stop) == (
-        "after epoch 1 of 4: 20.0 % there and hardly over 60.0 % at the end, where candidate 4 "
-        "of no larger cost had 54.0 % and 94.0 %"
+        "after epoch 1 of 4: 20.0 %, expected 60.0 % at most. Candidate 4 costs no more, had "
+        "54.0 % then and ended at 94.0 %"
     )
 
 
