@@ -187,7 +187,7 @@ class Driver:
         again = self._study.given_back(index)
         if again is not None and self._is_open(again):
             cost = cost_of(again.architecture, self._requirements.deploy.precision)
-            return replace(again, number=-1, cost=cost, reason="")
+            return again.to_train(cost)
         return None if self._ran_out else self._propose(index)
 
     def _is_open(self, candidate: Candidate) -> bool:

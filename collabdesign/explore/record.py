@@ -87,6 +87,23 @@ class Candidate:
     rejections: tuple[Rejection, ...] = ()
     repeats: tuple[tuple[Mapping[str, Any], int], ...] = ()
 
+    def to_train(self, cost: Cost) -> Candidate:
+        """As it was proposed, without what an earlier attempt to train it left."""
+        return Candidate(
+            number=-1,
+            index=self.index,
+            params=self.params,
+            architecture=self.architecture,
+            cost=cost,
+            proposed_by=self.proposed_by,
+            predicted=self.predicted,
+            rejected=self.rejected,
+            rejected_by=self.rejected_by,
+            repeated=self.repeated,
+            rejections=self.rejections,
+            repeats=self.repeats,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The trial's attribute; :meth:`from_json` is its inverse."""
         return {
