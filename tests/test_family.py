@@ -16,7 +16,7 @@ from spaces import conv, module, network
 from tiny_search import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_words, snapshot
 
 from collabdesign.deliver.certificate import Certificate, judge, read_certificate
-from collabdesign.deliver.family import choose_family, finalists, load_variant, settle
+from collabdesign.deliver.family import choose_family, finalists, load_variant, rank_finalists
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.reading import load_requirements
@@ -141,14 +141,14 @@ def test_finalists_are_those_about_as_good_as_the_best() -> None:
 
 def test_full_training_settles_the_order_of_the_finalists() -> None:
     some = candidates((0.85, 500), (0.9, 400), (0.6, 10), (0.88, 300))
-    settled = settle(some, {1: 0.93, 0: 0.97, 3: 0.95})
-    assert [each.accuracy for each in settled] == pytest.approx([0.9, 0.86, 0.6, 0.88])
-    assert settle(some, {}) == some
+    decided = rank_finalists(some, {1: 0.93, 0: 0.97, 3: 0.95})
+    assert [each.accuracy for each in decided] == pytest.approx([0.9, 0.86, 0.6, 0.88])
+    assert rank_finalists(some, {}) == some
     assert chosen(some, 1) == [1]
-    assert chosen(settled, 1) == [0]
+    assert chosen(decided, 1) == [0]
     # Number 1 costs more than number 3 and is behind it now: it waits, like all that are beaten.
-    assert chosen(settled, 3) == [0, 3, 2]
-    assert settle(some, {0: 0.95, 2: 0.01})[2].accuracy == 0.0
+    assert chosen(decided, 3) == [0, 3, 2]
+    assert rank_finalists(some, {0: 0.95, 2: 0.01})[2].accuracy == 0.0
 
 
 # -- what a search hands over -----------------------------------------------------------------
@@ -385,9 +385,9 @@ def test_several_seeds(finished_copy: Path) -> None:
 def test_the_winner_stands_before_a_smaller_one_of_its_proxy() -> None:
     some = candidates((0.9, 900), (0.9, 800), (0.9, 100))
     assert [each.number for each in finalists(some, 200, 2)] == [2, 1]
-    settled = settle(some, {0: 0.97, 1: 0.95})
-    assert chosen(settled, 1) == [0]
-    assert chosen(settled, 2) == [0, 2]
+    decided = rank_finalists(some, {0: 0.97, 1: 0.95})
+    assert chosen(decided, 1) == [0]
+    assert chosen(decided, 2) == [0, 2]
 
 
 def test_the_first_place_is_settled_by_full_training(finished: Path, finished_copy: Path) -> None:

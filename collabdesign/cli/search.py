@@ -215,7 +215,7 @@ def show_family(certificates: Sequence[Certificate], record: Record) -> None:
 
 
 def show_finalists(finalists: Sequence[FinalistView]) -> None:
-    """How the place of the most accurate member was settled, where several came near."""
+    """How the most accurate member was decided, where several came near."""
     said = []
     for each in sorted(finalists, key=lambda each: -(each.select_accuracy or 0.0)):
         name = f"candidate {each.candidate}"

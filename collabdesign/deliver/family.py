@@ -112,11 +112,12 @@ def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Cand
     return some + [each for each in ranked if each.proposed_by == "prototype" and each not in some]
 
 
-def settle(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
-    """The candidates with the finalists' proxies in the order of their full trainings.
+def rank_finalists(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
+    """The candidates, with the finalists' accuracies replaced so that their order is that of their
+    full trainings.
 
-    The best of these has the best proxy's accuracy, and a trifle more, as it is to stand before
-    others of this accuracy; another one so much less as it is behind after full training.
+    The best finalist gets the best proxy's accuracy and a trifle more: it stands before others of
+    this accuracy. Each other finalist gets as much less as it is behind after full training.
 
     Args:
         trained: With an accuracy each.
@@ -178,7 +179,7 @@ def build_family(
     # A finalist whose only training failed would take another's place.
     failed = {each.number for each in some} - reached.keys() if reached and seeds == 1 else set()
     left = [each for each in candidates if each.number not in failed]
-    decided = choose_family(settle(left, reached), scale, size)
+    decided = choose_family(rank_finalists(left, reached), scale, size)
     by_number = {each.number: each for each in candidates}
     chosen = [by_number[each.number] for each in decided]
     once = {each.number for each in chosen} | reached.keys()

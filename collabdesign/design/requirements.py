@@ -145,8 +145,8 @@ class Search(_Written):
     )
     early_stopping: bool = Field(
         default=True,
-        description="Whether a proxy ends as soon as a network of no larger cost will hardly be "
-        "reached.",
+        description="Whether a proxy is stopped as soon as it is expected to end below a network "
+        "that costs no more.",
     )
 
 

@@ -1,19 +1,19 @@
 """When to stop a proxy early, with several objectives: a rule on learning curves and costs.
 
-After each epoch but the last, a rung, a candidate is held against the networks that were trained
-to the end and cost no more in any objective; in the first tenth of the epochs it is not, whose
-learning rates have only begun to rise. It is stopped where one of them
+Each epoch but the last is a rung. There a candidate is compared with the networks that were trained
+to the end and cost no more in any objective. The first tenth of the epochs is left out: the learning
+rate has only begun to rise. The candidate is stopped where one of these networks
 
-- was better at the same epoch, by more than two counts on so many images differ by chance, and
-- ended where the candidate will hardly come: above the upper end of what so far became of such an
-  accuracy at that epoch.
+- was better at the same epoch, by more than two accuracies on so many images differ by chance, and
+- ended above what the candidate can be expected to reach. That is the upper end of a prediction
+  interval: from the accuracy at this epoch to the last, by a line through the full curves.
 
-How much the rest of a training gains, how much that differs and how much of it is noise between
-seeds is thereby learnt from the search's own curves; no margin is set by hand. A learning rate
-that ends with the budget makes the curves of one recipe comparable epoch by epoch, and only these.
+So the search's own curves say how much the rest of a training gains, how much that differs, and how
+much is noise between seeds. No margin is set by hand. Where the learning rate ends with the budget,
+curves of one recipe can be compared epoch by epoch, and only these.
 
-Optuna's ``Trial.should_prune`` knows one objective; hence this rule of our own. Nothing here
-waits for others: any number of workers decide by what is finished at that moment.
+Optuna's ``Trial.should_prune`` knows one objective; hence this rule. It waits for nobody: it decides
+by what is finished at that moment.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from collabdesign.explore.record import Candidate
 
 Floats = NDArray[np.float64]
 
-# One in eight of the candidates that just meet the line would have ended above it. A search bears
-# that: what such a network adds to the front is the little by which it would have been above.
+# One in eight of the candidates that are just stopped would have ended above the line. A search can
+# afford that: such a network would add little to the front.
 _OPTIMISM = 0.875
 
 # The fewest curves to judge by. Of eight, one more lies above them all in one of nine cases.
