@@ -1,19 +1,19 @@
 """When to stop a proxy early, with several objectives: a rule on learning curves and costs.
 
-Each epoch but the last is a rung. There a candidate is compared with the networks that were trained
-to the end and cost no more in any objective. The first tenth of the epochs is left out: the learning
-rate has only begun to rise. The candidate is stopped where one of these networks
+Each epoch but the last is a rung. There a candidate is compared with the networks that were
+trained to the end and cost no more in any objective. The first tenth of the epochs is left out: the
+learning rate has only begun to rise. The candidate is stopped where one of these networks
 
 - was better at the same epoch, by more than two accuracies on so many images differ by chance, and
 - ended above what the candidate can be expected to reach. That is the upper end of a prediction
   interval: from the accuracy at this epoch to the last, by a line through the full curves.
 
-So the search's own curves say how much the rest of a training gains, how much that differs, and how
-much is noise between seeds. No margin is set by hand. Where the learning rate ends with the budget,
-curves of one recipe can be compared epoch by epoch, and only these.
+So the search's own curves say how much the rest of a training gains, how much that differs, and
+how much is noise between seeds. No margin is set by hand. Where the learning rate ends with the
+budget, curves of one recipe can be compared epoch by epoch, and only these.
 
-Optuna's ``Trial.should_prune`` knows one objective; hence this rule. It waits for nobody: it decides
-by what is finished at that moment.
+Optuna's ``Trial.should_prune`` knows one objective; hence this rule. It waits for nobody: it
+decides by what is finished at that moment.
 """
 
 from __future__ import annotations
