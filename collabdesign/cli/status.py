@@ -117,7 +117,7 @@ def _show(
     if who is not None:
         out.print(f"  {who}", markup=False)
     if who is not None and training:
-        out.print(f"  {training} {'training' if training == 1 else 'trainings'} under way")
+        out.print(f"  {training} {'training' if training == 1 else 'trainings'} handed out")
     if record.stopped:
         out.print(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
     if best is not None:
