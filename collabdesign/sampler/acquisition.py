@@ -90,11 +90,8 @@ class Acquisition:
                 points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
             self._reference[axis] = min(worst, _worst_worth_gaining(targets))
         self._constraints = self._constraint_models(observations, rows, fits)
-        allowed = [
-            bool(np.isfinite(each.losses).all())
-            and all(value <= 0 for value in each.constraints.values())
-            for each in observations
-        ]
+        met = [all(value <= 0 for value in each.constraints.values()) for each in observations]
+        allowed = np.isfinite(losses).all(axis=1) & np.array(met)
         keeps = np.ones(len(waiting), dtype=bool)
         for inquisitor in self._constraints if len(waiting) else ():
             keeps &= inquisitor.predict(waiting)[0] <= 0

@@ -30,7 +30,7 @@ def expected_gain(mean: Floats, deviation: Floats, front: Floats, bound: Floats)
     Args:
         mean: [n, m], of each point on each axis.
         deviation: [n, m], zero on the axes that are known.
-        front: [k, m], what is there already, dominated points allowed.
+        front: [k, m], what is there already; dominated points only cost time.
         bound: [m], the reference; beyond it nothing is gained.
 
     Returns:
@@ -43,7 +43,6 @@ def expected_gain(mean: Floats, deviation: Floats, front: Floats, bound: Floats)
     weights = weights / weights.sum()
     total = np.zeros(len(mean))
     inside = front[np.all(front < bound, axis=1)]
-    inside = inside[not_dominated(inside)]
     cells = _MOST_CELLS / len(nodes) ** len(others)
     most = max(2, min(_MOST_POINTS, int(cells ** (1 / max(1, mean.shape[1] - 1))) - 1))
     if len(inside) > most:
