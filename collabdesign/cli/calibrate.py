@@ -34,19 +34,18 @@ def calibrate(
     """
     requirements = load(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
-    display = Display()
+    machine, display = machine_of(device, workers, threads, cluster), Display()
+    from collabdesign.explore.calibrate import Outlook
+    from collabdesign.pipeline import Began
+    from collabdesign.pipeline import calibrate as compare
 
     def on_event(event: RunEvent) -> None:
-        name = type(event).__name__
-        if name == "Began":
-            show_lengthened(requirements, len(event.prepared.data.train_labels))  # type: ignore[union-attr]
-        elif name == "Outlook":
-            show_outlook(event)  # type: ignore[arg-type]
+        if isinstance(event, Began):
+            show_lengthened(requirements, len(event.prepared.data.train_labels))
+        elif isinstance(event, Outlook):
+            show_outlook(event)
         else:
             display.tell(event)
-
-    machine = machine_of(device, workers, threads, cluster)
-    from collabdesign.pipeline import calibrate as compare
 
     with display.shown():
         found = compare(

@@ -38,19 +38,17 @@ def search(
     candidates they find depends on who is done first.
     """
     requirements = load(file, overrides)
-    display = Display()
+    machine, display = machine_of(device, workers, threads, cluster), Display()
+    from collabdesign.explore.progress import Notice
+    from collabdesign.pipeline import Began, run
 
     def on_event(event: RunEvent) -> None:
-        name = type(event).__name__
-        if name == "Began":
-            _announce(event)  # type: ignore[arg-type]
-        elif name == "Notice":
-            err.print(event.text, markup=False)  # type: ignore[union-attr]
+        if isinstance(event, Began):
+            _announce(event)
+        elif isinstance(event, Notice):
+            err.print(event.text, markup=False)
         else:
             display.tell(event)
-
-    machine = machine_of(device, workers, threads, cluster)
-    from collabdesign.pipeline import run
 
     with display.shown():
         done = run(
