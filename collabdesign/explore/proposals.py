@@ -266,15 +266,13 @@ class _Told:
             values = None if known is None else self.values(known)
             state = TrialState.PRUNED if values is None else TrialState.COMPLETE
             self._add(params, state, values, {})
-        asked_for = candidate.proposed_by != "machine"
         if candidate.outcome == "running":
             if self._is_possible(candidate.params):
-                self.running[candidate.index] = self._begin(candidate.params, asked_for)
+                self.running[candidate.index] = self._begin(candidate.params)
             return
         values = self.values(candidate)
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
-        limits = self._limits(candidate)
-        self._add(candidate.params, state, values, limits, asked_for=asked_for)
+        self._add(candidate.params, state, values, self._limits(candidate))
 
     def _add(
         self,
@@ -282,8 +280,6 @@ class _Told:
         state: TrialState,
         values: Sequence[float] | None,
         constraints: Mapping[str, float],
-        *,
-        asked_for: bool = False,
     ) -> None:
         if not self._is_possible(params):
             return
@@ -291,9 +287,6 @@ class _Told:
         if state == TrialState.COMPLETE:
             attributes |= generation_attribute(self._complete // _POPULATION)
             self._complete += 1
-        if asked_for:
-            # As Study.enqueue_trial writes it: samplers may look beside what a person put there.
-            attributes["fixed_params"] = dict(params)
         self.study.add_trial(
             create_trial(
                 state=state,
@@ -305,12 +298,10 @@ class _Told:
             )
         )
 
-    def _begin(self, params: Mapping[str, Any], asked_for: bool) -> optuna.Trial:
+    def _begin(self, params: Mapping[str, Any]) -> optuna.Trial:
         """A running trial with these parameters."""
         sampler = self.study.sampler
         try:
-            if asked_for:
-                self.study.enqueue_trial(dict(params))
             self.study.sampler = _Given(params, distributions_of(self._space, params))
             trial = self.study.ask()
             self._space.suggest(trial)
