@@ -25,7 +25,7 @@ from collabdesign.deliver.report.words import describe
 from collabdesign.deliver.source import write_model
 from collabdesign.design.cost import cost_of
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import initialise
+from collabdesign.evaluate.initialise import initialise
 
 Lifetimes.WRITES = (*Lifetimes.WRITES, aten.linalg_vector_norm, aten.norm, aten.div)
 space = space_with(["pw", "dw3", "grn"], Path())

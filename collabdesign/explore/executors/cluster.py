@@ -7,6 +7,7 @@ is submitted again by the driver. Nothing but the package has to be on the nodes
 from __future__ import annotations
 
 import faulthandler
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from collabdesign.evaluate.data.shared import as_arrays, from_arrays
 from collabdesign.explore.executors.executor import Died, Event, Task
 from collabdesign.explore.executors.trainer import events_of
 from collabdesign.explore.faults import death_of
+
+_ANSWER_SECONDS = 10.0
 
 # Between two looks at how large the cluster is.
 _LOOK_SECONDS = 2.0
@@ -58,8 +61,9 @@ class ClusterExecutor:
             ) from None
         self._ray = ray
         try:
+            _require_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--cluster must name a Ray cluster that runs, got {address}: {error}; "
                 "`ray start --head` begins one"
@@ -161,6 +165,17 @@ class ClusterExecutor:
             return str(self._ray.get(look.remote(key), timeout=30))
         except (self._ray.exceptions.RayError, TimeoutError):
             return ""
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 # -- on a node --------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ _DEATHS = 10
 
 _ATTEMPTS = 3
 
+# What multiprocessing says of a process whose end nobody saw: what forked it died as well.
+_UNKNOWN = 255
+
 # What a process does to itself; by any other signal it was killed from outside.
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 
@@ -205,21 +208,22 @@ class _Slot:
         if self._executor.is_closed:
             return
         code = self._process.exitcode or 0
-        if code >= 0:
+        if code >= 0 and code != _UNKNOWN:
             raise RuntimeError(
                 f"a process that trains must not exit, got exit code {code}; it wrote why above"
             )
-        by = signal.Signals(-code)
+        by = signal.Signals(-code) if code < 0 else None
+        how = by.name if by else "what it was forked from, killed too"
         self.deaths += 1
         if self.deaths >= _DEATHS:
             raise TrainersDied(
                 f"a process that is killed is replaced, but {_DEATHS} died in a row and no "
-                f"training came to its end between (the last: {by.name}). SIGKILL without a "
+                f"training came to its end between (the last: {how}). SIGKILL without a "
                 "person's doing is a system short of memory: fewer --workers need less. The same "
                 "command continues"
             )
         fault = signal.strsignal(by) or by.name if by in _FAULTS else ""
-        self._executor.tell(Died(key, f"process {self._process.pid} ended by {by.name}", fault))
+        self._executor.tell(Died(key, f"process {self._process.pid} ended by {how}", fault))
         self._start()
 
     def _start(self) -> None:
