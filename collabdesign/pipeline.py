@@ -38,6 +38,7 @@ from collabdesign.explore.driver import Driver
 from collabdesign.explore.environment import devices_for, environment, threads_for, workers_for
 from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
+from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
 from collabdesign.explore.feasible import scale_of
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder, in_use
@@ -309,9 +310,6 @@ def _executor(
 
         executor = ClusterExecutor(data, machine.cluster, machine.device, threads, machine.workers)
     elif (count := machine.workers or workers_for(device, threads)) > 1:
-        # Late: a process that trains imports this module too.
-        from collabdesign.explore.executors.processes import ProcessExecutor
-
         executor = ProcessExecutor(data, devices_for(device, count), threads, run_dir)
     else:
         torch.set_num_threads(machine.threads or threads_for(requirements.limits.macs))

@@ -270,3 +270,18 @@ def test_costs_are_reported_for_every_limit(tiny: Path) -> None:
     for cost in (found.smallest, found.median, found.largest, found.closest):
         assert all(getattr(cost, name) > 0 for name in LIMITS)
     assert found.smallest.macs <= found.median.macs <= found.largest.macs
+
+
+def test_what_random_proposals_keep_is_never_called_impossible(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where shrinking finds nothing and the descents end on a plateau."""
+    requirements = load_requirements(tiny, ("limits.macs=5k",))
+    space = DesignSpace(requirements)
+    monkeypatch.setattr(DesignSpace, "shrink", lambda self, fits: None)
+    monkeypatch.setattr(DesignSpace, "descend", lambda self, params, *_, **__: params)
+    assert requirements.violations(cost_of(space.decode(space.own())))["macs"] > 0
+    found = default_params(space, requirements)
+    assert found is not None
+    assert max(requirements.violations(cost_of(space.decode(found))).values()) <= 0
+    assert feasibility(space, requirements, 200).possible
