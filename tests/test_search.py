@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pictures import SIDE, draw_pictures
+from PIL import Image
 from tiny_search import (
     TRIALS,
     begin,
@@ -303,6 +305,23 @@ def test_changed_data_is_refused(finished_copy: Path, monkeypatch: pytest.Monkey
         searched(tiny)
     assert len(searched(tiny, accept_changes=True).trained) == TRIALS
     searched(tiny)  # from now on these are its images
+
+
+def test_a_moved_folder_is_the_same_data_and_a_changed_picture_is_not(tiny: Path) -> None:
+    """The fingerprint decides, not the path; what changed is named."""
+    draw_pictures(tiny.parent / "here", 12)
+    source = f"data={{source: folder, train: {tiny.parent / 'here'}, resolution: 8}}"
+    few = ("search.trials=1", "search.proxy.epochs=1", "limits=", source)
+    searched(tiny, *few)
+    (tiny.parent / "here").rename(tiny.parent / "there")
+    moved = (*few[:-1], source.replace("/here", "/there"))
+    assert len(searched(tiny, *moved).trained) == 1
+    picture = sorted((tiny.parent / "there").glob("*/*"))[-1]
+    Image.new("RGB", (SIDE, SIDE)).save(picture)
+    with pytest.raises(InputError, match="the data changed") as refused:
+        searched(tiny, *moved)
+    assert picture.name in str(refused.value)
+    assert "choose another --run-dir, or say --accept-changes" in str(refused.value)
 
 
 def test_a_library_call_takes_a_path(tiny: Path) -> None:
