@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from tiny_search import write_tiny
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from collabdesign.deliver.compare import reference_costs
+from collabdesign.deliver.compare import (
+    REFERENCES,
+    reference_costs,
+    references_at,
+    write_references,
+)
+from collabdesign.design.files.reading import load_requirements
 
 NAMES = [
     "MobileNet-V1",
@@ -100,3 +110,20 @@ def test_draws_no_random_numbers() -> None:
     state = torch.get_rng_state()
     reference_costs(3, 32, 10)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_counted_again_for_another_input(tmp_path: Path) -> None:
+    asked = load_requirements(write_tiny(tmp_path))
+    resolution = asked.data.resolution
+    path = tmp_path / REFERENCES
+    for requirements in (asked, load_requirements(tmp_path / "tiny.yaml", ["data.resolution=33"])):
+        found = json.loads(path.read_text()) if path.exists() else None
+        assert references_at(found, requirements) == ()
+        write_references(tmp_path, requirements)
+        data = requirements.data
+        expected = reference_costs(data.channels, data.resolution, data.classes)
+        assert references_at(json.loads(path.read_text()), requirements) == expected
+    assert resolution != 33
+    written = path.stat().st_mtime_ns
+    write_references(tmp_path, requirements)
+    assert path.stat().st_mtime_ns == written

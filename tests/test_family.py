@@ -17,6 +17,7 @@ from tiny_search import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_wo
 
 from collabdesign.deliver.certificate import Certificate, judge, read_certificate
 from collabdesign.deliver.family import choose_family, finalists, load_variant, rank_finalists
+from collabdesign.deliver.report.gather import gather
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.reading import load_requirements
@@ -421,6 +422,31 @@ def test_the_first_place_is_settled_by_full_training(finished: Path, finished_co
     members = certificates(run_dir).values()
     assert rows[0]["candidate"] in [each["candidate"] for each in members]
     assert trained_fully(run_dir) == {each["architecture"] for each in members}
+
+
+def test_where_every_finalist_fails_the_others_make_the_family(finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    failed = finalists_of(run_dir)
+    shutil.rmtree(run_dir / "family")
+    (run_dir / "family" / "training").mkdir(parents=True)
+    faults = {f"{each}-0": ["Segmentation fault"] * 2 for each in failed}
+    (run_dir / "family" / "training" / "faults.json").write_text(json.dumps(faults))
+    code, said = run(search_words(finished_copy), finished_copy)
+    assert code in (0, 4), said
+    members = certificates(run_dir).values()
+    assert len(members) == FAMILY_SIZE
+    assert not failed & {each["architecture"] for each in members}
+    rows = json.loads((run_dir / "family" / "finalists.json").read_text())
+    assert [row["select_accuracy"] for row in rows] == [None] * len(failed)
+
+
+def test_a_member_without_its_certificate_is_not_whole(finished_copy: Path) -> None:
+    """So it stands where a kill fell while its files were put in place."""
+    run_dir = finished_copy / "run"
+    (run_dir / "family" / "attonet-b" / "certificate.json").unlink()
+    assert [each.title for each in gather(run_dir).family] == ["AttoNet-A", "AttoNet-C"]
+    code, said = run(["report", str(run_dir)], finished_copy)
+    assert code == 0, said
 
 
 def test_candidates_count_as_they_are_asked_for_today(finished: Path) -> None:

@@ -7,10 +7,12 @@ Nothing is downloaded or trained.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.files import write_json
@@ -53,12 +55,27 @@ def reference_costs(channels: int, resolution: int, classes: int) -> tuple[Refer
 
 
 def write_references(run_dir: Path, requirements: Requirements) -> None:
-    """Count them at a run's input and write them into its folder, once; needs torch."""
+    """Count them at a run's input and write them into its folder, once for each input; needs
+    torch."""
     path = run_dir / REFERENCES
-    if not path.is_file():
-        data = requirements.data
-        costs = reference_costs(data.channels, data.resolution, data.classes)
-        write_json(path, [asdict(each) for each in costs])
+    with suppress(OSError, ValueError):
+        if references_at(json.loads(path.read_text(encoding="utf-8")), requirements):
+            return
+    shape = _input(requirements)
+    rows = [asdict(each) for each in reference_costs(*shape)]
+    write_json(path, {"channels_resolution_classes": shape, "networks": rows})
+
+
+def references_at(found: Any, requirements: Requirements) -> tuple[ReferenceCost, ...]:
+    """Those of a file that were counted at the input that is asked for today."""
+    if isinstance(found, dict) and found.get("channels_resolution_classes") == _input(requirements):
+        return tuple(ReferenceCost(**row) for row in found["networks"])
+    return ()
+
+
+def _input(requirements: Requirements) -> list[int]:
+    data = requirements.data
+    return [data.channels, data.resolution, data.classes]
 
 
 def _cost(

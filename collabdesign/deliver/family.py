@@ -175,9 +175,10 @@ def build_family(
     most = requirements.family.finalists
     some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
     full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
-    reached = _decide_first(some, full, folder) if len(some) > 1 else {}
+    tried = some if len(some) > 1 else []
+    reached = _decide_first(tried, full, folder) if tried else {}
     # A finalist whose only training failed would take another's place.
-    failed = {each.number for each in some} - reached.keys() if reached and seeds == 1 else set()
+    failed = {each.number for each in tried} - reached.keys() if seeds == 1 else set()
     left = [each for each in candidates if each.number not in failed]
     decided = choose_family(rank_finalists(left, reached), scale, size)
     by_number = {each.number: each for each in candidates}
@@ -193,7 +194,7 @@ def build_family(
         certificates.append(_deliver(name, member, requirements, data, test, device, folder))
     _clear(folder, {each.name for each in certificates})
     full.forget_others()
-    if not reached:
+    if not tried:
         (folder / FINALISTS).unlink(missing_ok=True)
     return tuple(certificates)
 
@@ -329,8 +330,12 @@ def _deliver(
 
 
 def _put(fresh: Path, folder: Path) -> None:
-    """Move what was written to where it belongs; what a person put there stays."""
+    """Move what was written to where it belongs; what a person put there stays.
+
+    The certificate goes first and comes last: a folder that has one is whole.
+    """
     folder.mkdir(exist_ok=True)
+    (folder / CERTIFICATE).unlink(missing_ok=True)
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     for name in _WRITTEN:
         os.replace(fresh / name, folder / name)

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from collabdesign.deliver.certificate import read_certificate
-from collabdesign.deliver.compare import REFERENCES, ReferenceCost
+from collabdesign.deliver.certificate import CERTIFICATE, read_certificate
+from collabdesign.deliver.compare import REFERENCES, references_at
 from collabdesign.deliver.report.importance import importance
 from collabdesign.deliver.report.view import Environment, FinalistView, ReportView, Variant
 from collabdesign.design.architecture import Architecture
@@ -73,7 +73,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         family=_family(run_dir),
         finalists=tuple(FinalistView(**row) for row in _json(run_dir / FAMILY / FINALISTS) or ()),
         family_folder=str(run_dir / FAMILY),
-        references=tuple(ReferenceCost(**row) for row in _json(run_dir / REFERENCES) or ()),
+        references=references_at(_json(run_dir / REFERENCES), requirements),
         hypervolume=_hypervolumes(record, trained, scale),
         # The run folder's may be newer than the one that the search used.
         calibration=calibration_of(run_dir, requirements, fingerprint) or noted,
@@ -116,9 +116,9 @@ def _rejections(record: Record) -> tuple[Rejection, ...]:
 
 def _family(run_dir: Path) -> tuple[Variant, ...]:
     return tuple(
-        Variant(read_certificate(folder), Architecture.from_dict(data))
-        for folder in sorted((run_dir / FAMILY).glob("attonet-*"))
-        if (data := _json(folder / "architecture.json")) is not None
+        Variant(read_certificate(path.parent), Architecture.from_dict(data))
+        for path in sorted((run_dir / FAMILY).glob(f"attonet-*/{CERTIFICATE}"))
+        if (data := _json(path.with_name("architecture.json"))) is not None
     )
 
 
