@@ -38,7 +38,7 @@ from collabdesign.explore.executors.executor import (
     TrainersDied,
 )
 from collabdesign.explore.executors.trainer import events_of
-from collabdesign.explore.interrupts import held_back
+from collabdesign.explore.interrupts import unheard
 
 # Forked from a process that has imported what a training needs, a process is at work within a
 # tenth of a second and shares the libraries' memory; on macOS forked torch may crash.
@@ -230,7 +230,7 @@ class _Slot:
         for attempt in range(_ATTEMPTS):
             ours, theirs = multiprocessing.Pipe()
             try:
-                with _STARTING, held_back(), _without_main(), _environment(self._threads):
+                with _STARTING, unheard(), _without_main(), _environment(self._threads):
                     if self._executor.is_closed:
                         return
                     process = self._started(theirs)
