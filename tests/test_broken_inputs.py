@@ -405,6 +405,12 @@ def test_a_study_that_was_tampered_with(finished_copy: Path, refused: Refused, w
         assert says in refused(*words)
 
 
+def test_no_message_tells_the_password_of_a_database(finished_copy: Path, refused: Refused) -> None:
+    address = "postgresql://me:secret@127.0.0.1:9/team"
+    said = refused(*search_words(finished_copy, "--set", f"storage={address}"))
+    assert "a run keeps its storage None, got postgresql://me:***@127.0.0.1:9/team" in said
+
+
 @pytest.mark.parametrize(
     "file",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -93,3 +94,15 @@ def test_a_server_that_does_not_answer_is_named(server: str, tmp_path: Path) -> 
     assert (code, "Traceback" in said) == (2, False), said
     assert "the study's database" in said and "nowhere" in said
     assert "secret" not in said
+
+
+def test_no_message_tells_the_password(server: str, tmp_path: Path) -> None:
+    address = server.replace("tester@", "tester:secret@")
+    write_tiny(tmp_path, ("name: tiny", f"name: tiny\nstorage: {address}"))
+    few = ("--set", "search.trials=1", "--set", "family.training.epochs=4")
+    assert run(search_words(tmp_path, *few), tmp_path)[0] in (0, 4)
+    other = {"storage": address, "study": "nobody's"}
+    (tmp_path / "run" / "study.json").write_text(json.dumps(other))
+    code, said = run(["report", "run"], tmp_path)
+    assert code == 2 and "must be the study of a collabdesign search" in said, said
+    assert "tester:***@" in said and "secret" not in said

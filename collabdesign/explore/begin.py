@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
 from collabdesign.explore.record import Record, requirements_of
-from collabdesign.explore.study import has_study, read_record
+from collabdesign.explore.study import has_study, read_record, without_password
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json, write_text
 
@@ -98,8 +98,8 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
     ):
         if before != now:
             raise InputError(
-                f"a run keeps its {key} {', '.join(map(str, before))}, got "
-                f"{', '.join(map(str, now))}; choose another --run-dir"
+                f"a run keeps its {key} {_listed(before)}, got {_listed(now)}; choose another "
+                "--run-dir"
             )
     # Where the pictures lie is not what they are: their fingerprint is compared once it is known.
     changes = began_with.changes(requirements, (*FREE_KEYS, *PLACES))
@@ -109,6 +109,10 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
             + "\n".join(f"    {change}" for change in changes)
             + "\n    choose another --run-dir, or say --accept-changes"
         )
+
+
+def _listed(values: Iterable[str | None]) -> str:
+    return ", ".join(without_password(str(each)) for each in values)
 
 
 def begin(

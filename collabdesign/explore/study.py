@@ -88,7 +88,7 @@ def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
     if (run_dir / ELSEWHERE).is_file():
         url, name = address_of(run_dir)
         with _database(url) as rows:
-            yield lambda query: rows(query, name), url
+            yield lambda query: rows(query, name), without_password(url)
         return
     path = run_dir / DATABASE
     uri = f"{path.resolve().as_uri()}?mode=ro"
@@ -108,11 +108,11 @@ def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
 
 @contextmanager
 def _database(url: str) -> Iterator[Callable[[str, str], list[Any]]]:
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import NullPool, create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, poolclass=NullPool)  # no connection outlives the block
         with engine.connect() as connection:
             yield lambda query, study: list(connection.execute(text(query), {"study": study}))
     except (SQLAlchemyError, ImportError) as error:
@@ -137,13 +137,19 @@ def with_driver(url: str) -> str:
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
+def without_password(address: str) -> str:
+    """An address of a database as it may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
+
+
 def unreachable(url: str, error: BaseException) -> str:
-    """What is wrong with a study's database; the password in its address is not told."""
-    url = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    """What is wrong with a study's database."""
     hint = ""
     if isinstance(error, ImportError):
         hint = "; `pip install collabdesign[postgresql]` brings the driver of PostgreSQL"
-    return f"the study's database {url} must answer, got: {reason_of(error)}{hint}"
+    return (
+        f"the study's database {without_password(url)} must answer, got: {reason_of(error)}{hint}"
+    )
 
 
 def reason_of(error: BaseException) -> str:

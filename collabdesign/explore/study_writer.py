@@ -48,6 +48,7 @@ from collabdesign.explore.study import (
     reason_of,
     unreachable,
     with_driver,
+    without_password,
 )
 from collabdesign.files import write_json
 
@@ -278,6 +279,7 @@ def on_network_disk(path: Path) -> bool:
 
 @contextmanager
 def _writing(place: str) -> Iterator[None]:
+    place = without_password(place)
     try:
         yield
     except RuntimeError as error:
