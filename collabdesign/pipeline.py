@@ -21,9 +21,9 @@ import torch
 
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.compare import write_references
-from collabdesign.deliver.family import RULE, WORK, build_family
+from collabdesign.deliver.family import RULE, build_family
 from collabdesign.deliver.full_training import FamilyProgress
-from collabdesign.deliver.report.gather import FAMILY, gather, scale_of_record
+from collabdesign.deliver.report.gather import gather, scale_of_record
 from collabdesign.deliver.report.page import write_report
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
@@ -46,7 +46,6 @@ from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading, S
 from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.study_writer import StudyWriter
-from collabdesign.explore.trainings import note_fault
 from collabdesign.files import write_json
 
 _TOLD_SECONDS = 1.0
@@ -242,17 +241,14 @@ class _Here:
     """A run folder that this process alone works in, and what it works with.
 
     Attributes:
-        died_in: The training in which an earlier process died, where that is known.
-        died_of: The fault that ended it.
+        died_of: The fault that ended an earlier process, where that is known.
     """
 
     requirements: Requirements
     run_dir: Path
     prepared: Prepared
-    machine: Machine
     executor: Executor
     tell: OnEvent
-    died_in: str
     died_of: str
 
     def test(self) -> TestData:
@@ -292,14 +288,19 @@ def _opened(
         finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
         tell(Began(requirements, run_dir, finished, prepared))
         faults = run_dir / f"{lock}.faults"
-        died_in, died_of = death_of(faults)
-        with _executor(requirements, run_dir, prepared, machine, faults) as executor:
-            yield _Here(requirements, run_dir, prepared, machine, executor, tell, died_in, died_of)
+        died = death_of(faults)
+        with _executor(requirements, run_dir, prepared, machine, faults, died) as executor:
+            yield _Here(requirements, run_dir, prepared, executor, tell, died[1])
 
 
 @contextmanager
 def _executor(
-    requirements: Requirements, run_dir: Path, prepared: Prepared, machine: Machine, faults: Path
+    requirements: Requirements,
+    run_dir: Path,
+    prepared: Prepared,
+    machine: Machine,
+    faults: Path,
+    died: tuple[str, str],
 ) -> Iterator[Executor]:
     """Where trainings run, until the block ends; nothing is started before the first training."""
     data, device, threads = prepared.data, prepared.device, machine.threads or 1
@@ -313,7 +314,7 @@ def _executor(
         executor = ProcessExecutor(data, devices_for(device, count), threads, run_dir)
     else:
         torch.set_num_threads(machine.threads or threads_for(requirements.limits.macs))
-        executor = InlineExecutor(data, device, faults)
+        executor = InlineExecutor(data, device, faults, died)
     try:
         yield executor
     finally:
@@ -357,8 +358,6 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
 
 def _family(here: _Here, test: TestData) -> tuple[Certificate, ...]:
     record = read_record(here.run_dir)
-    if here.died_of and here.died_in.count("-"):
-        note_fault(here.run_dir / FAMILY / WORK, here.died_in, here.died_of)
     members = build_family(
         here.requirements,
         here.run_dir,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import Any
 import pytest
 from tiny_search import call, candidates, certificates, command, rows, search_words, write_tiny
 
+from collabdesign.design.files.reading import load_requirements
+from collabdesign.design.space import DesignSpace
+from collabdesign.errors import InputError
+from collabdesign.evaluate.data.images import load_data
+from collabdesign.explore.executors.cluster import ClusterExecutor
+from collabdesign.explore.executors.executor import PassEnded, Task
 from collabdesign.explore.lock import holder
 from collabdesign.explore.study import read_record
 
@@ -75,6 +82,39 @@ def test_a_killed_driver_leaves_no_training_on_the_cluster(cluster: Any, tmp_pat
         assert time.monotonic() < end, "a training goes on without its driver"
         time.sleep(0.2)
     assert holder(run_dir) is None
+
+
+def test_a_cancelled_training_leaves_no_file_on_its_node(cluster: Any, tmp_path: Path) -> None:
+    requirements = load_requirements(write_tiny(tmp_path))
+    space = DesignSpace(requirements)
+    data = load_data(requirements.data)
+    before = set(Path(tempfile.gettempdir()).glob("collabdesign-*.faults"))
+
+    def left() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("collabdesign-*.faults")) - before
+
+    executor = ClusterExecutor(data, cluster.address, "cpu", 1, None)
+    try:
+        recipe = requirements.search.proxy.model_copy(update={"epochs": 10_000})
+        executor.submit(Task("candidate 0", space.decode(space.own()), recipe, 0))
+        end = time.monotonic() + 100
+        while not isinstance(executor.wait(1), PassEnded):
+            assert time.monotonic() < end
+        assert len(left()) == 1
+        executor.cancel("candidate 0")
+        end = time.monotonic() + 30
+        while left():
+            assert time.monotonic() < end, "the report of faults stays"
+            time.sleep(0.1)
+    finally:
+        executor.close()
+
+
+def test_a_cluster_without_a_gpu_is_refused_each_time(cluster: Any, tmp_path: Path) -> None:
+    data = load_data(load_requirements(write_tiny(tmp_path)).data)
+    for _ in range(2):
+        with pytest.raises(InputError, match="has no GPU for --device cuda"):
+            ClusterExecutor(data, cluster.address, "cuda", 1, None)
 
 
 def trainings() -> list[int]:

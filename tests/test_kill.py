@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -30,10 +29,13 @@ from tiny_search import (
     rows,
     run,
     search_words,
+    trained_by,
     trained_ids,
     wait_until,
     write_tiny,
 )
+
+from collabdesign.explore.calibration import read_calibration
 
 RUNNING = "SELECT number FROM trials WHERE state = 'RUNNING'"
 FINISHED = "SELECT number FROM trials WHERE state IN ('COMPLETE', 'PRUNED')"
@@ -247,7 +249,7 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
     def struck(by: signal.Signals) -> str:
         process = begin(search_words(tmp_path), tmp_path)
         assert process.pid is not None
-        training = trained_by(run_dir, process, "candidate ")
+        training = trained_by(run_dir / "search.lock.faults", process, "candidate ")
         os.kill(process.pid, by)
         os.kill(process.pid, signal.SIGCONT)
         assert finish(process) == -by
@@ -275,29 +277,6 @@ def test_a_training_that_ends_its_process_by_a_fault_twice_has_failed(tmp_path: 
     assert "Bus error" in (run_dir / "report.html").read_text()
 
 
-def trained_by(run_dir: Path, process: ForkServerProcess, what: str) -> str:
-    """The training that the process is in, which it is stopped in."""
-    assert process.pid is not None
-    path, began, found = run_dir / "search.lock.faults", time.time_ns(), ""
-
-    def is_stopped_in_training() -> bool:
-        nonlocal found
-        with suppress(OSError):
-            if path.stat().st_mtime_ns > began:  # else of the process before
-                found = path.read_text().strip()
-        if not found.startswith(what):
-            return False
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGSTOP)
-        if path.exists() and path.read_text().strip() == found:
-            return True
-        os.kill(process.pid, signal.SIGCONT)
-        return False
-
-    assert wait_until(is_stopped_in_training, process)
-    return found
-
-
 def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
     finished_copy: Path,
 ) -> None:
@@ -310,7 +289,7 @@ def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
         """The training that the command died in."""
         process = begin(words, finished_copy)
         assert process.pid is not None
-        training = trained_by(run_dir, process, network)
+        training = trained_by(run_dir / "search.lock.faults", process, network)
         os.kill(process.pid, signal.SIGSEGV)
         os.kill(process.pid, signal.SIGCONT)
         assert finish(process) == -signal.SIGSEGV
@@ -326,3 +305,29 @@ def test_a_full_training_that_ends_the_command_by_a_fault_twice_is_left_out(
     # And stays so.
     assert run(words, finished_copy)[0] == code
     assert certificates(run_dir) == family
+
+
+def test_a_calibration_whose_training_ends_it_by_a_fault_twice_leaves_that_out(
+    tmp_path: Path,
+) -> None:
+    at = ["--run-dir", str(tmp_path / "run"), "--device", "cpu", "--workers", "1"]
+    words = ["calibrate", str(write_tiny(tmp_path)), "--networks", "4", *at]
+    words += ["--set", "family.training.epochs=40"]
+
+    def struck(what: str) -> str:
+        """The training that the command died in."""
+        process = begin(words, tmp_path)
+        assert process.pid is not None
+        training = trained_by(tmp_path / "run" / "calibration.lock.faults", process, what)
+        os.kill(process.pid, signal.SIGSEGV)
+        os.kill(process.pid, signal.SIGCONT)
+        assert finish(process) == -signal.SIGSEGV
+        return training
+
+    first = struck("-full-")
+    assert struck(first) == first
+    said = run(words, tmp_path)[1]
+    assert "Traceback" not in said and f"the training {first} is left out: it ended its" in said
+    file = read_calibration(tmp_path / "run")
+    assert file is not None
+    assert "fault: Segmentation fault" in [each.reason for each in file.trained]

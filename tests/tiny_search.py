@@ -11,12 +11,13 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -199,6 +200,35 @@ def wait_until(happened: Callable[[], bool], process: ForkServerProcess) -> bool
         assert time.monotonic() < end, "it should have happened within a minute"
         time.sleep(0.0005)
     return True
+
+
+def trained_by(path: Path, process: ForkServerProcess, what: str = "") -> str:
+    """The training that the process is in, which it is stopped in.
+
+    Args:
+        path: Where a fault would be reported.
+        process: Trains by itself.
+        what: A part of the training's key.
+    """
+    assert process.pid is not None
+    began, found = time.time_ns(), ""
+
+    def is_stopped_in_training() -> bool:
+        nonlocal found
+        with suppress(OSError):
+            if path.stat().st_mtime_ns > began:  # else of the process before
+                found = path.read_text().strip()
+        if not found or what not in found:
+            return False
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        if path.exists() and path.read_text().strip() == found:
+            return True
+        os.kill(process.pid, signal.SIGCONT)
+        return False
+
+    assert wait_until(is_stopped_in_training, process)
+    return found
 
 
 # -- what a run folder holds ------------------------------------------------------------------

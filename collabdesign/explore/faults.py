@@ -21,19 +21,27 @@ _REPORT = "Fatal Python error: (.*)"
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[BinaryIO]:
-    """A fault in here adds its report to the file, after what the caller writes there; not where
-    the process has such reports written elsewhere (``PYTHONFAULTHANDLER``)."""
-    with path.open("wb", buffering=0) as file:
-        is_ours = not faulthandler.is_enabled()
-        if is_ours:
-            faulthandler.enable(file, all_threads=False)
-        try:
-            yield file
-        finally:
+def reported(path: Path, *, take_over: bool = False) -> Iterator[BinaryIO]:
+    """A fault in here adds its report to the file, after what the caller writes there.
+
+    Where the process has such reports written elsewhere (``PYTHONFAULTHANDLER``), they go there,
+    but for ``take_over``.
+    """
+    was_enabled = faulthandler.is_enabled()
+    is_ours = take_over or not was_enabled
+    try:
+        with path.open("wb", buffering=0) as file:
             if is_ours:
-                faulthandler.disable()
-    path.unlink(missing_ok=True)
+                faulthandler.enable(file, all_threads=False)
+            try:
+                yield file
+            finally:
+                if is_ours:
+                    faulthandler.disable()
+                if is_ours and was_enabled:
+                    faulthandler.enable(all_threads=False)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def death_of(path: Path) -> tuple[str, str]:

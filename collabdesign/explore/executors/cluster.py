@@ -6,7 +6,6 @@ is submitted again by the driver. Nothing but the package has to be on the nodes
 
 from __future__ import annotations
 
-import faulthandler
 import socket
 import tempfile
 import time
@@ -23,7 +22,7 @@ from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.data.shared import as_arrays, from_arrays
 from collabdesign.explore.executors.executor import Died, Event, Task
 from collabdesign.explore.executors.trainer import events_of
-from collabdesign.explore.faults import death_of
+from collabdesign.explore.faults import death_of, reported
 
 _ANSWER_SECONDS = 10.0
 
@@ -70,6 +69,7 @@ class ClusterExecutor:
             ) from None
         self._unit = "CPU" if device == "cpu" or not self._has("GPU") else "GPU"
         if device is not None and device.startswith("cuda") and self._unit == "CPU":
+            ray.shutdown()
             raise InputError(f"the cluster {address} has no GPU for --device {device}")
         self._share = threads if self._unit == "CPU" else 1
         self._threads = threads
@@ -186,15 +186,11 @@ def _train(task: Task, images: list[Any], unit: str, threads: int) -> Iterator[E
     import ray
 
     yield ray.get_runtime_context().get_node_id()
-    with _report(task.key).open("w") as report:
-        faulthandler.enable(report, all_threads=False)
-        try:
-            torch.set_num_threads(threads)
-            device = torch.device("cuda" if unit == "GPU" else "cpu")
-            yield from events_of(task, _images_on(images[0], device), device)
-        finally:
-            faulthandler.enable(all_threads=False)
-    _report(task.key).unlink(missing_ok=True)
+    # Ray has faults written into its own log.
+    with reported(_report(task.key), take_over=True):
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if unit == "GPU" else "cpu")
+        yield from events_of(task, _images_on(images[0], device), device)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from collabdesign.evaluate.data.images import ImageData
-from collabdesign.explore.executors.executor import Event, Task
+from collabdesign.explore.executors.executor import Died, Event, Task
 from collabdesign.explore.executors.trainer import events_of
 from collabdesign.explore.faults import reported
 
@@ -23,18 +23,22 @@ class InlineExecutor:
         device: Where to train.
         faults: Where a fault that ends this process is reported, after the task's key; see
             :func:`collabdesign.explore.faults.death_of`.
+        died: What that function told of an earlier process: the same task is told as died once.
     """
 
     slots = 1
     ahead = 0
     where = "this process"
 
-    def __init__(self, data: ImageData, device: torch.device, faults: Path) -> None:
+    def __init__(
+        self, data: ImageData, device: torch.device, faults: Path, died: tuple[str, str] = ("", "")
+    ) -> None:
         self._data = data
         self._device = device
         self._closing = ExitStack()
         self._report = self._closing.enter_context(reported(faults))
         self._waiting: deque[Task] = deque()
+        self._died = died
         self._key = ""
         self._events: Iterator[Event] = iter(())
 
@@ -49,6 +53,10 @@ class InlineExecutor:
             if not self._waiting:
                 return None
             task = self._waiting.popleft()
+            key, fault = self._died
+            if fault and task.key == key:
+                self._died = ("", "")
+                return Died(key, "an earlier process", fault)
             self._key = task.key
             self._report.seek(0)
             self._report.truncate()
