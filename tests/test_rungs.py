@@ -33,7 +33,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.explore import proposals
 from collabdesign.explore.record import REJECTIONS_KEPT, Candidate, Record
-from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs, costs_of
+from collabdesign.explore.rungs import LEAST_CURVES, FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study import read_record
 
 # Of 4 epochs: costs 10, 20 ... 100, accuracy after the first 0.50, 0.51 ... 0.59. From there to
@@ -322,7 +322,8 @@ def test_what_was_expected_of_a_stopped_one_is_kept(stopping: Path) -> None:
     for each in record.candidates:
         assert (each.expected is None) == (each.outcome != "stopped")
     for each in record.stopped:
-        rungs = Rungs.of(earlier(record, each), objectives, EPOCHS, SELECT_IMAGES)
+        known = [one for one in earlier(record, each) if one.outcome == "trained"]
+        rungs = Rungs(tuple(full_curve(one, objectives) for one in known), SELECT_IMAGES)
         own = [point.accuracy for point in each.curve]
         assert each.expected == rungs.expected_accuracy(own, costs_of(each, objectives))
 

@@ -208,6 +208,10 @@ class Requirements(_Written):
             if (limit := getattr(self.limits, name)) is not None
         }
 
+    def fits(self, cost: Mapping[str, float]) -> bool:
+        """Whether a cost keeps every limit that is set."""
+        return all(value <= 0 for value in self.violations(cost).values())
+
     def changes(self, other: Requirements, free: Sequence[str] = ()) -> list[str]:
         """What another one asks differently, a line for each key: ``limits.macs: 3M -> 4M``.
 

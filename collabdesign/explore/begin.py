@@ -160,7 +160,7 @@ def begin(
             "prototype": {
                 "architecture": own.to_dict(),
                 "cost": own_cost.to_json(),
-                "fits": not any(v > 0 for v in requirements.violations(own_cost).values()),
+                "fits": requirements.fits(own_cost),
             },
             "calibration": None if calibration is None else calibration.to_json(),
             "tail": None,

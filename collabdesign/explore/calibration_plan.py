@@ -23,7 +23,7 @@ from collabdesign.evaluate.plan import TrainingPlan, plan_training
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import Budget, Calibration, Key, Point, Trained
 from collabdesign.explore.executors.executor import Task
-from collabdesign.explore.feasible import closest_params, default_params
+from collabdesign.explore.feasible import default_params
 from collabdesign.explore.rank import estimate, kendall, pooled_deviation, spearman
 
 FEWEST_NETWORKS = 4
@@ -82,21 +82,19 @@ def spread_networks(
     Raises:
         NothingFits: There are fewer than 4.
     """
-
-    def fits(architecture: Architecture) -> bool:
-        cost = cost_of(architecture, requirements.deploy.precision)
-        return all(value <= 0 for value in requirements.violations(cost).values())
-
+    precision = requirements.deploy.precision
     rng = np.random.default_rng([requirements.search.seed, 1])
     pool: dict[str, tuple[Params, Architecture]] = {}
 
     def add(params: Params) -> None:
         architecture = space.decode(params)
-        if architecture.id not in pool and fits(architecture):
+        if architecture.id in pool:
+            return
+        if requirements.fits(cost_of(architecture, precision)):
             pool[architecture.id] = params, architecture
 
-    own = default_params(space, requirements)
-    add(closest_params(space, requirements) if own is None else own)
+    if (own := default_params(space, requirements)) is not None:
+        add(own)
     default = next((architecture for _, architecture in pool.values()), None)
     for _ in range(_PROPOSALS):
         if len(pool) == _POOL:

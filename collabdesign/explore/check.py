@@ -139,7 +139,7 @@ def _timed_architectures(space: DesignSpace, requirements: Requirements) -> list
             break
         architecture = space.decode(space.sample(rng))
         cost = cost_of(architecture, requirements.deploy.precision)
-        if all(value <= 0 for value in requirements.violations(cost).values()):
+        if requirements.fits(cost):
             found.append(architecture)
     return found
 

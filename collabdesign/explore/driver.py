@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import cost_of
+from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace
@@ -39,7 +39,7 @@ from collabdesign.explore.record import (
     Rejection,
     as_of_today,
 )
-from collabdesign.explore.rungs import FullCurve, Rungs, costs_of
+from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.sampler.generation import NothingFound
 
@@ -57,17 +57,16 @@ class _PassedOver:
 
     rejected: int = 0
     repeated: int = 0
-    rejected_by: dict[str, int] | None = None
+    rejected_by: dict[str, int] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
     repeats: tuple[tuple[Params, int], ...] = ()
 
     def reject(self, rejection: Rejection) -> None:
         """One more is over a limit."""
         self.rejected += 1
-        by = self.rejected_by = self.rejected_by or {}
         for name, value in rejection.violations.items():
             if value > 0:
-                by[name] = by.get(name, 0) + 1
+                self.rejected_by[name] = self.rejected_by.get(name, 0) + 1
         self.rejections = (*self.rejections, rejection)[:REJECTIONS_KEPT]
 
     def repeat(self, params: Params, known: Candidate) -> None:
@@ -80,7 +79,7 @@ class _PassedOver:
         return {
             "rejected": self.rejected,
             "repeated": self.repeated,
-            "rejected_by": self.rejected_by or {},
+            "rejected_by": self.rejected_by,
         }
 
 
@@ -121,11 +120,11 @@ class Driver:
         self._proposals = Proposals(
             space, requirements, proxy_goal(requirements, noted_calibration(record))
         )
-        self._ran_out = record.ran_out
         self._running: dict[str, int] = {}  # keys of trainings to indices of candidates
         self._candidates: dict[int, Candidate] = {}
         self._known: dict[str, int] = {}  # ids of architectures to indices of candidates
         self._full: list[FullCurve] = []
+        # Since the last candidate, where nothing new was found: the search has run out.
         self._passed_over: _PassedOver | None = None
         today = {each.index: each for each in as_of_today(record.finished, requirements)}
         self._of_others: set[int] = set()
@@ -174,8 +173,8 @@ class Driver:
             for index in self._running.values():
                 self._study.give_back(self._candidates[index])
             raise
-        if self._ran_out and len(self._candidates) < self._requirements.search.trials:
-            raise NothingFits(self._why_nothing_new())
+        if self._passed_over and len(self._candidates) < self._requirements.search.trials:
+            raise NothingFits(self._why_nothing_new(self._passed_over))
 
     # -- the next candidate -----------------------------------------------------------------
 
@@ -185,23 +184,19 @@ class Driver:
             return None
         index = next(index for index in count() if index not in self._candidates)
         again = self._study.given_back(index)
-        if again is not None and self._is_open(again):
-            cost = cost_of(again.architecture, self._requirements.deploy.precision)
+        if again is not None and (cost := self._cost_of_open(again)) is not None:
             return again.to_train(cost)
-        return None if self._ran_out else self._propose(index)
+        return self._propose(index) if self._passed_over is None else None
 
-    def _is_open(self, candidate: Candidate) -> bool:
-        """Whether it may be trained, also where the requirements changed by consent."""
+    def _cost_of_open(self, candidate: Candidate) -> Cost | None:
+        """Its cost today, None where it may not be trained since the requirements changed."""
         try:
             architecture = self._space.decode(candidate.params)
         except OutsideSpace:
-            return False
+            return None
         cost = cost_of(architecture, self._requirements.deploy.precision)
-        return (
-            architecture == candidate.architecture
-            and all(value <= 0 for value in self._requirements.violations(cost).values())
-            and architecture.id not in self._known
-        )
+        is_open = architecture == candidate.architecture and architecture.id not in self._known
+        return cost if is_open and self._requirements.fits(cost) else None
 
     def _propose(self, index: int) -> Candidate | None:
         """A new candidate: the prototype's default first, then what the sampler proposes."""
@@ -231,7 +226,6 @@ class Driver:
                 predicted = proposer.expected_accuracy()
                 return replace(candidate, predicted=predicted, **vars(passed_over))
             self._show(passed_over)
-        self._ran_out = True
         self._passed_over = passed_over
         self._study.set({"tail": passed_over.counts()})
         return None
@@ -245,14 +239,13 @@ class Driver:
     def _todays(self) -> list[Candidate]:
         return [each for index, each in self._candidates.items() if index not in self._of_others]
 
-    def _why_nothing_new(self) -> str:
-        tail = self._study.read().attributes["tail"]
+    def _why_nothing_new(self, last: _PassedOver) -> str:
         lines = [
             f"a search ends when {PATIENCE} proposals in a row bring nothing new that fits; "
-            f"of the last, {tail['rejected']} broke a limit and {tail['repeated']} were known, "
+            f"of the last, {last.rejected} broke a limit and {last.repeated} were known, "
             f"after {len(self._candidates)} of {self._requirements.search.trials} trials"
         ]
-        if tail["rejected"] > tail["repeated"]:
+        if last.rejected > last.repeated:
             lines.append(explain(feasibility(self._space, self._requirements), self._requirements))
         else:
             lines.append("    the space holds little more that fits: lower search.trials")
@@ -337,23 +330,21 @@ class Driver:
         """It is known from now on as it is; its curve counts if it is a full one within limits."""
         self._candidates[candidate.index] = candidate
         self._known[candidate.architecture.id] = candidate.index
-        if candidate.outcome == "trained" and self._fits(candidate):
-            self._full += Rungs.of(
-                [candidate], self._requirements.objectives, self._epochs, self._select_images
-            ).full
+        is_full = candidate.outcome == "trained" and len(candidate.curve) == self._epochs
+        if is_full and self._requirements.fits(candidate.cost):
+            self._full.append(full_curve(candidate, self._requirements.objectives))
         if candidate.outcome != "running":
             self._standing.add(candidate)
-
-    def _fits(self, candidate: Candidate) -> bool:
-        return all(v <= 0 for v in self._requirements.violations(candidate.cost).values())
 
     def _rungs(self) -> Rungs:
         return Rungs(tuple(self._full), self._select_images)
 
     def _show(self, passed_over: _PassedOver | None = None) -> None:
         running = [self._candidates[index] for index in self._running.values()]
-        passed_over = passed_over or self._passed_over
-        self._on_progress(self._standing.at(running, self._executor.slots, passed_over))
+        last = passed_over or self._passed_over or _PassedOver()
+        self._on_progress(
+            self._standing.at(running, self._executor.slots, last.rejected, last.repeated)
+        )
 
 
 def _log(candidate: Candidate) -> None:

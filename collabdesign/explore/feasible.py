@@ -87,16 +87,14 @@ def default_params(space: DesignSpace, requirements: Requirements) -> Params | N
     Where shrinking alone does not reach them, it goes on by descent to the nearest network that
     fits, and then by random proposals; None where these find nothing either.
     """
-    shrunk = space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
-    if shrunk is not None:
-        return shrunk
-    closest = _closest(space, requirements)
+    closest = closest_params(space, requirements)
     return closest if _excess(space.decode(closest), requirements) == 0 else None
 
 
 def closest_params(space: DesignSpace, requirements: Requirements) -> Params:
     """The default network, or what breaks the limits least where nothing fits."""
-    return default_params(space, requirements) or _closest(space, requirements)
+    shrunk = space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
+    return shrunk or _closest(space, requirements)
 
 
 def require_possible(space: DesignSpace, requirements: Requirements) -> None:
@@ -108,7 +106,7 @@ def require_possible(space: DesignSpace, requirements: Requirements) -> None:
     closest = cost_of(
         space.decode(closest_params(space, requirements)), requirements.deploy.precision
     )
-    if any(value > 0 for value in requirements.violations(closest).values()):
+    if not requirements.fits(closest):
         raise NothingFits(explain(feasibility(space, requirements), requirements))
 
 
@@ -144,12 +142,11 @@ def feasibility(
     smallest = space.descend(space.own(), lambda a: cost_of(a).macs)
     largest = space.descend(space.own(), lambda a: -cost_of(a).macs)
     own = space.decode(space.own())
-    default_set = default_params(space, requirements)
-    default = None if default_set is None else space.decode(default_set)
-    closest = cost_of(space.decode(closest_params(space, requirements)), precision)
-    violations = requirements.violations(closest)
+    nearest = space.decode(closest_params(space, requirements))
+    closest = cost_of(nearest, precision)
+    default = nearest if requirements.fits(closest) else None
     changes: tuple[str, ...] = ()
-    if any(value > 0 for value in violations.values()):
+    if default is None:
         changes = (*_budget_changes(space, requirements), *_prototype_changes(requirements))
     elif fits["all"].value < _ALMOST_NOTHING:
         changes = _easing(excess)
@@ -162,11 +159,11 @@ def feasibility(
         own=part_costs(own),
         own_cost=cost_of(own, precision),
         default=None if default is None else part_costs(default),
-        default_cost=None if default is None else cost_of(default, precision),
+        default_cost=None if default is None else closest,
         fits=fits,
         binding=_binding(excess),
         closest=closest,
-        violations=violations,
+        violations=requirements.violations(closest),
         changes=changes,
     )
 
@@ -258,6 +255,7 @@ def _binding(excess: list[dict[str, float]]) -> str | None:
 def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[str]:
     """Each limit alone, raised until something fits; else all of them together."""
     precision = requirements.deploy.precision
+    reached = _reach(space, requirements)
     alone = []
     for name in (limit for limit in LIMITS if getattr(requirements.limits, limit)):
 
@@ -271,14 +269,14 @@ def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[
             own: float = cost[name] / getattr(requirements.limits, name)
             return 1e6 * others + own
 
-        best = cost_of(space.decode(space.descend(_reach(space, requirements), score)), precision)
+        best = cost_of(space.decode(space.descend(reached, score)), precision)
         violations = requirements.violations(best)
         if all(value <= 0 for limit, value in violations.items() if limit != name):
             alone.append(f"raise limits.{name} to {_written(best, name)}: then something fits")
     if alone:
         yield from alone
         return
-    best = cost_of(space.decode(_reach(space, requirements)), precision)
+    best = cost_of(space.decode(reached), precision)
     needed = [
         f"limits.{name} to {_written(best, name)}"
         for name, value in requirements.violations(best).items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.front import Scale, values_of
@@ -66,13 +65,6 @@ class Notice:
     text: str
 
 
-class PassedOver(Protocol):
-    """Proposals since the last candidate that were not trained."""
-
-    rejected: int
-    repeated: int
-
-
 class Standing:
     """Tells a search's progress from the candidates that it is told of.
 
@@ -100,8 +92,7 @@ class Standing:
         self._rejected += candidate.rejected
         self._repeated += candidate.repeated
         self._seconds += candidate.seconds
-        violations = self._requirements.violations(candidate.cost)
-        if candidate.accuracy is not None and all(value <= 0 for value in violations.values()):
+        if candidate.accuracy is not None and self._requirements.fits(candidate.cost):
             self._best = max(candidate.accuracy, self._best or 0.0)
             self._values.append(
                 values_of(self._requirements.objectives, candidate.accuracy, candidate.cost)
@@ -109,14 +100,15 @@ class Standing:
             self._hypervolume = None
 
     def at(
-        self, running: Sequence[Candidate], workers: int, passed_over: PassedOver | None = None
+        self, running: Sequence[Candidate], workers: int, rejected: int = 0, repeated: int = 0
     ) -> Progress:
         """Where it stands.
 
         Args:
             running: Candidates in training.
             workers: Trainings at a time.
-            passed_over: Since the last candidate, while one is proposed.
+            rejected: Proposals over a limit since the last candidate.
+            repeated: Likewise, known ones.
         """
         if self._hypervolume is None:
             self._hypervolume = self._scale.hypervolume(self._values)
@@ -129,12 +121,8 @@ class Standing:
         return Progress(
             trials=trials,
             **self._counts,
-            rejected=self._rejected
-            + sum(each.rejected for each in running)
-            + (passed_over.rejected if passed_over else 0),
-            repeated=self._repeated
-            + sum(each.repeated for each in running)
-            + (passed_over.repeated if passed_over else 0),
+            rejected=self._rejected + sum(each.rejected for each in running) + rejected,
+            repeated=self._repeated + sum(each.repeated for each in running) + repeated,
             best=self._best,
             hypervolume=self._hypervolume,
             epoch=epoch,

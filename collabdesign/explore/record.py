@@ -267,9 +267,7 @@ def trained_within(record: Record, requirements: Requirements) -> tuple[Candidat
     """The trained candidates that keep today's limits, which may be tighter than they were; as
     :func:`as_of_today` has them."""
     return tuple(
-        each
-        for each in as_of_today(record.trained, requirements)
-        if all(value <= 0 for value in requirements.violations(each.cost).values())
+        each for each in as_of_today(record.trained, requirements) if requirements.fits(each.cost)
     )
 
 

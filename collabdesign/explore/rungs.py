@@ -100,29 +100,6 @@ class Rungs:
     full: tuple[FullCurve, ...]
     images: int
 
-    @classmethod
-    def of(
-        cls, candidates: Sequence[Candidate], objectives: Sequence[str], epochs: int, images: int
-    ) -> Rungs:
-        """From candidates in any state.
-
-        Args:
-            candidates: In order.
-            objectives: Of the search.
-            epochs: Of a proxy today; a curve of another length is not comparable and left out.
-            images: As the attribute.
-        """
-        full = tuple(
-            FullCurve(
-                each.number,
-                costs_of(each, objectives),
-                tuple(point.accuracy for point in each.curve),
-            )
-            for each in candidates
-            if each.outcome == "trained" and len(each.curve) == epochs
-        )
-        return cls(full, images)
-
     def verdict(self, accuracies: Sequence[float], costs: Sequence[float]) -> Stop | None:
         """Whether a candidate is stopped now, and why; None where it goes on.
 
@@ -204,6 +181,12 @@ class Rungs:
         distances = np.array([np.median(rest), rest[upper_place]])
         middle, upper = np.clip(distances + slope * accuracies[-1] + by_size * _size(costs), 0, 1)
         return float(middle), float(upper)
+
+
+def full_curve(candidate: Candidate, objectives: Sequence[str]) -> FullCurve:
+    """Of a candidate that was trained to its end."""
+    accuracies = tuple(point.accuracy for point in candidate.curve)
+    return FullCurve(candidate.number, costs_of(candidate, objectives), accuracies)
 
 
 def costs_of(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
