@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collabdesign.deliver.init import InitResult, init
-from collabdesign.deliver.init_text import prototype_text, rounded_up
+from collabdesign.deliver.init import InitResult, init, prototype_text, rounded_up
 from collabdesign.design.cost import cost_of
 from collabdesign.design.files.document import read_text
 from collabdesign.design.files.reading import load_requirements

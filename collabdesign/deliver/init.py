@@ -1,8 +1,4 @@
-"""A folder of images -> requirements and a prototype that fit it, to be read and changed.
-
-The folder is ``FOLDER/CLASS/PICTURE``, or ``FOLDER/train`` of that form with a test part
-beside it. Each choice is written with its reason, and what to change it to.
-"""
+"""From a folder of images to files that load: requirements, and a prototype that fits them."""
 
 from __future__ import annotations
 
@@ -11,21 +7,18 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from statistics import median_low
+from typing import Any
 
+import jinja2
 import numpy as np
-from PIL import ImageChops
+import yaml
 
-from collabdesign.deliver.init_text import (
-    PROTOTYPE_FILE,
-    REQUIREMENTS_FILE,
-    Choices,
-    prototype_text,
-    requirements_text,
-    rounded_up,
-)
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.document import read_text
+from collabdesign.design.files.units import exact_bytes, exact_count
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, Problem
@@ -37,6 +30,8 @@ from collabdesign.evaluate.data.folder import (
 )
 from collabdesign.evaluate.data.pictures import Progress, raise_unreadable, read_image
 from collabdesign.files import write_text
+
+REQUIREMENTS_FILE, PROTOTYPE_FILE = "requirements.yaml", "prototype.yaml"
 
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _TEST_FRACTION = _SELECT_FRACTION = 0.2
@@ -58,6 +53,14 @@ _KEPT_SIDE = 64
 _PROXY_IMAGES = 80_000
 _PROXY_PIXELS = 250_000_000
 _TRIALS = 40
+
+# Of the first, second and third stage.
+_STAGE_CHANNELS = (
+    "{low: 16, high: 40, step: 8},",
+    "{low: 24, high: 72, step: 8},",
+    "{low: 32, high: 128, step: 16},",
+)
+_STAGE_MODULES = ("[1, 2],", "[2, 1, 3],", "[2, 1, 3],")
 
 _PROPOSALS = 400
 _SHARE_THAT_FITS = 0.25
@@ -134,39 +137,38 @@ def init(
     inspection, warnings = _inspect(parts, on_progress)
     resolution = _choose_resolution(inspection)
     channels = 1 if _is_grey(inspection) else 3
+    classes, images, subset = parts.train.classes, len(parts.train.files), _subset(parts)
     prototype = prototype_text(resolution)
-    own, macs, params, share = _choose_limits(
-        prototype, resolution, channels, len(parts.train.classes)
-    )
+    own, macs, params, share = _choose_limits(prototype, resolution, channels, len(classes))
     proxy_epochs, full_epochs = _choose_epochs(parts, resolution)
-    requirements = requirements_text(
-        Choices(
-            name=_run_name(name or Path(os.path.abspath(folder)).name),
-            train=_written_path(parts.train.root, into),
-            test=_written_path(parts.test.root, into) if parts.test else _TEST_FRACTION,
-            test_images=len(parts.test.files) if parts.test else 0,
-            classes=len(parts.train.classes),
-            images=len(parts.train.files),
-            train_images=_subset(parts),
-            sizes=_about_sizes(inspection),
-            resolution=resolution,
-            channels=channels,
-            flip=not all(len(word) == 1 or word.isdecimal() for word in parts.train.classes),
-            proxy_epochs=proxy_epochs,
-            full_epochs=full_epochs,
-            trials=_TRIALS,
-            macs=macs,
-            params=params,
-            own=own,
-            share_that_fits=share,
-        )
+    requirements = _text(
+        REQUIREMENTS_FILE,
+        name=_run_name(name or Path(os.path.abspath(folder)).name),
+        train=_written_path(parts.train.root, into),
+        test=_written_path(parts.test.root, into) if parts.test else _TEST_FRACTION,
+        test_images=len(parts.test.files) if parts.test else 0,
+        classes=len(classes),
+        images=images,
+        train_images=subset or rounded_up(max(2, images // 4)),
+        is_subset=bool(subset),
+        sizes=_about_sizes(inspection),
+        resolution=resolution,
+        channels=channels,
+        flip=not all(len(word) == 1 or word.isdecimal() for word in classes),
+        proxy_epochs=proxy_epochs,
+        full_epochs=full_epochs,
+        trials=_TRIALS,
+        macs=macs,
+        params=params,
+        own=own,
+        share_that_fits=share,
     )
     _write(dict(zip(targets, (requirements, prototype), strict=True)))
     return InitResult(
         requirements=targets[0],
         prototype=targets[1],
-        classes=parts.train.classes,
-        images=len(parts.train.files),
+        classes=classes,
+        images=images,
         resolution=resolution,
         channels=channels,
         share_that_fits=share,
@@ -187,32 +189,25 @@ def _find_parts(folder: Path) -> _Parts:
     except OSError as error:
         raise InputError(f"a folder of images must be readable, got {folder}: {error}") from None
     train = list_folder(inner)
-    warnings = []
+    warnings: list[str] = []
     test = None
     unused = {entry.name for entry in beside if not entry.name.startswith(".")}
     for name in _TEST_FOLDERS:
-        if name not in unused or test is not None:
-            continue
-        unused.remove(name)
-        listing = _as_test(folder / name, train)
-        if isinstance(listing, str):
-            warnings.append(f"not used as test: {listing}")
-        else:
-            test = listing
+        if name in unused and test is None:
+            unused.remove(name)
+            try:
+                test = _list_test(folder / name, train)
+            except InputError as error:
+                warnings.append(f"not used as test: {error.problems[0].message}")
     if unused:
         warnings.append(f"folders beside train that are not used: {_few(sorted(unused))}")
     return _Parts(train, test, tuple(warnings))
 
 
-def _as_test(folder: Path, train: FolderListing) -> FolderListing | str:
-    """Its listing, or why it is no test part for this train part."""
-    try:
-        listing = list_folder(folder)
-    except InputError as error:
-        return error.problems[0].message
-    if listing.classes != train.classes:
-        odd = sorted(set(listing.classes) ^ set(train.classes))
-        return f"{folder} has other classes than train ({_few(odd)})"
+def _list_test(folder: Path, train: FolderListing) -> FolderListing:
+    listing = list_folder(folder)
+    if odd := sorted(set(listing.classes) ^ set(train.classes)):
+        raise InputError(f"{folder} has other classes than train ({_few(odd)})")
     return listing
 
 
@@ -249,7 +244,7 @@ def _inspect(
         if inspection.inspected < len(listing.files):
             warnings.append(
                 f"{inspection.inspected:,} of {len(listing.files):,} pictures in {listing.root} "
-                "were opened; `collabdesign check` opens all"
+                "were opened; a search opens all that it uses before its first training"
             )
         if listing.stray:
             names = [str(path.relative_to(listing.root)) for path in listing.stray]
@@ -284,26 +279,14 @@ def _is_grey(inspection: FolderInspection) -> bool:
     if set(inspection.modes) <= {"1", "L", "LA"}:
         return True
     files = inspection.listing.files
-    for index in range(0, len(files), max(1, len(files) // 100)):
-        red, green, blue = read_image(files[index][0]).convert("RGB").split()
-        if (
-            ImageChops.difference(red, green).getbbox()
-            or ImageChops.difference(green, blue).getbbox()
-        ):
-            return False
-    return True
+    some = (read_image(path).convert("RGB") for path, _ in files[:: max(1, len(files) // 100)])
+    return all((pixels == pixels[..., :1]).all() for pixels in map(np.asarray, some))
 
 
 def _median_side(inspection: FolderInspection) -> int:
     """Median of the pictures' shorter sides."""
-    sides = sorted((min(size), count) for size, count in inspection.sizes.items())
-    half = sum(inspection.sizes.values()) / 2
-    passed = 0
-    for side, count in sides:
-        passed += count
-        if passed >= half:
-            return side
-    raise AssertionError("a folder without readable pictures was refused")
+    sizes = inspection.sizes.items()
+    return median_low(min(size) for size, count in sizes for _ in range(count))
 
 
 def _choose_resolution(inspection: FolderInspection) -> int:
@@ -400,3 +383,58 @@ def _write(texts: dict[Path, str]) -> None:
     except OSError as error:
         place = next(iter(texts)).parent
         raise InputError(f"init must be able to write its files in {place}: {error}") from None
+
+
+# -- the texts ------------------------------------------------------------------------------
+
+
+def prototype_text(resolution: int) -> str:
+    """The prototype file for an input of this side: inverted residuals in up to three stages."""
+    # Halved so often that 3 to 7 pixels are left on a side; the stem once where stages are few.
+    halvings = max(0, round(math.log2(resolution / 4.5)))
+    in_stem = 1 if halvings > len(_STAGE_CHANNELS) else 0
+    in_stages = halvings - in_stem
+    assert in_stages <= len(_STAGE_CHANNELS)
+    strides = [1] * (2 - in_stages) + [2] * in_stages
+    return _text(
+        PROTOTYPE_FILE,
+        stem_stride=in_stem + 1,
+        resolution=resolution,
+        left=math.ceil(resolution / 2**halvings),
+        stages=list(zip(strides, _STAGE_CHANNELS, _STAGE_MODULES, strict=False)),
+    )
+
+
+def rounded_up(value: int) -> int:
+    """To two digits, the second of them 0, 2 or 5 below 5 and 0 above."""
+    power: int = 10 ** max(0, len(str(value)) - 2)
+    steps = (10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100)
+    return power * next(step for step in steps if step * power >= value)
+
+
+def _text(file: str, **values: Any) -> str:
+    """One of the two files, from its template."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "scalar": _scalar,
+        "count": exact_count,
+        "bytes": exact_bytes,
+        "rounded_up": rounded_up,
+    }
+    template = resources.files("collabdesign.deliver").joinpath(f"init_{file}.jinja")
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+
+
+def _scalar(text: str) -> str:
+    """As YAML, in quotes unless it is plainly a word or a path."""
+    if re.fullmatch(r"[A-Za-z./][A-Za-z0-9._/-]*[A-Za-z/]|[A-Za-z./]+", text) and not re.fullmatch(
+        r"\.inf|\.nan|null|true|false", text, re.IGNORECASE
+    ):
+        return text
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=10**6)
+    return quoted.strip()
