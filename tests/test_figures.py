@@ -19,14 +19,14 @@ from collabdesign.deliver.report.figures import (
     importance_figure,
     prediction_figure,
 )
-from collabdesign.deliver.report.front_plot import AXES, front_figure
+from collabdesign.deliver.report.front_plot import front_figure
 from collabdesign.design.architecture import Architecture, Head, Stem
-from collabdesign.design.cost import part_costs
+from collabdesign.design.cost import METRICS, part_costs
 
 # Figures
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", METRICS)
 def test_only_what_was_trained_has_an_accuracy(axis: str) -> None:
     view = full_view()
     traces = front_figure(view, axis)["data"]
@@ -75,7 +75,7 @@ def test_limit_and_goal_are_drawn_where_they_are() -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_figures_are_valid_json(name: str) -> None:
     view = VIEWS[name]()
-    figures: list[Any] = [front_figure(view, axis) for axis in AXES]
+    figures: list[Any] = [front_figure(view, axis) for axis in METRICS]
     for part in ("family", "proxies"):
         figures += [curves_figure(view, part, quantity) for quantity in ("accuracy", "loss")]
     json.dumps(figures, allow_nan=False)

@@ -93,6 +93,12 @@ class Certificate:
         return {"version": VERSION, "meets_all": self.meets_all, **data}
 
 
+def title_of(name: str) -> str:
+    """``AttoNet-A`` for ``attonet-a``; any other name as it is."""
+    stem, _, letter = name.partition("-")
+    return f"AttoNet-{letter.upper()}" if stem == "attonet" and letter else name
+
+
 def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple[Judged, ...]:
     """Hold a variant against every limit and goal that was set."""
     precision = requirements.deploy.precision
@@ -100,7 +106,7 @@ def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple
     for name in LIMITS:
         limit = getattr(requirements.limits, name)
         if limit is not None:
-            value = getattr(cost, name)
+            value = cost[name]
             how = METRICS[name].how.format(precision=precision)
             rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
     goal = requirements.goals.accuracy

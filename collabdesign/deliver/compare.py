@@ -115,22 +115,12 @@ def _cost(
 
 
 def _take_channels(network: nn.Module, channels: int) -> None:
-    """Put a first convolution for this many channels in the place of the one for three."""
+    """Give the first convolution weights for this many channels in place of three."""
     from torch import nn
 
-    path, first = next(
-        (path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d)
-    )
-    parent, _, attribute = path.rpartition(".")
-    fitted = nn.Conv2d(
-        channels,
-        first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        bias=first.bias is not None,
-    )
-    setattr(network.get_submodule(parent), attribute, fitted)
+    first = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
+    shape = (first.out_channels, channels, *first.kernel_size)
+    first.weight = nn.Parameter(first.weight.new_empty(shape))
 
 
 def _mobilenet_v1(classes: int) -> nn.Module:

@@ -8,17 +8,15 @@ import math
 import os
 import shutil
 import statistics
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
-from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge
+from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
 from collabdesign.deliver.full_training import FullTraining, FullTrainings, OnProgress
 from collabdesign.deliver.report.gather import FAMILY, FINALISTS
 from collabdesign.deliver.source import write_model
@@ -26,12 +24,13 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.accuracy import evaluate
+from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
-from collabdesign.explore.front import Scale, front, losses, netscore, values_of
+from collabdesign.explore.front import Scale, netscore
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
@@ -85,13 +84,11 @@ def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list
     left = list(trained)
     pool: list[Candidate] = []
     while left and len(pool) < size:
-        layer = [
-            left[i] for i in front(losses(scale.objectives, [_values(scale, c) for c in left]))
-        ]
+        layer = list(scale.front(left))
         room = size - len(pool)
         pool += layer if len(layer) <= room else _spread(layer, pool, scale, room)
         left = [each for each in left if each not in layer]
-    return sorted(pool, key=lambda each: (-_accuracy(each), each.number))
+    return sorted(pool, key=lambda each: (-each.proxy_accuracy, each.number))
 
 
 def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Candidate]:
@@ -103,12 +100,12 @@ def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Cand
         images: On which it was counted.
         most: So many at most, the default not counted.
     """
-    ranked = sorted(trained, key=lambda each: (-_accuracy(each), each.cost.macs, each.number))
+    ranked = sorted(trained, key=lambda each: (-each.proxy_accuracy, each.cost.macs, each.number))
     if not ranked:
         return []
-    best = _accuracy(ranked[0])
+    best = ranked[0].proxy_accuracy
     error = math.sqrt(2 * best * (1 - best) / images)
-    some = [each for each in ranked[:most] if _accuracy(each) >= best - _ABOUT_AS_GOOD * error]
+    some = [each for each in ranked[:most] if each.proxy_accuracy >= best - _ABOUT_AS_GOOD * error]
     return some + [each for each in ranked if each.proposed_by == "prototype" and each not in some]
 
 
@@ -126,7 +123,7 @@ def rank_finalists(trained: Sequence[Candidate], reached: Mapping[int, float]) -
     if not reached:
         return list(trained)
     first = max(reached.values())
-    proxy = max(_accuracy(each) for each in trained if each.number in reached)
+    proxy = max(each.proxy_accuracy for each in trained if each.number in reached)
     return [
         replace(each, accuracy=max(0.0, proxy + _TRIFLE - (first - reached[each.number])))
         if each.number in reached
@@ -206,12 +203,14 @@ def load_variant(folder: Path | str) -> AttoNet:
         InputError: The folder holds no variant.
     """
     folder = Path(folder)
-    network = build_network(_read_architecture(folder))
     try:
-        network.load_state_dict(
-            torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-        )
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, struct.error) as error:
+        text = (folder / "architecture.json").read_text(encoding="utf-8")
+        network = build_network(Architecture.from_dict(json.loads(text)))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
+    try:
+        load_weights(network, (folder / "weights.pt").read_bytes())
+    except (OSError, InputError) as error:
         raise InputError(f"weights.pt must fit architecture.json in {folder}: {error}") from None
     return network.eval()
 
@@ -220,12 +219,12 @@ def _spread(
     layer: list[Candidate], chosen: Sequence[Candidate], scale: Scale, room: int
 ) -> list[Candidate]:
     """``room`` members of one front, spread by :data:`RULE`."""
-    first = max(layer, key=lambda c: (_accuracy(c), -c.number))
+    first = max(layer, key=lambda c: (c.proxy_accuracy, -c.number))
     picked, missing = [first], room - 1
 
     def gain(candidate: Candidate) -> tuple[float, float]:
-        held = [_values(scale, each) for each in (*chosen, *picked, candidate)]
-        score = netscore(_accuracy(candidate), candidate.cost.params, candidate.cost.macs)
+        held = [scale.values(each) for each in (*chosen, *picked, candidate)]
+        score = netscore(candidate.proxy_accuracy, candidate.cost.params, candidate.cost.macs)
         return scale.hypervolume(held), score
 
     depths = {each.number: _size(scale, first) - _size(scale, each) for each in layer}
@@ -243,7 +242,7 @@ def _spread(
 
 def _size(scale: Scale, candidate: Candidate) -> float:
     """Logarithm of the product of the costs among the objectives."""
-    return sum(math.log(max(value, 1)) for value in _values(scale, candidate)[1:])
+    return sum(math.log(max(value, 1)) for value in scale.values(candidate)[1:])
 
 
 def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
@@ -294,8 +293,7 @@ def _deliver(
     fresh = family / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    title = name.replace("attonet-", "AttoNet-")[:-1] + name[-1].upper()
-    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title)
+    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title_of(name))
     digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy, readings = _judge_on_test(network, data, test, family / _READINGS)
@@ -381,20 +379,3 @@ def _clear(family: Path, names: set[str]) -> None:
                 (folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # it holds what a person put there
                 folder.rmdir()
-
-
-def _read_architecture(folder: Path) -> Architecture:
-    path = folder / "architecture.json"
-    try:
-        return Architecture.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
-
-
-def _accuracy(candidate: Candidate) -> float:
-    assert candidate.accuracy is not None, candidate.number
-    return candidate.accuracy
-
-
-def _values(scale: Scale, candidate: Candidate) -> tuple[float, ...]:
-    return values_of(scale.objectives, _accuracy(candidate), candidate.cost)

@@ -13,7 +13,6 @@ import ast
 import inspect
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,15 +22,16 @@ import torch
 from torch import nn
 
 from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, SPECIFICATION, USING
-from collabdesign.design.architecture import Architecture, Branch, Layer, Module
+from collabdesign.design.architecture import Architecture, Layer, Module
 from collabdesign.design.cost import cost_of, part_costs
-from collabdesign.design.layer_words import word_of
+from collabdesign.design.layer_words import placed, placed_layers, word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
+from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.network import AttoNet, DesignedModule, build_network
 from collabdesign.evaluate.operators import ConvNorm
 from collabdesign.evaluate.precision import full_float32
-from collabdesign.files import write_json, write_text
+from collabdesign.files import write_bytes, write_json, write_text
 
 _WIDTH = 100
 
@@ -73,12 +73,8 @@ def write_model(
         std: Likewise.
         name: What the network is called, such as ``AttoNet-A``.
     """
-    state = {
-        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for key, value in network.state_dict().items()
-    }
     written = build_network(architecture)
-    written.load_state_dict(state)
+    written.load_state_dict(network.state_dict())
     with full_float32():
         value = check_value(written.eval(), architecture.input_channels, architecture.resolution)
     source = model_source(
@@ -86,12 +82,7 @@ def write_model(
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "architecture.json", architecture.to_dict())
-    temporary = folder / ".weights.pt.tmp"
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, folder / "weights.pt")
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(folder / "weights.pt", weights_bytes(written))
     write_text(folder / "model.py", source)
 
 
@@ -141,9 +132,8 @@ def _docstring(architecture: Architecture, name: str, macs: int, params: int) ->
         title = ascii(title)[1:-1]
     title = title.replace("\\", "\\\\").replace('"', '\\"')
     size = f"{architecture.resolution}x{architecture.resolution}"
-    kind = "colour" if architecture.input_channels == 3 else "grey"
-    if architecture.input_channels not in (1, 3):
-        kind = f"{architecture.input_channels}-channel"
+    channels = architecture.input_channels
+    kind = {3: "colour", 1: "grey"}.get(channels, f"{channels}-channel")
     return f'''"""{title}: {architecture.classes} classes, {kind} pictures of {size} pixels.
 
 {macs:,} multiply-adds and {params:,} parameters. Designed by collabdesign as architecture
@@ -174,8 +164,8 @@ CLASSES: tuple[str, ...] = (
 # fmt: on
 
 # Of each channel of the training pictures, pixels running from 0 to 1.
-MEAN = {_tuple(mean)}
-STD = {_tuple(std)}
+MEAN = {tuple(map(float, mean))}
+STD = {tuple(map(float, std))}
 
 # What the network had when it was written; `python model.py` compares. CPUs add up floats in
 # different orders: the check value may differ by TOLERANCE, relative where it is above 1.
@@ -187,7 +177,7 @@ TOLERANCE = 1e-3
 
 def _rows(architecture: Architecture) -> str:
     stem, head = architecture.stem, architecture.head
-    _, *parts, _ = part_costs(architecture)
+    parts = part_costs(architecture)
     total = cost_of(architecture).macs
     lines = [
         "# One entry a module, in order.",
@@ -200,15 +190,13 @@ def _rows(architecture: Architecture) -> str:
         f'activation="{stem.activation}"),',
         "    modules=(",
     ]
-    in_channels = stem.channels
-    for module, part in zip(architecture.modules, parts, strict=True):
+    for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False):
         lines.append(
             f"        # {part.name}: {part.resolution_in}x{part.resolution_in} to "
             f"{part.resolution_out}x{part.resolution_out}, {part.macs / total:.0%} of the "
             "multiply-adds"
         )
-        lines += _row(module, in_channels)
-        in_channels = module.channels
+        lines += _row(module, before.channels_out)
     lines += [
         "    ),",
         f'    head=Head(features={head.features}, activation="{head.activation}"),',
@@ -220,7 +208,9 @@ def _rows(architecture: Architecture) -> str:
 
 def _row(module: Module, in_channels: int) -> list[str]:
     """One line, or where that is too long one a branch and one for the other choices."""
-    branches = [_calls(branch, in_channels) for branch in module.branches]
+    branches = [
+        [_call(*each) for each in placed(branch, in_channels)] for branch in module.branches
+    ]
     choices = [
         f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
         for field, value, usual in (
@@ -259,14 +249,6 @@ def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
     return lines
 
 
-def _calls(branch: Branch, in_channels: int) -> list[str]:
-    calls = []
-    for layer in branch.layers:
-        calls.append(_call(layer, in_channels))
-        in_channels = layer.channels
-    return calls
-
-
 def _call(layer: Layer, in_channels: int) -> str:
     kind, word = word_of(layer, in_channels)
     arguments = [str(layer.kernel)] if word.has_kernel else []
@@ -288,15 +270,9 @@ def _call(layer: Layer, in_channels: int) -> str:
 def _words(architecture: Architecture) -> Iterator[str]:
     """The function of each word that stands in the rows."""
     used: dict[str, bool] = {}  # whether any layer sets something
-    channels = architecture.stem.channels
-    for module in architecture.modules:
-        for branch in module.branches:
-            inside = channels
-            for layer in branch.layers:
-                kind, _ = word_of(layer, inside)
-                used[kind] = used.get(kind, False) or bool(layer.settings)
-                inside = layer.channels
-        channels = module.channels
+    for layer, in_channels in placed_layers(architecture):
+        kind, _ = word_of(layer, in_channels)
+        used[kind] = used.get(kind, False) or bool(layer.settings)
     for name, operator in OPERATORS.items():
         for kind, word in operator.words.items():
             if kind in used:
@@ -382,8 +358,3 @@ def _sources(rows: Iterable[Any]) -> list[str]:
 def _literal(text: str) -> str:
     """A Python string literal; what does not print (line ends, marks of direction) is escaped."""
     return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
-
-
-def _tuple(values: Sequence[float]) -> str:
-    items = [repr(float(value)) for value in values]
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

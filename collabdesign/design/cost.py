@@ -36,6 +36,7 @@ class Metric:
 
     Attributes:
         title: In reports and messages.
+        short: In narrow columns; the title where empty.
         unit: What it is counted in: how it is written and shown.
         limit: Help text of the limit.
         how: How it was counted, for certificates; ``{precision}`` stands for the precision.
@@ -48,11 +49,13 @@ class Metric:
     limit: str
     how: str
     count: Callable[[int, int, int, int], int]
+    short: str = ""
 
 
 METRICS: dict[str, Metric] = {
     "macs": Metric(
         title="multiply-adds",
+        short="MACs",
         unit="count",
         limit="Multiply-adds for one image, such as 10M. 1 MAC is 2 FLOPs.",
         how="counted from the architecture: convolutions and linear layers, batch 1",
@@ -60,6 +63,7 @@ METRICS: dict[str, Metric] = {
     ),
     "params": Metric(
         title="parameters",
+        short="params",
         unit="count",
         limit="Parameters, such as 320k.",
         how="counted from the architecture: everything that is learned",
@@ -67,6 +71,7 @@ METRICS: dict[str, Metric] = {
     ),
     "weight_bytes": Metric(
         title="weight memory",
+        short="weights",
         unit="bytes",
         limit="Memory for the weights at deploy.precision, such as 1.2MB.",
         how="counted from the architecture: parameters at {precision}",
@@ -74,6 +79,7 @@ METRICS: dict[str, Metric] = {
     ),
     "peak_activation_bytes": Metric(
         title="peak activation memory",
+        short="peak activation",
         unit="bytes",
         limit="Most memory for feature maps at any moment, for one image at deploy.precision, "
         "such as 512KiB.",

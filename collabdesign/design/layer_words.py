@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import gcd
 
-from collabdesign.design.architecture import Branch, Layer
+from collabdesign.design.architecture import Architecture, Branch, Layer
 from collabdesign.design.operators import IN_GROUPS, OPERATORS, SETTINGS, Look, Operator, Word
 from collabdesign.errors import InputError, Problem
 
@@ -182,8 +183,20 @@ def describe_layer(layer: Layer, in_channels: int) -> str:
 
 def describe_branch(branch: Branch, in_channels: int) -> str:
     """A branch in words, from its input channels on: ``pw(64) - dw3/2 - pw(32)``."""
-    words = []
+    return " - ".join(describe_layer(*each) for each in placed(branch, in_channels))
+
+
+def placed(branch: Branch, in_channels: int) -> Iterator[tuple[Layer, int]]:
+    """The layers of a branch, each with its input channels."""
     for layer in branch.layers:
-        words.append(describe_layer(layer, in_channels))
+        yield layer, in_channels
         in_channels = layer.channels
-    return " - ".join(words)
+
+
+def placed_layers(architecture: Architecture) -> Iterator[tuple[Layer, int]]:
+    """The layers of all modules, each with its input channels."""
+    channels = architecture.stem.channels
+    for module in architecture.modules:
+        for branch in module.branches:
+            yield from placed(branch, channels)
+        channels = module.channels

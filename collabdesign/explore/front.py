@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.design.cost import Cost
+from collabdesign.explore.record import Candidate
 
 Points = NDArray[np.float64]
 Direction = Literal["maximize", "minimize"]
@@ -92,6 +93,15 @@ class Scale:
     chance: float
     lowest: Mapping[str, float]
     highest: Mapping[str, float]
+
+    def values(self, trained: Candidate) -> tuple[float, ...]:
+        """The objectives' values of a trained candidate, in their own direction."""
+        return values_of(self.objectives, trained.proxy_accuracy, trained.cost)
+
+    def front(self, trained: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """The trained candidates that no other beats on every objective, in order."""
+        points = losses(self.objectives, [self.values(each) for each in trained])
+        return tuple(trained[index] for index in front(points))
 
     def losses(self, values: Sequence[Sequence[float]]) -> Points:
         """Scaled losses (n x objectives), 0 the best that can be and 1 nothing gained."""

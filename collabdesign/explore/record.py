@@ -87,6 +87,12 @@ class Candidate:
     rejections: tuple[Rejection, ...] = ()
     repeats: tuple[tuple[Mapping[str, Any], int], ...] = ()
 
+    @property
+    def proxy_accuracy(self) -> float:
+        """Of one that was trained."""
+        assert self.accuracy is not None, self.number
+        return self.accuracy
+
     def to_train(self, cost: Cost) -> Candidate:
         """As it was proposed, without what an earlier attempt to train it left."""
         return Candidate(

@@ -8,17 +8,15 @@ the shares of multiply-adds and parameters. The rows of one stage share a band.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 
 from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
-from collabdesign.design.layer_words import look_of, settings_of, word_of
+from collabdesign.design.layer_words import look_of, placed, placed_layers, settings_of, word_of
 from collabdesign.design.operators import ATTENTIONS, CONVOLUTION, IN_GROUPS, OPERATORS, Look
-
-__all__ = ["draw_architecture"]
 
 WIDTH = 1000
 TOP = 24  # room for the headings
@@ -48,6 +46,9 @@ _WIDEST_LETTER, _MARGIN = 7.4, 8.0
 # What no row draws: the end of every network.
 AVERAGE = Look("pooling", "#e9ebee", "#7b8794")
 LINEAR = Look("linear layer", "#ffffff", "#52606d")
+
+Drawn = tuple[Look, Sequence[str]]
+"""How a box looks, and its lines of text."""
 
 
 def draw_architecture(architecture: Architecture, title: str = "architecture") -> str:
@@ -89,16 +90,17 @@ def _bands(
     height: float = LANE + 2 * PADDING
     middle = height / 2
     yield "stem", [(_stem(architecture, middle), height, middle, parts[0])]
-    pairs = zip(architecture.modules, parts[1:-1], strict=True)
-    channels, number = architecture.stem.channels, 0
-    for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
-        rows = []
-        for module, part in members:
-            number += 1
-            rows.append((*_module(module, number, channels), part))
-            channels = module.channels
-        yield f"stage {stage + 1}", rows
-    yield "head", [(_head(architecture, channels, middle), height, middle, parts[-1])]
+    numbered = enumerate(zip(architecture.modules, parts, parts[1:], strict=False), start=1)
+    for stage, members in groupby(numbered, key=lambda each: each[1][0].stage):
+        yield (
+            f"stage {stage + 1}",
+            [
+                (*_module(module, number, before.channels_out), part)
+                for number, (module, before, part) in members
+            ],
+        )
+    head = _head(architecture, parts[-2].channels_out, middle)
+    yield "head", [(head, height, middle, parts[-1])]
 
 
 def _stem(architecture: Architecture, y: float) -> str:
@@ -107,30 +109,26 @@ def _stem(architecture: Architecture, y: float) -> str:
     return (
         _wire(f"M{IN_X} {y:g}H{OUT_X}")
         + _entry(y)
-        + _layer_box(BOXES_X, y, layer, architecture.input_channels)
+        + _boxes(y, [_drawn(layer, architecture.input_channels)])
         + _text(OUT_X + 6, y + 4, stem.activation, "faint")
     )
 
 
 def _head(architecture: Architecture, channels: int, y: float) -> str:
     head = architecture.head
-    boxes = [
+    boxes: list[Drawn] = [
         (AVERAGE, ("average pool", f"{head.features or channels} values")),
         (LINEAR, ("linear", f"{architecture.classes} classes")),
     ]
+    inside = ""
     if head.features:
-        features = Layer(CONVOLUTION, 1, 1, 1, head.features)
-        boxes.insert(0, (look_of(features, channels), _layer_lines(features, channels)))
-    drawn = [
-        _box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, BOX_WIDTH, BOX_HEIGHT, look, lines)
-        for index, (look, lines) in enumerate(boxes)
-    ]
+        boxes.insert(0, _drawn(Layer(CONVOLUTION, 1, 1, 1, head.features), channels))
+        inside = f"{head.activation} after the convolution"
     last = BOXES_X + (len(boxes) - 1) * (BOX_WIDTH + BOX_GAP)
-    inside = f"{head.activation} after the convolution" if head.features else ""
     return (
         _wire(f"M{IN_X} {y:g}H{last}")
         + _entry(y)
-        + "".join(drawn)
+        + _boxes(y, boxes)
         + _text(last + BOX_WIDTH + 14, y + 4, inside, "faint")
     )
 
@@ -168,25 +166,26 @@ def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
         f"M{IN_X} {middle:g}C{IN_X + 14} {middle:g} {IN_X + 4} {y:g} {BOXES_X} {y:g}"
         f"H{end}C{end + 14} {y:g} {end + 6} {middle:g} {JOIN_X} {middle:g}"
     )
-    boxes = []
-    for index, layer in enumerate(branch.layers):
-        boxes.append(_layer_box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, layer, in_channels))
-        in_channels = layer.channels
-    return wire + "".join(boxes)
+    return wire + _boxes(y, [_drawn(*each) for each in placed(branch, in_channels)])
 
 
-def _layer_box(x: float, y: float, layer: Layer, in_channels: int) -> str:
-    lines = _layer_lines(layer, in_channels)
-    return _box(x, y, BOX_WIDTH, BOX_HEIGHT, look_of(layer, in_channels), lines)
-
-
-def _layer_lines(layer: Layer, in_channels: int) -> tuple[str, str]:
+def _drawn(layer: Layer, in_channels: int) -> Drawn:
     _, word = word_of(layer, in_channels)
     down = " ↓2" if layer.stride == 2 else ""
     settings = settings_of(layer, in_channels)
-    return (
+    lines = (
         f"{word.box.format(k=layer.kernel)}{down}",
         " · ".join((f"{layer.channels} ch", *settings)),
+    )
+    return look_of(layer, in_channels), lines
+
+
+def _boxes(y: float, boxes: Iterable[Drawn]) -> str:
+    """Boxes side by side."""
+    step = BOX_WIDTH + BOX_GAP
+    return "".join(
+        _box(BOXES_X + index * step, y, BOX_WIDTH, BOX_HEIGHT, *box)
+        for index, box in enumerate(boxes)
     )
 
 
@@ -200,8 +199,8 @@ def _shortcut(module: Module, y: float, middle: float) -> str:
     )
     if module.shortcut == "projection":
         layer = Layer(CONVOLUTION, 1, module.stride, 1, module.channels)
-        text = " · ".join(_layer_lines(layer, 0))
-        drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, look_of(layer, 0), (text,))
+        look, lines = _drawn(layer, 0)
+        drawn += _box(BOXES_X + BOX_WIDTH, y + 0.5, 128, 17, look, (" · ".join(lines),))
     return (
         drawn
         + f'<circle cx="{SUM_X}" cy="{middle:g}" r="9" class="node"/>'
@@ -260,20 +259,12 @@ def _looks(architecture: Architecture) -> list[Look]:
     pointwise = look_of(Layer(CONVOLUTION, 1, 1, 1, 1), 1)
     stem = Layer(CONVOLUTION, architecture.stem.kernel, 1, 1, 1)
     used = {look_of(stem, 1), AVERAGE, LINEAR}
-    channels = architecture.stem.channels
-    for module in architecture.modules:
-        for branch in module.branches:
-            inside = channels
-            for layer in branch.layers:
-                used.add(look_of(layer, inside))
-                inside = layer.channels
-        attention = ATTENTIONS[module.attention]
-        if attention is not None:
-            used.add(attention.look)
-        if module.shortcut == "projection":
-            used.add(pointwise)
-        channels = module.channels
-    if architecture.head.features:
+    used |= {look_of(*each) for each in placed_layers(architecture)}
+    attentions = [ATTENTIONS[module.attention] for module in architecture.modules]
+    used |= {row.look for row in attentions if row}
+    if architecture.head.features or any(
+        module.shortcut == "projection" for module in architecture.modules
+    ):
         used.add(pointwise)
     order: list[Look] = []
     for operator in OPERATORS.values():

@@ -6,7 +6,7 @@ A figure is traces and a layout; nothing is drawn yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -47,45 +47,43 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
             _proxy_curves("failed", failed, quantity, {"color": RED, "width": 1.2, "dash": "dot"}),
             _proxy_curves("on the front", view.front, quantity, {"color": BLUE, "width": 1.6}),
         ]
-    title = HELD_OUT if quantity == "accuracy" else "training loss"
-    layout = layout_style(320)
-    layout["margin"] = {"l": 66, "r": 44, "t": 44, "b": 52}
-    layout["xaxis"] = {**axis_style("epoch"), "rangemode": "tozero"}
-    layout["yaxis"] = axis_style(title)
-    if quantity == "accuracy":
-        layout["yaxis"]["tickformat"] = "~%"
+    y = share_axis(HELD_OUT) if quantity == "accuracy" else axis_style("training loss")
+    layout = layout_style(320, axis_style("epoch", rangemode="tozero"), y, top=44)
     return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
 
 
 def hypervolume_figure(view: ReportView) -> Figure:
     """The front's hypervolume over the number of trials."""
-    layout = layout_style(240)
-    layout["margin"] = {"l": 66, "r": 44, "t": 12, "b": 52}
-    layout["showlegend"] = False
-    layout["xaxis"] = {**axis_style("trials"), "rangemode": "tozero"}
-    layout["yaxis"] = axis_style("hypervolume")
-    trace = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [count for count, _ in view.hypervolume],
-        "y": [_finite(value) for _, value in view.hypervolume],
-        "line": {"shape": "hv", "color": BLUE, "width": 2},
-        "hovertemplate": "after %{x} trials: %{y:.4g}<extra></extra>",
-    }
+    trials, values = zip(*view.hypervolume, strict=True)
+    x = axis_style("trials", rangemode="tozero")
+    line = {"shape": "hv", "color": BLUE, "width": 2}
+    trace = scatter("lines", trials, map(_finite, values), "after %{x} trials: %{y:.4g}", line=line)
+    layout = layout_style(240, x, axis_style("hypervolume"), showlegend=False)
     return {"data": [trace], "layout": layout}
 
 
 def prediction_figure(view: ReportView) -> Figure:
-    """The measured accuracy of each candidate over the predicted one, with two deviations."""
-    known = view.predictions
-    return _against(
+    """The measured accuracy of each candidate over the predicted one, with two deviations, and
+    the line where the two are equal."""
+    known, means, deviations, measured = zip(*view.predictions, strict=True)
+    figure = _against(
         "predicted proxy accuracy",
         "measured proxy accuracy",
-        [mean for _, mean, _, _ in known],
-        [measured for *_, measured in known],
-        [f"candidate {each.number}" for each, *_ in known],
-        [2 * deviation for _, _, deviation, _ in known],
+        means,
+        measured,
+        [f"candidate {each.number}" for each in known],
     )
+    errors = [2 * each for each in deviations]
+    # A bar may reach beyond what an accuracy can be.
+    low = min(*measured, *(x - error for x, error in zip(means, errors, strict=True)))
+    high = max(*measured, *(x + error for x, error in zip(means, errors, strict=True)))
+    figure["layout"]["xaxis"]["range"] = [max(-0.01, low - 0.01), min(1.01, high + 0.01)]
+    bars = {"type": "data", "array": errors, "color": PALE, "thickness": 1.2, "width": 0}
+    figure["data"][0]["error_x"] = bars
+    ends = [min(*means, *measured), max(*means, *measured)]
+    line = {"color": PALE, "width": 1.4, "dash": "dash"}
+    figure["data"].insert(0, scatter("lines", ends, ends, line=line))
+    return figure
 
 
 def calibration_figure(calibration: Calibration) -> Figure:
@@ -102,73 +100,30 @@ def calibration_figure(calibration: Calibration) -> Figure:
 
 def importance_figure(importance: Importance) -> Figure:
     """A bar a module, the most important on top."""
-    labels = [label for label, _ in importance.modules][::-1]
-    layout = layout_style(64 + 24 * len(labels))
-    layout["margin"] = {"l": 10, "r": 44, "t": 4, "b": 52}
-    layout["showlegend"] = False
-    layout["xaxis"] = {
-        **axis_style("share of the importance for proxy accuracy"),
-        "rangemode": "tozero",
-        "tickformat": "~%",
-    }
-    layout["yaxis"] = {"automargin": True, "tickfont": {"size": 12}, "ticks": ""}
+    labels, values = zip(*importance.modules[::-1], strict=True)
+    x = share_axis("share of the importance for proxy accuracy", rangemode="tozero")
+    y = {"automargin": True, "tickfont": {"size": 12}, "ticks": ""}
     trace = {
         "type": "bar",
         "orientation": "h",
-        "x": [value for _, value in importance.modules][::-1],
+        "x": values,
         "y": labels,
         "marker": {"color": BLUE},
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
+    layout = layout_style(64 + 24 * len(labels), x, y, left=10, top=4, showlegend=False)
     return {"data": [trace], "layout": layout}
 
 
 def _against(
-    x_title: str,
-    y_title: str,
-    xs: Sequence[float],
-    ys: Sequence[float],
-    texts: Sequence[str],
-    errors: Sequence[float] | None = None,
+    x_title: str, y_title: str, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]
 ) -> Figure:
-    """Two accuracies of the same networks; with errors, also the line where they are equal."""
-    layout = layout_style(320)
-    layout["margin"] = {"l": 66, "r": 44, "t": 12, "b": 52}
-    layout["showlegend"] = False
-    layout["xaxis"] = {**axis_style(x_title), "tickformat": "~%"}
-    layout["yaxis"] = {**axis_style(y_title), "tickformat": "~%"}
-    ends = [min(*xs, *ys), max(*xs, *ys)]
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": ends,
-        "y": ends,
-        "line": {"color": PALE, "width": 1.4, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
-    marks: Figure = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": list(xs),
-        "y": list(ys),
-        "text": [escape(text) for text in texts],
-        "marker": {"color": BLUE, "size": 7},
-        "hovertemplate": "%{text}: %{x:.1%}, %{y:.1%}<extra></extra>",
-    }
-    if errors is None:
-        return {"data": [marks], "layout": layout}
-    # A bar may reach beyond what an accuracy can be.
-    low = min(x - error for x, error in zip(xs, errors, strict=True))
-    high = max(x + error for x, error in zip(xs, errors, strict=True))
-    layout["xaxis"]["range"] = [max(-0.01, min(low, *ys) - 0.01), min(1.01, max(high, *ys) + 0.01)]
-    marks["error_x"] = {
-        "type": "data",
-        "array": list(errors),
-        "color": PALE,
-        "thickness": 1.2,
-        "width": 0,
-    }
-    return {"data": [diagonal, marks], "layout": layout}
+    """Two accuracies of the same networks."""
+    marker = {"color": BLUE, "size": 7}
+    text = [escape(each) for each in texts]
+    marks = scatter("markers", xs, ys, "%{text}: %{x:.1%}, %{y:.1%}", text=text, marker=marker)
+    layout = layout_style(320, share_axis(x_title), share_axis(y_title), showlegend=False)
+    return {"data": [marks], "layout": layout}
 
 
 def _finite(value: float) -> float | None:
@@ -177,21 +132,17 @@ def _finite(value: float) -> float | None:
 
 
 def _family_curve(index: int, member: Variant, quantity: str) -> Figure:
+    name, curve = escape(member.title), member.certificate.curve
     colour = MEMBER_COLOURS[index % len(MEMBER_COLOURS)]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": escape(member.title),
-        "x": [point.epoch for point in member.certificate.curve],
-        "y": [_finite(getattr(point, quantity)) for point in member.certificate.curve],
-        "line": {
-            "color": colour,
-            "width": 2,
-            "dash": ("solid", "dash", "dot", "dashdot")[index % 4],
-        },
-        "hovertemplate": f"<b>{escape(member.title)}</b> · epoch %{{x}}: {_y_format(quantity)}"
-        "<extra></extra>",
-    }
+    dash = ("solid", "dash", "dot", "dashdot")[index % 4]
+    return scatter(
+        "lines",
+        [point.epoch for point in curve],
+        [_finite(getattr(point, quantity)) for point in curve],
+        f"<b>{name}</b> · epoch %{{x}}: {_y_format(quantity)}",
+        name=name,
+        line={"color": colour, "width": 2, "dash": dash},
+    )
 
 
 def _proxy_curves(
@@ -200,25 +151,33 @@ def _proxy_curves(
     """Many curves as one trace: a gap after each."""
     gap = CurvePoint(0, math.nan, math.nan)
     points = [(each, point) for each in candidates for point in (*each.curve, gap)]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [None if point is gap else point.epoch for _, point in points],
-        "y": [_finite(getattr(point, quantity)) for _, point in points],
-        "customdata": [each.number for each, _ in points],
-        "line": line,
-        "hovertemplate": "candidate %{customdata} · epoch %{x}: "
-        + _y_format(quantity)
-        + "<extra></extra>",
-    }
+    return scatter(
+        "lines",
+        [None if point is gap else point.epoch for _, point in points],
+        [_finite(getattr(point, quantity)) for _, point in points],
+        f"candidate %{{customdata}} · epoch %{{x}}: {_y_format(quantity)}",
+        customdata=[each.number for each, _ in points],
+        name=name,
+        line=line,
+    )
 
 
 def _y_format(quantity: str) -> str:
     return "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
 
 
-def axis_style(title: str) -> Figure:
+# -- what all figures share -----------------------------------------------------------------
+
+
+def scatter(
+    mode: str, xs: Iterable[Any], ys: Iterable[Any], hover: str = "", **more: Any
+) -> Figure:
+    """A trace of marks or lines; nothing is said over it where ``hover`` is empty."""
+    said = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    return {"type": "scatter", "mode": mode, "x": list(xs), "y": list(ys), **said, **more}
+
+
+def axis_style(title: str, **more: Any) -> Figure:
     """What every axis looks like."""
     return {
         "title": {"text": title, "font": {"size": 13}, "standoff": 10},
@@ -230,13 +189,25 @@ def axis_style(title: str) -> Figure:
         "tickcolor": PALE,
         "ticklen": 4,
         "tickfont": {"size": 12},
+        **more,
     }
 
 
-def layout_style(height: int) -> Figure:
+def share_axis(title: str, **more: Any) -> Figure:
+    """An axis of shares of 1, in per cent."""
+    return axis_style(title, tickformat="~%", **more)
+
+
+def layout_style(
+    height: int, x: Figure, y: Figure, *, left: int = 66, top: int = 12, **more: Any
+) -> Figure:
     """What every figure looks like."""
+    legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "top"}
     return {
         "height": height,
+        "margin": {"l": left, "r": 44, "t": top, "b": 52},
+        "xaxis": x,
+        "yaxis": y,
         "autosize": True,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -249,14 +220,7 @@ def layout_style(height: int) -> Figure:
             "font": {"family": MONOSPACE, "size": 12, "color": INK},
             "namelength": -1,
         },
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1,
-            "yanchor": "top",
-            "yref": "container",
-        },
+        "legend": legend | {"yref": "container"},
         "dragmode": "zoom",
         "modebar": {
             "orientation": "v",
@@ -264,4 +228,5 @@ def layout_style(height: int) -> Figure:
             "color": "#9aa5b1",
             "activecolor": INK,
         },
+        **more,
     }

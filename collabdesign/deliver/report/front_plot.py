@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from textwrap import TextWrapper
 
 from collabdesign.deliver.report.figures import (
     BLUE,
@@ -22,26 +23,29 @@ from collabdesign.deliver.report.figures import (
     Figure,
     axis_style,
     layout_style,
+    scatter,
+    share_axis,
 )
 from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.deliver.report.words import (
+    HEADS,
     QUANTITIES,
     describe,
     percent,
-    short_count,
     short_quantity,
 )
-from collabdesign.design.cost import Cost
-from collabdesign.design.requirements import LIMITS
-from collabdesign.explore.record import Candidate
-
-AXES = LIMITS
+from collabdesign.design.cost import METRICS
+from collabdesign.explore.record import Candidate, Rejection
 
 LANE_PIXELS = 19
 PLOT_PIXELS = 400
 MARGIN = {"l": 150, "r": 44, "t": 62, "b": 56}
 
-Lane = tuple[str, Figure]  # its label and its trace
+# The mark of a candidate that is nothing more.
+RING = {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}}
+
+# Of hover labels.
+FOLD = TextWrapper(75, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def front_figure(view: ReportView, axis: str) -> Figure:
@@ -49,83 +53,55 @@ def front_figure(view: ReportView, axis: str) -> Figure:
 
     Args:
         view: What was gathered.
-        axis: One of :data:`AXES`.
+        axis: A metric of the cost.
     """
     trained = view.record.trained
     on_front = {each.number for each in view.front}
-    default = view.default
     floor = _floor(view, trained)
-    above = [each for each in trained if _accuracy(each) >= floor]
-    below = [each for each in trained if _accuracy(each) < floor]
-
-    traces: list[Figure] = [
-        _markers(
-            "candidate",
-            [each for each in above if each.number not in on_front],
-            axis,
-            {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}},
-        ),
+    above = [each for each in trained if each.proxy_accuracy >= floor]
+    below = [each for each in trained if each.proxy_accuracy < floor]
+    others = [each for each in above if each.number not in on_front]
+    best = [each for each in above if each.number in on_front]
+    default = [each for each in above if each == view.default]
+    dot = {"symbol": "circle", "size": 9, "color": BLUE}
+    square = {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}}
+    traces = [
+        _candidates(others, axis, "candidate", RING),
         _front_line(trained, axis),
-        _markers(
-            "on the front",
-            [each for each in above if each.number in on_front],
-            axis,
-            {"symbol": "circle", "size": 9, "color": BLUE},
-        ),
-        _markers(
-            "prototype's default",
-            [each for each in above if default and each.number == default.number],
-            axis,
-            {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}},
-        ),
+        _candidates(best, axis, "on the front", dot),
+        _candidates(default, axis, "prototype's default", square),
         *_family_traces(view, axis),
     ]
     traces = [trace for trace in traces if trace["x"]]
     lanes = _lanes(view, axis, below, floor)
     return {
-        "data": [*traces, *(trace for _, trace in lanes)],
+        "data": [*traces, *lanes],
         "layout": _front_layout(view, axis, traces, lanes, floor),
     }
 
 
-def _accuracy(candidate: Candidate) -> float:
-    assert candidate.accuracy is not None, candidate.number
-    return candidate.accuracy
-
-
 def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
     """Lowest accuracy of the plot: outliers below it move to the strip (Tukey's fence)."""
-    accuracies = [_accuracy(each) for each in trained]
+    accuracies = [each.proxy_accuracy for each in trained]
     if len(accuracies) < 8:
         return 0.0
     low, _, high = statistics.quantiles(accuracies, n=4)
-    fence = low - 1.5 * (high - low)
     shown = [each.select_mean for each in view.family]
-    shown += [_accuracy(each) for each in trained if each == view.default]
+    shown += [each.proxy_accuracy for each in trained if each == view.default]
     goal = view.requirements.goals.accuracy
-    fence = min([fence, *shown, *([] if goal is None else [goal])])
+    fence = min([low - 1.5 * (high - low), *shown, *([] if goal is None else [goal])])
     return math.floor(max(0.0, fence) * 100) / 100 if min(accuracies) < fence else 0.0
 
 
-def _costs_line(cost: Cost) -> str:
-    return (
-        f"{short_quantity('macs', cost.macs)} MACs · {short_count(cost.params)} params · "
-        f"{short_quantity('weight_bytes', cost.weight_bytes)} weights · "
-        f"{short_quantity('peak_activation_bytes', cost.peak_activation_bytes)} peak"
+def _costs_line(cost: Mapping[str, int]) -> str:
+    return " · ".join(
+        f"{short_quantity(name, value)} {HEADS[name]}" for name, value in cost.items()
     )
 
 
-def _structure(lines: Iterable[str], width: int = 76) -> str:
+def _structure(lines: Iterable[str]) -> str:
     """Lines for a hover label, folded where they are long."""
-    folded = []
-    for line in lines:
-        while len(line) > width:
-            cut = line.rfind(" ", 0, width)
-            if cut <= 4:
-                break
-            folded.append(line[:cut])
-            line = "    " + line[cut + 1 :]
-        folded.append(line)
+    folded = [part for line in lines for part in FOLD.wrap(line)]
     return "<br>".join(escape(line).replace("    ", "&nbsp;" * 4) for line in folded)
 
 
@@ -137,91 +113,8 @@ def _hover(candidate: Candidate) -> str:
     by = {"prototype": "the prototype's default", "human": "proposed by a human"}
     who = by.get(candidate.proposed_by, "")
     head = f"<b>candidate {candidate.number}</b> · {escape(found)}"
-    return "<br>".join(
-        [
-            head + (f" · {who}" if who else ""),
-            _costs_line(candidate.cost),
-            _structure(describe(candidate.architecture)),
-        ]
-    )
-
-
-def _markers(name: str, candidates: Sequence[Candidate], axis: str, marker: Figure) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [each.cost[axis] for each in candidates],
-        "y": [each.accuracy for each in candidates],
-        "text": [_hover(each) for each in candidates],
-        "marker": marker,
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-
-
-def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
-    """The best accuracy at no more than this cost, as a step."""
-    xs: list[int] = []
-    ys: list[float] = []
-    for each in sorted(trained, key=lambda each: (each.cost[axis], -_accuracy(each))):
-        if not ys or _accuracy(each) > ys[-1]:
-            xs.append(each.cost[axis])
-            ys.append(_accuracy(each))
-    if xs:  # the last step reaches as far as there are candidates
-        xs.append(max(each.cost[axis] for each in trained))
-        ys.append(ys[-1])
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "best accuracy up to this cost",
-        "x": xs,
-        "y": ys,
-        "line": {"shape": "hv", "color": BLUE, "width": 1.6},
-        "hoverinfo": "skip",
-    }
-
-
-def _family_traces(view: ReportView, axis: str) -> list[Figure]:
-    members = view.family
-    proxies = {each.number: each.accuracy for each in view.record.trained}
-    xs: list[int | None] = []
-    ys: list[float | None] = []
-    for member in members:
-        certificate = member.certificate
-        if certificate.candidate in proxies:
-            cost = certificate.cost[axis]
-            xs += [cost, cost, None]
-            ys += [proxies[certificate.candidate], member.select_mean, None]
-    lift = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "from proxy to full training",
-        "x": xs,
-        "y": ys,
-        "line": {"color": RED, "width": 1.2, "dash": "dot"},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-    marks = {
-        "type": "scatter",
-        "mode": "markers+text",
-        "name": "family, fully trained",
-        "x": [member.certificate.cost[axis] for member in members],
-        "y": [member.select_mean for member in members],
-        "text": [member.title.removeprefix("AttoNet-") for member in members],
-        "textposition": "middle center",
-        "textfont": {"color": "white", "size": 11, "weight": 700},
-        "cliponaxis": False,
-        "customdata": [_member_hover(member) for member in members],
-        "marker": {
-            "symbol": "hexagon2",
-            "size": 20,
-            "color": RED,
-            "line": {"color": "white", "width": 1},
-        },
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
-    return [lift, marks]
+    structure = _structure(describe(candidate.architecture))
+    return "<br>".join([f"{head} · {who}" if who else head, _costs_line(candidate.cost), structure])
 
 
 def _member_hover(member: Variant) -> str:
@@ -237,115 +130,141 @@ def _member_hover(member: Variant) -> str:
     )
 
 
-def _lanes(view: ReportView, axis: str, below: Sequence[Candidate], floor: float) -> list[Lane]:
-    """The strip under the plot: from top to bottom, what has a cost and no accuracy in the plot."""
-    lanes: list[Lane] = []
+def _rejection_hover(rejection: Rejection) -> str:
+    over = ", ".join(
+        f"{QUANTITIES.get(limit, limit)} {by:+.0%}"
+        for limit, by in rejection.violations.items()
+        if by > 0
+    )
+    return f"<b>rejected</b>, never trained: {over}<br>{_costs_line(rejection.cost)}"
 
-    def add(label: str, xs: list[int], texts: list[str], marker: Figure) -> None:
-        if xs:
-            lanes.append((label, _lane(label, xs, texts, marker)))
+
+def _candidates(some: Sequence[Candidate], axis: str, name: str, marker: Figure) -> Figure:
+    return scatter(
+        "markers",
+        [each.cost[axis] for each in some],
+        [each.accuracy for each in some],
+        "%{text}",
+        text=[_hover(each) for each in some],
+        name=name,
+        marker=marker,
+    )
+
+
+def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
+    """The best accuracy at no more than this cost, as a step."""
+    xs: list[int] = []
+    ys: list[float] = []
+    for each in sorted(trained, key=lambda each: (each.cost[axis], -each.proxy_accuracy)):
+        if not ys or each.proxy_accuracy > ys[-1]:
+            xs.append(each.cost[axis])
+            ys.append(each.proxy_accuracy)
+    if xs:  # the last step reaches as far as there are candidates
+        xs.append(max(each.cost[axis] for each in trained))
+        ys.append(ys[-1])
+    line = {"shape": "hv", "color": BLUE, "width": 1.6}
+    return scatter("lines", xs, ys, name="best accuracy up to this cost", line=line)
+
+
+def _family_traces(view: ReportView, axis: str) -> list[Figure]:
+    members = view.family
+    proxies = {each.number: each.accuracy for each in view.record.trained}
+    xs: list[int | None] = []
+    ys: list[float | None] = []
+    for member in members:
+        certificate = member.certificate
+        if certificate.candidate in proxies:
+            cost = certificate.cost[axis]
+            xs += [cost, cost, None]
+            ys += [proxies[certificate.candidate], member.select_mean, None]
+    lift = scatter(
+        "lines",
+        xs,
+        ys,
+        name="from proxy to full training",
+        line={"color": RED, "width": 1.2, "dash": "dot"},
+        showlegend=False,
+    )
+    edge = {"color": "white", "width": 1}
+    marks = scatter(
+        "markers+text",
+        [member.certificate.cost[axis] for member in members],
+        [member.select_mean for member in members],
+        "%{customdata}",
+        customdata=[_member_hover(member) for member in members],
+        name="family, fully trained",
+        text=[member.title.removeprefix("AttoNet-") for member in members],
+        textposition="middle center",
+        textfont={"color": "white", "size": 11, "weight": 700},
+        cliponaxis=False,
+        marker={"symbol": "hexagon2", "size": 20, "color": RED, "line": edge},
+    )
+    return [lift, marks]
+
+
+def _lanes(view: ReportView, axis: str, below: Sequence[Candidate], floor: float) -> list[Figure]:
+    """The strip under the plot: from top to bottom, what has a cost and no accuracy in the plot."""
+    lanes: list[Figure] = []
+
+    def add(label: str, some: Iterable[tuple[Mapping[str, int], str]], marker: Figure) -> None:
+        known = [(cost[axis], text) for cost, text in some if axis in cost]
+        xs, texts = [x for x, _ in known], [text for _, text in known]
+        more = {"yaxis": "y2", "showlegend": False, "cliponaxis": False}
+        if known:
+            at = [label] * len(xs)
+            lanes.append(
+                scatter("markers", xs, at, "%{text}", text=texts, name=label, marker=marker, **more)
+            )
 
     ended = [each for each in view.record.finished if each.outcome != "trained"]
     cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.8, "color": RED}}
-    ring = {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}}
     tick = {"symbol": "line-ns", "size": 10, "line": {"width": 1, "color": GREY}, "opacity": 0.6}
     square = {"symbol": "square-open", "size": 11, "color": ORANGE, "line": {"width": 2}}
     diamond = {"symbol": "diamond", "size": 9, "color": INK}
-    add(
-        f"below {floor:.0%}",
-        [each.cost[axis] for each in below],
-        [_hover(each) for each in below],
-        ring,
-    )
-    add(
-        "stopped or failed",
-        [each.cost[axis] for each in ended],
-        [_hover(each) for each in ended],
-        cross,
-    )
-    add(
-        "rejected",
-        [each.cost[axis] for each in view.rejections],
-        [
-            "<b>rejected</b>, never trained: "
-            + ", ".join(
-                f"{QUANTITIES.get(limit, limit)} {over:+.0%}"
-                for limit, over in each.violations.items()
-                if over > 0
-            )
-            + f"<br>{_costs_line(each.cost)}"
-            for each in view.rejections
-        ],
-        tick,
-    )
+    add(f"below {floor:.0%}", [(each.cost, _hover(each)) for each in below], RING)
+    add("stopped or failed", [(each.cost, _hover(each)) for each in ended], cross)
+    add("rejected", [(each.cost, _rejection_hover(each)) for each in view.rejections], tick)
     if view.drawn is not None:
         text = f"<b>the prototype as drawn</b>, over the limits<br>{_costs_line(view.drawn)}"
-        add("prototype as drawn", [view.drawn[axis]], [text], square)
-    if axis in ("macs", "params"):
-        for reference in view.references:
-            value = getattr(reference, axis)
-            if value is not None:
-                text = (
-                    f"<b>{escape(reference.name)}</b>, cost only: not trained here<br>"
-                    f"{short_count(reference.macs or 0)} MACs · "
-                    f"{short_count(reference.params or 0)} params"
-                )
-                add(escape(reference.name), [value], [text], diamond)
+        add("prototype as drawn", [(view.drawn, text)], square)
+    for reference in view.references:
+        if reference.macs is not None and reference.params is not None:
+            name = escape(reference.name)
+            cost = {"macs": reference.macs, "params": reference.params}
+            text = f"<b>{name}</b>, cost only: not trained here<br>{_costs_line(cost)}"
+            add(name, [(cost, text)], diamond)
     return lanes
 
 
-def _lane(label: str, xs: list[int], texts: list[str], marker: Figure) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": label,
-        "x": xs,
-        "y": [label] * len(xs),
-        "yaxis": "y2",
-        "text": texts,
-        "marker": marker,
-        "hovertemplate": "%{text}<extra></extra>",
-        "showlegend": False,
-        "cliponaxis": False,
-    }
-
-
 def _front_layout(
-    view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Lane], floor: float
+    view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Figure], floor: float
 ) -> Figure:
     limit = view.limits.get(axis)
     goal = view.requirements.goals.accuracy
-    xs = [x for _, trace in lanes for x in trace["x"]]
-    xs += [x for trace in traces for x in trace["x"] if x is not None]
+    xs = [x for trace in (*lanes, *traces) for x in trace["x"] if x is not None]
     xs += [limit] if limit else []
     left, right = _x_range([x for x in xs if x > 0])
 
     strip = LANE_PIXELS * len(lanes)
     inside = PLOT_PIXELS + strip
     split = (strip + 14) / (inside + 14) if lanes else 0.0
-    layout = layout_style(inside + MARGIN["t"] + MARGIN["b"] + 14)
-    layout["margin"] = dict(MARGIN)
-    unit = "bytes, log scale" if axis.endswith("_bytes") else "log scale"
-    layout["xaxis"] = {
-        **axis_style(f"{QUANTITIES[axis]} ({unit})"),
-        "type": "log",
-        "range": [left, right],
-        "anchor": "y2" if lanes else "y",
+    unit = "bytes, log scale" if METRICS[axis].unit == "bytes" else "log scale"
+    x = axis_style(
+        f"{QUANTITIES[axis]} ({unit})",
+        type="log",
+        range=[left, right],
+        anchor="y2" if lanes else "y",
         **_x_ticks(axis, left, right),
-    }
-    layout["yaxis"] = {
-        **axis_style(HELD_OUT),
-        "domain": [split, 1.0],
-        "range": _y_range([y for trace in traces for y in trace["y"]], goal, floor),
-        "tickformat": "~%",
-    }
+    )
+    heights = [y for trace in traces for y in trace["y"] if y is not None and y >= floor]
+    y = share_axis(HELD_OUT, domain=[split, 1.0], range=_y_range(heights, goal))
+    layout = layout_style(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
     if lanes:
-        labels = [label for label, _ in lanes]
         layout["yaxis2"] = {
             "domain": [0.0, strip / (inside + 14)],
             "type": "category",
             "categoryorder": "array",
-            "categoryarray": labels[::-1],
+            "categoryarray": [lane["name"] for lane in lanes][::-1],
             "range": [-0.5, len(lanes) - 0.5],
             "fixedrange": True,
             "showgrid": False,
@@ -365,46 +284,33 @@ def _lines(
     goal = view.requirements.goals.accuracy
     shapes: list[Figure] = []
     notes: list[Figure] = []
+    wide, high = {"xref": "paper", "x0": 0, "x1": 1}, {"yref": "paper", "y0": 0, "y1": 1}
+    ground = {"type": "rect", "layer": "below", "line": {"width": 0}}
+    # Above the grid, whose lines it often falls on, and below the marks.
+    line = {"type": "line", "layer": "between"}
+    note = {"showarrow": False, "font": {"size": 11, "color": RED}, "yanchor": "bottom"}
     if split:
-        shapes.append(
-            _shape("rect", {"x0": 0, "x1": 1, "xref": "paper", "y0": 0, "yref": "paper"})
-            | {"y1": split, "fillcolor": "#f5f7f9", "line": {"width": 0}}
-        )
+        shapes.append({**ground, **wide, **high, "y1": split, "fillcolor": "#f5f7f9"})
     if limit:
-        over = {"xref": "x", "x0": limit, "yref": "paper", "y0": 0, "y1": 1}
-        shapes.append(
-            _shape("rect", over)
-            | {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)", "line": {"width": 0}}
-        )
-        line = {"x1": limit, "line": {"color": RED, "width": 1.4}}
-        shapes.append(_shape("line", over) | {"layer": "between"} | line)
-        notes.append(
-            _note(f"limit {short_quantity(axis, limit)}")
-            | {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper", "yanchor": "bottom"}
-        )
+        at = {"xref": "x", "x0": limit, "x1": limit}
+        over = {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)"}
+        shapes.append({**ground, **high, **at, **over})
+        shapes.append({**line, **high, **at, "line": {"color": RED, "width": 1.4}})
+        text = f"limit {short_quantity(axis, limit)}"
+        place = {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper"}
+        notes.append({**note, **place, "text": text})
     if goal is not None:
-        across = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": goal, "y1": goal}
+        at = {"yref": "y", "y0": goal, "y1": goal}
         shapes.append(
-            _shape("line", across)
-            # Above the grid, whose lines it often falls on, and below the marks.
-            | {"layer": "between", "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
+            {**line, **wide, **at, "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
         )
-        notes.append(
-            _note(f"goal {percent(goal)}, judged on test")
-            # On the left, where networks are small and seldom reach it.
-            | {"font": {"size": 11, "color": GREEN}, "xref": "paper", "x": 0.005}
-            | {"yref": "y", "y": goal, "xanchor": "left", "yanchor": "bottom"}
-            | {"bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
-        )
+        text = f"goal {percent(goal)}, judged on test"
+        # On the left, where networks are small and seldom reach it.
+        place = {"x": 0.005, "xref": "paper", "xanchor": "left", "y": goal, "yref": "y"}
+        style = {"bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
+        font = {"size": 11, "color": GREEN}
+        notes.append({**note, **place, **style, "font": font, "text": text})
     return shapes, notes
-
-
-def _shape(kind: str, place: Figure) -> Figure:
-    return {"type": kind, "layer": "below", **place}
-
-
-def _note(text: str) -> Figure:
-    return {"text": text, "showarrow": False, "font": {"size": 11, "color": RED}}
 
 
 def _x_range(xs: Sequence[int]) -> tuple[float, float]:
@@ -418,7 +324,7 @@ def _x_range(xs: Sequence[int]) -> tuple[float, float]:
 
 def _x_ticks(axis: str, left: float, right: float) -> Figure:
     """Bytes are marked at powers of two, counts in plotly's own way with SI suffixes."""
-    if not axis.endswith("_bytes"):
+    if METRICS[axis].unit != "bytes":
         dtick = "D1" if right - left < 0.8 else "D2" if right - left < 2.5 else 1
         return {"tickformat": "~s", "dtick": dtick}
     powers = range(math.ceil(left / math.log10(2)), math.floor(right / math.log10(2)) + 1)
@@ -427,11 +333,10 @@ def _x_ticks(axis: str, left: float, right: float) -> Figure:
     return {"tickvals": values, "ticktext": [short_quantity(axis, each) for each in values]}
 
 
-def _y_range(ys: Sequence[float | None], goal: float | None, floor: float) -> list[float]:
-    known = [y for y in ys if y is not None and y >= floor]
-    if not known:
+def _y_range(ys: Sequence[float], goal: float | None) -> list[float]:
+    if not ys:
         return [0.0, 1.0]
-    known += [goal] if goal is not None else []
+    known = [*ys, *([] if goal is None else [goal])]
     low, high = min(known), max(known)
     margin = max(0.08 * (high - low), 0.015)
     return [max(-0.02, low - margin), high + 1.5 * margin]

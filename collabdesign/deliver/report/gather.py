@@ -25,7 +25,7 @@ from collabdesign.explore.calibration import (
     noted_calibration,
     proxy_goal,
 )
-from collabdesign.explore.front import Scale, front, losses, values_of
+from collabdesign.explore.front import Scale
 from collabdesign.explore.record import (
     Candidate,
     Record,
@@ -67,7 +67,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         state="running" if running else "finished" if complete else "interrupted",
         requirements=requirements,
         record=_as_of_today(record, requirements),
-        front=_front(trained, scale),
+        front=scale.front(trained),
         rejections=_rejections(record),
         drawn=None if own["fits"] else Cost.from_json(own["cost"]),
         family=_family(run_dir),
@@ -99,16 +99,6 @@ def _as_of_today(record: Record, requirements: Requirements) -> Record:
     )
 
 
-def _front(trained: Sequence[Candidate], scale: Scale) -> tuple[Candidate, ...]:
-    values = [_values(each, scale) for each in trained]
-    return tuple(trained[index] for index in front(losses(scale.objectives, values)))
-
-
-def _values(candidate: Candidate, scale: Scale) -> tuple[float, ...]:
-    assert candidate.accuracy is not None, candidate.number
-    return values_of(scale.objectives, candidate.accuracy, candidate.cost)
-
-
 def _rejections(record: Record) -> tuple[Rejection, ...]:
     kept = [each for candidate in record.candidates for each in candidate.rejections]
     return tuple(kept[:: max(1, -(-len(kept) // _REJECTIONS_SHOWN))])
@@ -130,7 +120,7 @@ def _hypervolumes(
     points = []
     for trials, candidate in enumerate(record.finished, start=1):
         if candidate.number in within:
-            values.append(_values(within[candidate.number], scale))
+            values.append(scale.values(within[candidate.number]))
         points.append((trials, scale.hypervolume(values)))
     return tuple(points)
 

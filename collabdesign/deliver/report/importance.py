@@ -8,6 +8,7 @@ importance; a choice that was never varied has none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,16 +136,9 @@ def module_label(name: str) -> str:
 def choice_label(name: str) -> str:
     """A parameter in words: ``stage 2, module 1: branch 1 layer 2 width``."""
     parts = name.split(".")
-    inner = parts[1:]
-    if len(parts) > 2:
-        inner = parts[2:]
-    words = [
-        f"{part.rstrip('0123456789')} {digits}"
-        if (digits := part[len(part.rstrip("0123456789")) :])
-        else part
-        for part in inner
-    ]
-    return f"{module_label(name)}: {' '.join(words).replace('_', ' ')}"
+    inner = " ".join(parts[2:] or parts[1:])
+    words = re.sub(r"(?<=[a-z_])(\d+)\b", r" \1", inner).replace("_", " ")
+    return f"{module_label(name)}: {words}"
 
 
 def _sorted(found: dict[str, float]) -> tuple[tuple[str, float], ...]:

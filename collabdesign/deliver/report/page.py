@@ -25,10 +25,11 @@ from collabdesign.deliver.report.figures import (
     importance_figure,
     prediction_figure,
 )
-from collabdesign.deliver.report.front_plot import AXES, front_figure
+from collabdesign.deliver.report.front_plot import front_figure
 from collabdesign.deliver.report.importance import FEWEST as FEWEST_CANDIDATES
 from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import (
+    HEADS,
     QUANTITIES,
     describe,
     percent,
@@ -37,8 +38,8 @@ from collabdesign.deliver.report.words import (
     short_quantity,
     short_time,
 )
-from collabdesign.design.files.units import exact_bytes, exact_count
-from collabdesign.design.requirements import LIMITS, Data
+from collabdesign.design.cost import METRICS
+from collabdesign.design.requirements import Data
 from collabdesign.explore.calibration import KEPT_CORRELATION
 from collabdesign.explore.rank import estimate, spearman
 from collabdesign.explore.record import Candidate
@@ -53,14 +54,6 @@ FEWEST_PREDICTIONS = 5  # with fewer, a correlation says nothing
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
 
-# Heads of tables, where a quantity's full name is too wide.
-_HEADS = {
-    "macs": "MACs",
-    "params": "params",
-    "weight_bytes": "weights",
-    "peak_activation_bytes": "peak activation",
-}
-
 
 def write_report(run_dir: Path, view: ReportView) -> Path:
     """Write ``front.csv`` and ``report.html``; returns the report's path."""
@@ -74,9 +67,9 @@ def front_csv(front: tuple[Candidate, ...]) -> str:
     """The front as a table: one row a candidate, the most accurate first."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["candidate", "architecture", "proposed_by", "proxy_accuracy", *LIMITS])
+    table.writerow(["candidate", "architecture", "proposed_by", "proxy_accuracy", *METRICS])
     for each in sorted(front, key=lambda each: -(each.accuracy or 0.0)):
-        costs = [each.cost[name] for name in LIMITS]
+        costs = [each.cost[name] for name in METRICS]
         table.writerow([each.number, each.architecture.id, each.proposed_by, each.accuracy, *costs])
     return text.getvalue()
 
@@ -90,7 +83,6 @@ def render_report(view: ReportView) -> str:
         "count": short_count,
         "bytes": short_bytes,
         "quantity": lambda value, name: short_quantity(name, value),
-        "exact": lambda value, name: _exact(name, value),
         "share": percent,
         "seconds": short_time,
     }
@@ -115,8 +107,9 @@ def render_report(view: ReportView) -> str:
             each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
             for each in record.candidates
         },
-        heads={name: _HEADS.get(name, name) for name in LIMITS},
-        axes=[(axis, QUANTITIES[axis]) for axis in AXES],
+        limits=view.requirements.limits.model_dump(mode="json", exclude_none=True),
+        metrics=METRICS,
+        heads=HEADS,
         quantities=QUANTITIES,
         diagrams=[
             Markup(draw_architecture(each.architecture, f"structure of {each.title}"))
@@ -227,17 +220,12 @@ def _source(data: Data) -> str:
     return "/".join(data.train.parts[-2:]) if data.train is not None else data.source
 
 
-def _exact(name: str, value: int) -> str:
-    """A limit as a person writes it."""
-    return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
-
-
 def _figures(view: ReportView) -> dict[str, Any]:
     """Every plot by the name of its place in the page; only those with something to show."""
     figures: dict[str, Any] = {}
     candidates = view.record.finished
     if candidates or view.rejections or view.family:
-        figures["front"] = {axis: front_figure(view, axis) for axis in AXES}
+        figures["front"] = {axis: front_figure(view, axis) for axis in METRICS}
     for part, curves in (
         ("family", [each.certificate.curve for each in view.family]),
         ("proxies", [each.curve for each in candidates]),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from collabdesign.deliver.certificate import Certificate, Judged
+from collabdesign.deliver.certificate import Certificate, Judged, title_of
 from collabdesign.deliver.compare import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.design.architecture import Architecture
@@ -20,8 +21,6 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.explore.calibration import Calibration
 from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import Candidate, Record, Rejection
-
-STATES = ("running", "interrupted", "finished")
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,8 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """``AttoNet-A`` for ``attonet-a``; any other name as it is."""
-        name = self.certificate.name
-        stem, _, letter = name.partition("-")
-        return f"AttoNet-{letter.upper()}" if stem == "attonet" and letter else name
+        """What it is called."""
+        return title_of(self.certificate.name)
 
     @property
     def select_mean(self) -> float:
@@ -96,7 +93,7 @@ class ReportView:
 
     Attributes:
         created: When the report was made, as it is printed.
-        state: ``running``, ``interrupted`` or ``finished``.
+        state: Of the search.
         requirements: The run's.
         record: What its study holds, with the costs at the precision of ``requirements``.
         importance: Which choices mattered.
@@ -117,7 +114,7 @@ class ReportView:
     """
 
     created: str
-    state: str
+    state: Literal["running", "interrupted", "finished"]
     requirements: Requirements
     record: Record
     importance: Importance
@@ -133,9 +130,6 @@ class ReportView:
     calibrate_command: str = ""
     proxy_goal: float | None = None
     environments: tuple[Environment, ...] = ()
-
-    def __post_init__(self) -> None:
-        assert self.state in STATES, self.state
 
     @property
     def limits(self) -> dict[str, int]:

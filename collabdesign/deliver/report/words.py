@@ -11,22 +11,11 @@ from collabdesign.design.cost import METRICS, part_costs
 from collabdesign.design.layer_words import describe_branch
 from collabdesign.design.operators import ATTENTIONS, UNUSED_ACTIVATION
 
-__all__ = [
-    "QUANTITIES",
-    "TIMES",
-    "counted",
-    "describe",
-    "percent",
-    "short_bytes",
-    "short_count",
-    "short_quantity",
-    "short_time",
-]
-
 TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
 QUANTITIES = {**{name: row.title for name, row in METRICS.items()}, "accuracy": "accuracy"}
+HEADS = {name: row.short or row.title for name, row in METRICS.items()}  # of narrow columns
 
 
 def counted(count: int, noun: str) -> str:
@@ -44,11 +33,7 @@ def short_bytes(value: float) -> str:
     return _scaled(value, 1024, tuple(SPACE + unit for unit in ("B", "KiB", "MiB", "GiB")))
 
 
-_SHORT: Mapping[str, Callable[[float], str]] = {
-    "count": short_count,
-    "bytes": short_bytes,
-    "ms": lambda value: f"{value:.3g}{SPACE}ms",
-}
+_SHORT: Mapping[str, Callable[[float], str]] = {"count": short_count, "bytes": short_bytes}
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -114,19 +99,20 @@ def describe(architecture: Architecture) -> tuple[str, ...]:
     line, told by their count.
     """
     stem, parts = architecture.stem, part_costs(architecture)
-    channels = stem.channels
     activation = "" if stem.activation == UNUSED_ACTIVATION else f" ({stem.activation})"
     stride = "/2" if stem.stride == 2 else ""
     side = parts[0].resolution_out
-    lines = [f"stem, {side} px: conv{stem.kernel}({channels}){stride}{activation}"]
-    pairs = zip(architecture.modules, parts[1:-1], strict=True)
-    for stage, members in groupby(pairs, key=lambda pair: pair[0].stage):
+    lines = [f"stem, {side} px: conv{stem.kernel}({stem.channels}){stride}{activation}"]
+    triples = zip(architecture.modules, parts, parts[1:], strict=False)
+    for stage, members in groupby(triples, key=lambda each: each[0].stage):
         label = f"stage {stage + 1}"
-        worded = []
-        for module, part in members:
-            side = part.resolution_out
-            worded.append((f"{side} px, {module.channels} ch: ", _module(module, channels)))
-            channels = module.channels
+        worded = [
+            (
+                f"{part.resolution_out} px, {module.channels} ch: ",
+                _module(module, before.channels_out),
+            )
+            for module, before, part in members
+        ]
         for (where, text), run in groupby(worded):
             count = len(list(run))
             lines.append(f"{label}, {where}{f'{count} {TIMES} ' if count > 1 else ''}{text}")
