@@ -7,15 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from statistics import median_low
-from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
 
+from collabdesign.deliver.templates import Filters, render
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.document import read_text
 from collabdesign.design.files.units import exact_bytes, exact_count
@@ -141,8 +139,15 @@ def init(
     prototype = prototype_text(resolution)
     own, macs, params, share = _choose_limits(prototype, resolution, channels, len(classes))
     proxy_epochs, full_epochs = _choose_epochs(parts, resolution)
-    requirements = _text(
-        REQUIREMENTS_FILE,
+    filters: Filters = {
+        "scalar": _scalar,
+        "count": exact_count,
+        "bytes": exact_bytes,
+        "rounded_up": rounded_up,
+    }
+    requirements = render(
+        "init_requirements.yaml.jinja",
+        filters,
         name=_run_name(name or Path(os.path.abspath(folder)).name),
         train=_written_path(parts.train.root, into),
         test=_written_path(parts.test.root, into) if parts.test else _TEST_FRACTION,
@@ -396,8 +401,8 @@ def prototype_text(resolution: int) -> str:
     in_stages = halvings - in_stem
     assert in_stages <= len(_STAGE_CHANNELS)
     strides = [1] * (2 - in_stages) + [2] * in_stages
-    return _text(
-        PROTOTYPE_FILE,
+    return render(
+        "init_prototype.yaml.jinja",
         stem_stride=in_stem + 1,
         resolution=resolution,
         left=math.ceil(resolution / 2**halvings),
@@ -410,24 +415,6 @@ def rounded_up(value: int) -> int:
     power: int = 10 ** max(0, len(str(value)) - 2)
     steps = (10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100)
     return power * next(step for step in steps if step * power >= value)
-
-
-def _text(file: str, **values: Any) -> str:
-    """One of the two files, from its template."""
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "scalar": _scalar,
-        "count": exact_count,
-        "bytes": exact_bytes,
-        "rounded_up": rounded_up,
-    }
-    template = resources.files("collabdesign.deliver").joinpath(f"init_{file}.jinja")
-    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
 def _scalar(text: str) -> str:

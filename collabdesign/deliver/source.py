@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, SPECIFICATION, USING
+from collabdesign.deliver.templates import render
 from collabdesign.design.architecture import Architecture, Layer, Module
 from collabdesign.design.cost import cost_of, part_costs
 from collabdesign.design.layer_words import placed, placed_layers, word_of
@@ -108,71 +108,40 @@ def model_source(
     assert len(class_names) == architecture.classes
     assert len(mean) == len(std) == architecture.input_channels
     assert math.isfinite(value)
-    cost = cost_of(architecture)
     tables = _used_rows(architecture)
-    parts = [
-        _docstring(architecture, name, cost.macs, cost.params) + "\n" + IMPORTS,
-        _facts(class_names, mean, std, cost.params, value),
-        SPECIFICATION,
-        *_words(architecture),
-        _rows(architecture),
-        *_sources([*(row for table in tables.values() for row in table.values()), ConvNorm]),
-        *(_table(name, rows) for name, rows in tables.items()),
-        *map(inspect.getsource, (DesignedModule, AttoNet)),
-        USING,
-        inspect.getsource(check_value),
-        COMMAND_LINE,
-    ]
-    return "\n\n".join(part.strip("\n") + "\n" for part in parts)
+    used = [row for table in tables.values() for row in table.values()]
+    channels = architecture.input_channels
+    return render(
+        "model.py.jinja",
+        title=_title(name),
+        architecture=architecture,
+        kind={3: "colour", 1: "grey"}.get(channels, f"{channels}-channel"),
+        cost=cost_of(architecture),
+        class_names="\n".join(_filled("    ", [_literal(each) for each in class_names], ",")),
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        value=value,
+        join_of_one=JOIN_OF_ONE,
+        unused_activation=UNUSED_ACTIVATION,
+        words=_joined(_words(architecture)),
+        rows=_rows(architecture),
+        operators=_joined([*_sources([*used, ConvNorm]), *map(_table, tables, tables.values())]),
+        network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
+        check_value=inspect.getsource(check_value).strip(),
+    )
 
 
-def _docstring(architecture: Architecture, name: str, macs: int, params: int) -> str:
+def _joined(parts: Iterable[str]) -> str:
+    """Definitions with two empty lines between them."""
+    return "\n\n\n".join(part.strip("\n") for part in parts)
+
+
+def _title(name: str) -> str:
+    """In one line, and without what would end a docstring."""
     title = " ".join(name.split())
     if not title.isprintable():
         title = ascii(title)[1:-1]
-    title = title.replace("\\", "\\\\").replace('"', '\\"')
-    size = f"{architecture.resolution}x{architecture.resolution}"
-    channels = architecture.input_channels
-    kind = {3: "colour", 1: "grey"}.get(channels, f"{channels}-channel")
-    return f'''"""{title}: {architecture.classes} classes, {kind} pictures of {size} pixels.
-
-{macs:,} multiply-adds and {params:,} parameters. Designed by collabdesign as architecture
-{architecture.id}; needs torch alone (and Pillow to open pictures).
-
-    network = load()                          # weights.pt beside this file
-    logits = network(preprocess(image))       # a PIL image
-    print(CLASSES[logits.argmax()])
-
-`python model.py` checks the network against what is recorded here;
-`python model.py picture.jpg` prints the most probable classes of a picture.
-"""
-'''
-
-
-def _facts(
-    class_names: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-    params: int,
-    value: float,
-) -> str:
-    names = "\n".join(_filled("    ", [_literal(name) for name in class_names], ","))
-    return f"""# fmt: off
-CLASSES: tuple[str, ...] = (
-{names}
-)
-# fmt: on
-
-# Of each channel of the training pictures, pixels running from 0 to 1.
-MEAN = {tuple(map(float, mean))}
-STD = {tuple(map(float, std))}
-
-# What the network had when it was written; `python model.py` compares. CPUs add up floats in
-# different orders: the check value may differ by TOLERANCE, relative where it is above 1.
-PARAMETERS = {params}
-CHECK_VALUE = {value!r}
-TOLERANCE = 1e-3
-"""
+    return title.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _rows(architecture: Architecture) -> str:
@@ -203,7 +172,7 @@ def _rows(architecture: Architecture) -> str:
         ")",
         "# fmt: on",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _row(module: Module, in_channels: int) -> list[str]:

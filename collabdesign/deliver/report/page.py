@@ -9,11 +9,9 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -38,6 +36,7 @@ from collabdesign.deliver.report.words import (
     short_quantity,
     short_time,
 )
+from collabdesign.deliver.templates import Filters, render
 from collabdesign.design.cost import METRICS
 from collabdesign.design.requirements import Data
 from collabdesign.explore.calibration import KEPT_CORRELATION
@@ -76,10 +75,7 @@ def front_csv(front: tuple[Candidate, ...]) -> str:
 
 def render_report(view: ReportView) -> str:
     """One self-contained HTML page: style, script, plots and drawings are inside it."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    filters: Filters = {
         "count": short_count,
         "bytes": short_bytes,
         "quantity": lambda value, name: short_quantity(name, value),
@@ -87,7 +83,9 @@ def render_report(view: ReportView) -> str:
         "seconds": short_time,
     }
     record = view.record
-    return environment.from_string(_package_text("report.html")).render(
+    return render(
+        "report/report.html",
+        filters,
         view=view,
         record=record,
         requirements=view.requirements,
@@ -118,8 +116,6 @@ def render_report(view: ReportView) -> str:
         describe=describe,
         max_listed=MAX_LISTED,
         figures=_figures(view),
-        style=Markup(_package_text("report.css")),
-        script=Markup(_package_text("report.js")),
         plotly=Markup(get_plotlyjs()),
     )
 
@@ -243,7 +239,3 @@ def _figures(view: ReportView) -> dict[str, Any]:
     if view.importance.modules:
         figures["importance"] = {"all": importance_figure(view.importance)}
     return figures
-
-
-def _package_text(name: str) -> str:
-    return resources.files("collabdesign.deliver.report").joinpath(name).read_text(encoding="utf-8")
