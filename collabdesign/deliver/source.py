@@ -23,7 +23,7 @@ from torch import nn
 
 from collabdesign.deliver.templates import render
 from collabdesign.design.architecture import Architecture, Layer, Module
-from collabdesign.design.cost import cost_of, part_costs
+from collabdesign.design.cost import PartCost, cost_of, part_costs
 from collabdesign.design.layer_words import placed, placed_layers, word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
@@ -124,8 +124,9 @@ def model_source(
         join_of_one=JOIN_OF_ONE,
         unused_activation=UNUSED_ACTIVATION,
         words=_joined(_words(architecture)),
-        rows=_rows(architecture),
-        operators=_joined([*_sources([*used, ConvNorm]), *map(_table, tables, tables.values())]),
+        rows=list(_rows(architecture)),
+        operators=_joined(_sources([*used, ConvNorm])),
+        tables=tables,
         network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
         check_value=inspect.getsource(check_value).strip(),
     )
@@ -144,35 +145,11 @@ def _title(name: str) -> str:
     return title.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _rows(architecture: Architecture) -> str:
-    stem, head = architecture.stem, architecture.head
+def _rows(architecture: Architecture) -> Iterator[tuple[PartCost, str]]:
+    """Each module's cost and lines."""
     parts = part_costs(architecture)
-    total = cost_of(architecture).macs
-    lines = [
-        "# One entry a module, in order.",
-        "# fmt: off",
-        "ARCHITECTURE = Architecture(",
-        f"    input_channels={architecture.input_channels},",
-        f"    resolution={architecture.resolution},",
-        f"    classes={architecture.classes},",
-        f"    stem=Stem(kernel={stem.kernel}, stride={stem.stride}, channels={stem.channels}, "
-        f'activation="{stem.activation}"),',
-        "    modules=(",
-    ]
     for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False):
-        lines.append(
-            f"        # {part.name}: {part.resolution_in}x{part.resolution_in} to "
-            f"{part.resolution_out}x{part.resolution_out}, {part.macs / total:.0%} of the "
-            "multiply-adds"
-        )
-        lines += _row(module, before.channels_out)
-    lines += [
-        "    ),",
-        f'    head=Head(features={head.features}, activation="{head.activation}"),',
-        ")",
-        "# fmt: on",
-    ]
-    return "\n".join(lines)
+        yield part, "\n".join(_row(module, before.channels_out))
 
 
 def _row(module: Module, in_channels: int) -> list[str]:
@@ -288,15 +265,6 @@ def _texts(data: Any) -> Iterator[str]:
     elif isinstance(data, Mapping | Sequence):
         for each in data.values() if isinstance(data, Mapping) else data:
             yield from _texts(each)
-
-
-def _table(name: str, rows: Mapping[str, Any]) -> str:
-    kinds = [
-        f"nn.{row.__name__}" if row.__module__.startswith("torch.") else row.__name__
-        for row in rows.values()
-    ]
-    lines = [f'    "{key}": {kind},\n' for key, kind in zip(rows, kinds, strict=True)]
-    return f"{name}: dict[str, Any] = {{\n{''.join(lines)}}}\n"
 
 
 def _sources(rows: Iterable[Any]) -> list[str]:
