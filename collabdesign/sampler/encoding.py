@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.sparse import csr_array
 
-from collabdesign.sampler.proposal_space import kind_of, share
-
-Floats = NDArray[np.float64]
+from collabdesign.sampler.proposal_space import Floats, kind_of, share
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collabdesign.sampler.proposal_space import (
     STEP,
+    Floats,
     Params,
     ProposalSpace,
     draw,
@@ -19,7 +19,6 @@ from collabdesign.sampler.proposal_space import (
     step,
 )
 
-Floats = NDArray[np.float64]
 StaticViolations = Callable[[Params], Sequence[float]]
 StaticObjectives = Callable[[Params], Sequence[float]]
 # Parameter sets by their keys (key_of), in the order in which they were found.
