@@ -89,31 +89,27 @@ class Statics:
         if self._violations is None:
             return 0.0
         key = key_of(params) if key is None else key
-        known = self._excess.get(key)
-        if known is None:
-            known = self._excess[key] = self._judge(params)
-        return known
+        if key not in self._excess:
+            self._excess[key] = self._judge(self._violations, params)
+        return self._excess[key]
 
-    def values(self, params: Params, key: int | None = None) -> Floats:
+    def values(self, params: Params, key: int) -> Floats:
         """[m], the study's objective values as far as they are known, NaN for the others."""
         if self._objectives is None:
             return np.full(self.count, np.nan)
-        key = key_of(params) if key is None else key
-        known = self._values.get(key)
-        if known is None:
-            known = np.asarray(self._objectives(dict(params)), dtype=float)
-            if known.shape != (self.count,):
+        if key not in self._values:
+            values = np.asarray(self._objectives(dict(params)), dtype=float)
+            if values.shape != (self.count,):
                 raise ValueError(
                     f"static_objectives must return {self.count} values, one for each of the "
-                    f"study's objectives, NaN where training tells, got {known.tolist()}"
+                    f"study's objectives, NaN where training tells, got {values.tolist()}"
                 )
-            self._values[key] = known
-        return known
+            self._values[key] = values
+        return self._values[key]
 
-    def _judge(self, params: Params) -> float:
-        assert self._violations is not None
+    def _judge(self, violations: StaticViolations, params: Params) -> float:
         try:
-            found = self._violations(dict(params))
+            found = violations(dict(params))
         except KeyError:
             if self._learnt:
                 return math.inf

@@ -85,35 +85,26 @@ class History:
         self.met: dict[str, BaseDistribution] = {}
         self._observed: dict[int, Observation] = {}
         self._finished: dict[int, int] = {}  # a trial's number -> its key
-        # All trials before this number were finished when they were read.
-        self._settled = 0
-        self._began_settled = 0
-        self._failed: set[int] = set()
+        self._passed_over: set[int] = set()  # numbers of finished trials of another space
 
     def read(self, trials: Sequence[FrozenTrial], now: int, generator: Generator) -> None:
         """Take in what is new.
 
         Args:
-            trials: All of the study, in the order of their numbers, which count from 0.
+            trials: All of the study, in the order of their numbers.
             now: Number of the one that is asked for, which is passed over.
             generator: Of proposals, which knows the space and the static objectives.
         """
         met = dict(self.met)
         meet(met, generator.explored)
-        self.pending = {}
-        began, failed, settled = self._began_settled, set(self._failed), True
-        for trial in trials[self._settled :]:
-            settled = settled and trial.number != now and trial.state.is_finished()
-            if trial.number != now and counts(trial, failed):
-                began += trial.number < now
-                whole = trial.number in self._finished or self._read(trial, met, generator.space)
-                # A shape that is not known yet may be known later.
-                settled = settled and (whole or not isinstance(generator.space, SeenSpace))
-            if settled:
-                self._settled, self._began_settled = trial.number + 1, began
-                if trial.state == TrialState.FAIL:
-                    self._failed.add(key_of(trial.params))
-        self.began = began
+        self.pending, self.began = {}, 0
+        failed: set[int] = set()
+        for trial in trials:
+            number = trial.number
+            if number != now and counts(trial, failed):
+                self.began += number < now
+                if number not in self._finished and number not in self._passed_over:
+                    self._read(trial, met, generator.space)
         self.taken = {*self._finished.values(), *self.pending}
         if met != self.met:
             self.met = met
@@ -124,30 +115,33 @@ class History:
 
     def _read(
         self, trial: FrozenTrial, met: dict[str, BaseDistribution], space: ProposalSpace
-    ) -> bool:
-        """Read one trial and add its distributions to ``met``; False where it is not whole."""
+    ) -> None:
+        """Read one trial and add its distributions to ``met``."""
         params = _part_of(trial, space)
+        finished = trial.state.is_finished()
         if params is None:
-            return False
+            # A shape that is not known yet may be known later.
+            if finished and not isinstance(space, SeenSpace):
+                self._passed_over.add(trial.number)
+            return
         meet(met, trial.distributions)
         if not params:
-            return True
+            return
         key = key_of(params)
         if trial.state == TrialState.RUNNING:
             self.pending[key] = params
-        if not trial.state.is_finished():
-            return True
+        if not finished:
+            return
         self._finished[trial.number] = key
         constraints = trial.constraints
         if trial.state == TrialState.COMPLETE:
             losses = np.asarray(trial.values, dtype=float) * self.signs
             losses = np.where(np.isfinite(losses), losses, np.nan)
         elif any(value > 0 for value in constraints.values()):
-            return True
+            return
         else:
             losses = np.full(len(self.signs), np.nan)
         self._observed[trial.number] = Observation(key, params, losses, constraints)
-        return True
 
 
 def _part_of(trial: FrozenTrial, space: ProposalSpace) -> Params | None:

@@ -94,10 +94,9 @@ class Posterior:
         self._squared = rows * rows
         self._groups = np.asarray(columns.group_of, dtype=np.int64)
         self._number = len(columns.sort_size)
-        self._centre = np.full(self._number + 3, _RELEVANCE[0])
-        self._width = np.full(self._number + 3, _RELEVANCE[1])
+        prior: Floats = np.array([*[_RELEVANCE] * self._number, _LINEAR, _MATERN, _NOISE])
+        self._centre, self._width = prior[:, 0], prior[:, 1]
         self._centre[:-3] -= np.log(columns.sort_size)
-        self._centre[-3:], self._width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
 
     def theta(self, z: Floats) -> Floats:
         """The hyperparameters at ``z``."""
