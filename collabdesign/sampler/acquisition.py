@@ -46,11 +46,7 @@ class Acquisition:
     """
 
     def __init__(
-        self,
-        axes: Axes,
-        observations: Sequence[Observation],
-        pending: Proposals,
-        fits: FitCache,
+        self, axes: Axes, observations: Sequence[Observation], pending: Proposals, fits: FitCache
     ) -> None:
         self._axes, self._fits = axes, fits
         losses = np.stack([each.losses for each in observations])

@@ -32,8 +32,7 @@ class Axes:
         distributions: As given.
         known: Places of the known objectives among all.
         unknown: Places of the others.
-        low: Of each known objective, on the scale on which it is compared.
-        high: Likewise.
+        low, high: Of each known objective, on the scale on which it is compared.
         columns: Of a row: those of the encoding, and one for each known objective.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 
 import numpy as np
@@ -147,7 +147,7 @@ class Generator:
         self.space = space
         self.statics = statics
         self._judged = 0
-        self._enumerated: list[tuple[int, Params]] = []
+        self._enumerated: Proposals = {}  # what keeps the limits of all that was enumerated
         self._enumerating = islice(every(space), _MOST_ENUMERATED)
         self.archive: Proposals = {}
         self._explore(rng)
@@ -159,20 +159,10 @@ class Generator:
         return self.statics.excess(params, key)
 
     def offspring(
-        self,
-        parents: Sequence[Params],
-        size: int,
-        rng: np.random.Generator,
-        taken: Collection[int] = (),
+        self, parents: Sequence[Params], size: int, rng: np.random.Generator, taken: Collection[int]
     ) -> Proposals:
-        """Variations of parents and mixtures of two of them that keep the limits.
-
-        Args:
-            parents: At least one.
-            size: So many are made; returned are those that keep the limits.
-            rng: To draw from.
-            taken: Keys that are not returned.
-        """
+        """Of so many variations of parents and mixtures of two of them, those that keep the limits
+        and whose keys are not taken."""
         found: Proposals = {}
         for _ in range(size):
             params = self._child(parents, rng)
@@ -189,11 +179,12 @@ class Generator:
         for place in rng.permutation(len(names))[:changes]:
             name = names[int(place)]
             distribution = self.space.distributions.get(name)
-            if distribution is not None:
-                far = rng.random() < 0.5
-                old = params[name]
-                value = draw(distribution, rng) if far else step(distribution, old, rng, reach)
-                changed[name] = value
+            if distribution is None:
+                continue
+            if rng.random() < 0.5:
+                changed[name] = draw(distribution, rng)
+            else:
+                changed[name] = step(distribution, params[name], rng, reach)
         return self.space.complete(changed, rng)
 
     def left_over(self, taken: Collection[int], rng: np.random.Generator) -> Params | None:
@@ -201,23 +192,20 @@ class Generator:
 
         The space is enumerated, as far as it can be; after that come walks from anywhere.
         """
-        for key, params in self._enumerate():
+        for key, params in self._enumerated.items():
             if key not in taken:
                 return params
+        for params in self._enumerating:
+            key = key_of(params)
+            if self.excess(params, key) <= 0:
+                self._enumerated[key] = params
+                if key not in taken:
+                    return params
         for _ in range(_LAST_WALKS):
             walked = self._walk(self.space.sample(rng), rng)
             if walked is not None and key_of(walked) not in taken:
                 return walked
         return None
-
-    def _enumerate(self) -> Iterator[tuple[int, Params]]:
-        """What keeps the limits, with its key, each judged once."""
-        yield from self._enumerated
-        for params in self._enumerating:
-            key = key_of(params)
-            if self.excess(params, key) <= 0:
-                self._enumerated.append((key, params))
-                yield key, params
 
     def _child(self, parents: Sequence[Params], rng: np.random.Generator) -> Params:
         params = parents[int(rng.integers(len(parents)))]
@@ -244,8 +232,7 @@ class Generator:
 
     def _stretch(self, rng: np.random.Generator) -> None:
         """Extend the archive towards both ends of each known objective: a random draw of a large
-        space lies in the middle of it.
-        """
+        space lies in the middle of it."""
         values = {key: self.statics.values(each, key) for key, each in self.archive.items()}
         known = np.flatnonzero(~np.isnan(list(values.values())).any(axis=0))
         if not len(known):

@@ -91,7 +91,15 @@ class GenerativeSampler(BaseSampler):
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be at least 0, or None, got {seed}")
         self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
-        self._given = (space, static_violations, static_objectives)
+        # What it is stored and copied as.
+        self._made = partial(
+            type(self),
+            space=space,
+            static_violations=static_violations,
+            static_objectives=static_objectives,
+            seed=self._seed,
+        )
+        self._static = (static_violations, static_objectives)
         self._space: ProposalSpace | None = None
         if isinstance(space, Mapping):
             self._space = MappedSpace(space)
@@ -108,8 +116,6 @@ class GenerativeSampler(BaseSampler):
         self._fits: FitCache = {}
         self._chosen: dict[tuple[int, int], Params] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
-
-    # -- what Optuna asks for ---------------------------------------------------------------
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -148,8 +154,6 @@ class GenerativeSampler(BaseSampler):
         spread = zlib.crc32(param_name.encode())
         return draw(param_distribution, np.random.default_rng([self._seed, 1, began, spread]))
 
-    # -- for whoever wants to know ----------------------------------------------------------
-
     def expectation(self, number: int) -> dict[int, tuple[float, float]]:
         """What was expected of trial ``number`` of the study that was asked for last: of each
         objective that only training tells, by its place in the study, mean and standard
@@ -157,16 +161,13 @@ class GenerativeSampler(BaseSampler):
         """
         return self._expected.get(number, {})
 
-    # -- the proposal -----------------------------------------------------------------------
-
     def _begin(self, study: Study) -> None:
         """Forget what was read of another study."""
         self._study, self._history, self._axes = study, History(study.directions), None
         self._expected = {}
         count = len(study.directions)
         if self._statics.count != count:
-            space, violations, objectives = self._given
-            self._statics = Statics(violations, objectives, count, learnt=space is None)
+            self._statics = Statics(*self._static, count, learnt=self._space is None)
             self._generator = None
 
     def _generator_for(self, trials: Sequence[FrozenTrial]) -> Generator | None:
@@ -262,15 +263,7 @@ class GenerativeSampler(BaseSampler):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What it was made from: a study is read anew."""
-        space, violations, objectives = self._given
-        made = partial(
-            type(self),
-            space=space,
-            static_violations=violations,
-            static_objectives=objectives,
-            seed=self._seed,
-        )
-        return made, ()
+        return self._made, ()
 
 
 def _around(

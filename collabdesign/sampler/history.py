@@ -88,13 +88,8 @@ class History:
         self._passed_over: set[int] = set()  # numbers of finished trials of another space
 
     def read(self, trials: Sequence[FrozenTrial], now: int, generator: Generator) -> None:
-        """Take in what is new.
-
-        Args:
-            trials: All of the study, in the order of their numbers.
-            now: Number of the one that is asked for, which is passed over.
-            generator: Of proposals, which knows the space and the static objectives.
-        """
+        """Take in what is new of all the study's trials, in the order of their numbers, but for
+        the one that is asked for ``now``."""
         met = dict(self.met)
         meet(met, generator.explored)
         self.pending, self.began = {}, 0
@@ -106,8 +101,7 @@ class History:
                 if number not in self._finished and number not in self._passed_over:
                     self._read(trial, met, generator.space)
         self.taken = {*self._finished.values(), *self.pending}
-        if met != self.met:
-            self.met = met
+        self.met = self.met if met == self.met else met
         if isinstance(generator.space, SuggestedSpace):
             # Not what else this process has drawn: a search that is taken up again cannot know it.
             generator.space.distributions = dict(met)

@@ -145,18 +145,10 @@ def fit(rows: Floats, columns: Columns, targets: Floats, *, outliers: bool = Tru
 def _fit(
     rows: Floats, columns: Columns, targets: Floats, excluded: Mask, outliers: bool
 ) -> tuple[float, Posterior, Floats]:
-    """The most probable hyperparameters, the outliers by them, and again without these.
+    """How improbable it all is, as a negative logarithm; the posterior; its most probable ``z``,
+    found again without the targets that are outliers by the first.
 
-    Args:
-        rows: [n, d], less their middle.
-        columns: Of the rows.
-        targets: [n], scaled.
-        excluded: [n], outliers at first.
-        outliers: Whether others may be.
-
-    Returns:
-        The negative logarithm of how probable it all is; the posterior; its most probable ``z``.
-    """
+    Rows [n, d] are less their middle, targets [n] scaled, outliers at first [n] excluded."""
 
     def without(excluded: Mask) -> tuple[Posterior, Floats]:
         posterior = Posterior(rows, columns, targets, np.where(excluded, _OUTLIER_VARIANCE, 0.0))
@@ -209,13 +201,8 @@ def _subset(targets: Floats, most: int) -> NDArray[np.int64]:
 
 
 def _outliers(cholesky: Floats, targets: Floats) -> Mask:
-    """Which targets (less is better) are far worse than their leave-one-out prediction: a training
-    that died tells nothing of similar networks.
-
-    Args:
-        cholesky: [n, n], lower factor of the kernel with noise.
-        targets: [n], scaled.
-    """
+    """Which scaled targets [n] are far worse than their leave-one-out prediction: a training that
+    died tells nothing of similar networks."""
     out = np.zeros(len(targets), dtype=bool)
     bad = np.flatnonzero(targets > 1)
     if len(bad):
@@ -228,8 +215,13 @@ def leave_one_out(
     cholesky: Floats, targets: Floats, places: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
     """Targets at some places less what all others predict there, and the deviation of that
-    prediction, each [places] (Rasmussen and Williams 2006, equations 5.10 to 5.12). Arguments as
-    of :func:`_outliers`."""
+    prediction, each [places] (Rasmussen and Williams 2006, equations 5.10 to 5.12).
+
+    Args:
+        cholesky: [n, n], lower factor of the kernel with noise.
+        targets: [n], scaled.
+        places: Indices of targets.
+    """
     unit = np.zeros((len(targets), len(places)))
     unit[places, np.arange(len(places))] = 1.0
     half = solve_triangular(cholesky, unit, lower=True, check_finite=False)

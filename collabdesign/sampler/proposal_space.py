@@ -244,11 +244,7 @@ def step(
 ) -> Any:
     """Another value: of categories any, of numbers a near one.
 
-    Args:
-        distribution: Of the parameter.
-        value: Its own.
-        rng: To draw from.
-        reach: Standard deviation of a number's step, as a share of its range.
+    ``reach`` is the standard deviation of a number's step, as a share of its range.
     """
     if _is_categorical(distribution):
         others = [each for each in distribution.choices if each != value]
@@ -345,13 +341,8 @@ class _Counter:
 
 
 class _Recorder(FixedTrial):
-    """Answers a suggesting function from given parameters, and at random where they end.
-
-    Args:
-        given: Answers.
-        rng: To draw what is missing.
-        met: Distributions that were asked for before; the same ones are not built again.
-    """
+    """Answers a suggesting function as given, and at random where that ends; distributions that
+    were met before are not built again."""
 
     def __init__(
         self,
@@ -360,9 +351,7 @@ class _Recorder(FixedTrial):
         met: Mapping[str, BaseDistribution],
     ) -> None:
         super().__init__({})
-        self._given = given
-        self._rng = rng
-        self._met = met
+        self._given, self._rng, self._met = given, rng, met
         self._answers: Params = {}
         self._asked: dict[str, BaseDistribution] = {}
 
