@@ -23,8 +23,14 @@ from collabdesign.sampler.gain import expected_gain
 from collabdesign.sampler.generation import Generator, NothingFound, Statics
 from collabdesign.sampler.generator import GenerativeSampler
 from collabdesign.sampler.history import Observation
-from collabdesign.sampler.inquisitor import Inquisitor
-from collabdesign.sampler.proposal_space import MappedSpace, SeenSpace, SuggestedSpace, every
+from collabdesign.sampler.inquisitor import Inquisitor, fit
+from collabdesign.sampler.proposal_space import (
+    MappedSpace,
+    SeenSpace,
+    SuggestedSpace,
+    every,
+    key_of,
+)
 
 FLAT = {
     "width": IntDistribution(1, 8),
@@ -372,6 +378,10 @@ def test_dead_networks_and_pruned_trials_do_no_harm() -> None:
     assert np.median(learnt) > np.median(luck)
 
 
+def inquisitor_of(rows: np.ndarray, columns: Columns, targets: np.ndarray) -> Inquisitor:
+    return Inquisitor(rows, columns, targets, fit(rows, columns, targets)[0])
+
+
 def test_the_inquisitor_knows_smooth_structure_and_how_sure_it_is() -> None:
     rng = np.random.default_rng(0)
 
@@ -381,7 +391,7 @@ def test_the_inquisitor_knows_smooth_structure_and_how_sure_it_is() -> None:
     seen, fresh = rng.random((80, 20)), rng.random((300, 20))
     targets = truth(seen) + 0.1 * rng.standard_normal(80)
     targets[:3] += 30  # Dead networks.
-    mean, deviation = Inquisitor(seen, Columns(tuple(range(20)), (20,) * 20), targets).predict(
+    mean, deviation = inquisitor_of(seen, Columns(tuple(range(20)), (20,) * 20), targets).predict(
         fresh
     )
     rest = mean - truth(fresh)
@@ -395,7 +405,9 @@ def test_one_dead_network_tells_nothing_of_its_neighbours() -> None:
     alone = Columns(tuple(range(5)), (5,) * 5)
 
     def missed(targets: np.ndarray) -> float:
-        return float(np.abs(Inquisitor(seen, alone, targets).predict(fresh)[0] - fresh @ W).mean())
+        return float(
+            np.abs(inquisitor_of(seen, alone, targets).predict(fresh)[0] - fresh @ W).mean()
+        )
 
     W = np.array([2.0, 1.0, 0.5, 0.2, 0.0])
     targets = seen @ W + 0.05 * rng.standard_normal(60)
@@ -409,7 +421,7 @@ def test_where_most_are_alike_the_others_are_no_outliers() -> None:
     seen = rng.random((60, 2))
     targets = np.where(seen[:, 0] < 0.2, 0.5, 0.0)  # most reach 100 %
     fresh = np.array([[0.05, 0.5], [0.9, 0.5]])
-    bad, sound = Inquisitor(seen, Columns((0, 1), (2, 2)), targets).predict(fresh)[0]
+    bad, sound = inquisitor_of(seen, Columns((0, 1), (2, 2)), targets).predict(fresh)[0]
     assert bad > 0.3 and abs(sound) < 0.1
 
 
@@ -421,7 +433,7 @@ def test_many_dead_networks_do_not_hide_the_living(dead: int) -> None:
         seen, fresh = rng.random((60, 4)), rng.random((200, 4))
         targets = 0.1 + 0.03 * seen[:, 0]
         targets[rng.permutation(60)[:dead]] = 0.9
-        told = Inquisitor(seen, Columns((0, 1, 2, 3), (4,) * 4), targets).predict(fresh)[0]
+        told = inquisitor_of(seen, Columns((0, 1, 2, 3), (4,) * 4), targets).predict(fresh)[0]
         found.append(np.corrcoef(told, fresh[:, 0])[0, 1])
     assert np.median(found) > 0.8
 
@@ -430,7 +442,7 @@ def test_networks_that_die_of_a_choice_tell_so() -> None:
     rng = np.random.default_rng(0)
     seen, fresh = rng.random((60, 4)), rng.random((200, 4))
     dies, will = seen[:, 1] > 0.8, fresh[:, 1] > 0.9
-    told = Inquisitor(
+    told = inquisitor_of(
         seen, Columns((0, 1, 2, 3), (4,) * 4), np.where(dies, 0.9, 0.1 + 0.03 * seen[:, 0])
     ).predict(fresh)[0]
     assert told[will].min() > told[fresh[:, 1] < 0.7].max()
@@ -445,14 +457,13 @@ def test_where_most_reach_the_best_the_cheaper_ones_still_gain(share: float) -> 
     params = [{"x": (number + 0.5) / count} for number in range(count)]
     dead = count - 2
     statics = Statics(None, lambda one: [math.nan, one["x"]], 2)
-    axes = Axes(Encoding(space), statics, np.array([-1.0, 1.0]), {-1: {"x": 0.0}, -2: {"x": 1.0}})
+    axes = Axes(space, statics, np.array([-1.0, 1.0]), {-1: {"x": 0.0}, -2: {"x": 1.0}})
     observations = [
         Observation(
+            key_of(each),
             each,
             np.array([-0.1 if number == dead else -0.9 if number < cheap else -1.0, each["x"]]),
             {},
-            np.array([np.nan, each["x"]]),
-            axes.encoding.rows([each])[0],
         )
         for number, each in enumerate(params)
     ]
@@ -487,7 +498,7 @@ def test_parameters_whose_names_differ_by_a_number_are_learnt_together() -> None
         chosen = [[kinds.choices[i] for i in rng.integers(3, size=24)] for _ in range(230)]
         rows = encoding.rows([{name_of(place): each[place] for place in places} for each in chosen])
         loss = np.array([-each.count("b") for each in chosen]) + 0.5 * rng.standard_normal(230)
-        told = Inquisitor(rows[:30], encoding.columns, loss[:30]).predict(rows[30:])[0]
+        told = inquisitor_of(rows[:30], encoding.columns, loss[:30]).predict(rows[30:])[0]
         return float(np.abs(told - loss[30:]).mean())
 
     alike = missed(lambda place: f"layer{place}.kind")
@@ -515,8 +526,7 @@ def test_the_expected_gain_is_that_of_many_draws(size: int, uncertain: list[int]
 def test_costs_are_compared_by_ratios() -> None:
     statics = Statics(None, lambda params: [math.nan, params["width"]], 2)
     ends = {-1: {"width": 1}, -2: {"width": 1000}}
-    encoding = Encoding({"width": IntDistribution(1, 1000)})
-    axes = Axes(encoding, statics, np.array([-1.0, 1.0]), ends)
-    rows, known = axes.place({at: {"width": width} for at, width in enumerate((1, 10, 1000))})
+    axes = Axes({"width": IntDistribution(1, 1000)}, statics, np.array([-1.0, 1.0]), ends)
+    rows, known = axes.place([(width, {"width": width}) for width in (1, 10, 1000)])
     assert rows[:, -1] == pytest.approx([0, 1 / 3, 1])
     assert np.diff(known[:, 0]) == pytest.approx([math.log(10), math.log(100)])

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from collabdesign.sampler.axes import Axes
 from collabdesign.sampler.gain import expected_gain, not_dominated
 from collabdesign.sampler.generation import Proposals
 from collabdesign.sampler.history import Observation
-from collabdesign.sampler.inquisitor import Inquisitor, fit, spread_of
-from collabdesign.sampler.proposal_space import Params, key_of
+from collabdesign.sampler.inquisitor import Inquisitor, fit, upper_fence
+from collabdesign.sampler.proposal_space import Floats, Params, key_of
 
-Floats = NDArray[np.float64]
 # Hyperparameters by objective or constraint, with a hash of what they were found from.
 FitCache = dict[int | str, tuple[int, list[Floats]]]
 
@@ -50,13 +46,9 @@ class Acquisition:
     """
 
     def __init__(
-        self,
-        axes: Axes,
-        observations: Sequence[Observation],
-        pending: Proposals,
-        fits: FitCache,
+        self, axes: Axes, observations: Sequence[Observation], pending: Proposals, fits: FitCache
     ) -> None:
-        self._axes = axes
+        self._axes, self._fits = axes, fits
         losses = np.stack([each.losses for each in observations])
         # A power of two, so that no digit changes: the square of 1e200 is no number.
         huge = np.nanmax(np.abs(losses), axis=0, initial=1.0)
@@ -64,32 +56,31 @@ class Acquisition:
         self._units[axes.known] = 1.0  # these are scaled where they are placed
         losses = losses / self._units
         self._size = losses.shape[1]
-        rows, known = axes.place_observed(observations)
-        waiting, waiting_known = axes.place(pending)
+        rows, known = axes.place([(each.key, each.params) for each in observations])
+        waiting, waiting_known = axes.place(pending.items())
         points = np.empty((len(rows) + len(waiting), self._size))
         points[:, axes.known] = np.vstack([known, waiting_known])
         self._reference = np.empty(self._size)
         highest = np.maximum(axes.high, points[:, axes.known].max(0))
         beyond = _BEYOND * (highest - axes.low) + 1e-9 * np.maximum(1.0, np.abs(highest))
         self._reference[axes.known] = highest + beyond
-        self._inquisitors: dict[int, Inquisitor] = {}
-        self._others: dict[int, list[Callable[[], Inquisitor]]] = {}
+        # By place of the objective; the first is believed when proposals are weighed.
+        self._inquisitors: dict[int, list[Inquisitor]] = {}
         for axis in map(int, axes.unknown):
-            worst = np.nanmax(losses[:, axis])
-            targets = _filled(losses[:, axis])
-            several = self._hyperparameters(axis, rows, losses[:, axis], fits)
+            seen = losses[:, axis]
+            targets = _filled(seen)
+            several = self._hyperparameters(axis, rows, seen)
             # Each proposal uses other ones: the most probable alone are too sure of themselves.
-            theta = several.pop(len(points) % len(several))
-            inquisitor = self._inquisitor(rows, targets, theta, waiting)
-            self._inquisitors[axis] = inquisitor
-            self._others[axis] = [
-                partial(self._inquisitor, rows, targets, other, waiting) for other in several
-            ]
+            several.insert(0, several.pop(len(points) % len(several)))
+            models = [Inquisitor(rows, axes.columns, targets, theta) for theta in several]
             points[: len(rows), axis] = targets
             if len(waiting):
-                points[len(rows) :, axis] = inquisitor.predict(waiting)[0]
-            self._reference[axis] = min(worst, _worst_worth_gaining(targets))
-        self._constraints = self._constraint_models(observations, rows, fits)
+                for model in models:
+                    model.add_pending(waiting)
+                points[len(rows) :, axis] = models[0].predict(waiting)[0]
+            self._inquisitors[axis] = models
+            self._reference[axis] = min(np.nanmax(seen), upper_fence(targets, _FAR_OUT))
+        self._constraints = self._constraint_models(observations, rows)
         met = [all(value <= 0 for value in each.constraints.values()) for each in observations]
         allowed = np.isfinite(losses).all(axis=1) & np.array(met)
         keeps = np.ones(len(waiting), dtype=bool)
@@ -102,11 +93,11 @@ class Acquisition:
 
     def gains(self, many: Proposals) -> Floats:
         """Expected hypervolume improvement of each, times the probability that it is allowed."""
-        rows, known = self._axes.place(many)
+        rows, known = self._axes.place(many.items())
         mean = np.empty((len(many), self._size))
         deviation = np.zeros_like(mean)
         mean[:, self._axes.known] = known
-        for axis, inquisitor in self._inquisitors.items():
+        for axis, (inquisitor, *_) in self._inquisitors.items():
             mean[:, axis], spread = inquisitor.predict(rows)
             # What parameters do not explain is for a part the network's own, and worth a try.
             deviation[:, axis] = np.hypot(spread, inquisitor.noise)
@@ -116,30 +107,20 @@ class Acquisition:
             gains = gains * ndtr(-middle / spread)
         return gains
 
-    def expectation(self, params: Params) -> tuple[Floats, Floats]:
-        """Mean and deviation of each loss as it will be seen, over all hyperparameters that were
-        found; the deviation is 0 where it is known. Known losses are as the axes compare them.
-        """
-        rows, known = self._axes.place({key_of(params): params})
-        mean, deviation = np.empty(self._size), np.zeros(self._size)
-        mean[self._axes.known] = known[0]
-        for axis, first in self._inquisitors.items():
-            several = [first, *(make() for make in self._others[axis])]
-            predicted = [(each.predict(rows), each.noise) for each in several]
-            means = np.array([middle[0] for (middle, _), _ in predicted])
-            variances = [spread[0] ** 2 + noise**2 for (_, spread), noise in predicted]
-            mean[axis] = means.mean()
-            deviation[axis] = math.sqrt(float(np.mean(variances) + means.var()))
-        return mean * self._units, deviation * self._units
+    def expectation(self, params: Params) -> dict[int, tuple[float, float]]:
+        """Of each loss that only a trial tells, mean and deviation as it will be seen, over all
+        hyperparameters that were found."""
+        rows, _ = self._axes.place([(key_of(params), params)])
+        found = {}
+        for axis, models in self._inquisitors.items():
+            means, deviations = np.array([model.predict(rows) for model in models])[:, :, 0].T
+            variance = np.mean(deviations**2 + [model.noise**2 for model in models]) + means.var()
+            unit = float(self._units[axis])
+            found[axis] = unit * float(means.mean()), unit * float(np.sqrt(variance))
+        return found
 
     def _hyperparameters(
-        self,
-        name: int | str,
-        rows: Floats,
-        targets: Floats,
-        fits: FitCache,
-        *,
-        outliers: bool = True,
+        self, name: int | str, rows: Floats, targets: Floats, *, outliers: bool = True
     ) -> list[Floats]:
         """As :func:`fit` finds them, anew when there are enough new rows."""
         columns = self._axes.columns
@@ -149,27 +130,13 @@ class Acquisition:
         # By what they are found from: a study may be told anew what to expect of a stopped network.
         summary = rows[:fitted] @ np.sqrt(np.arange(1.0, rows.shape[1] + 1))
         key = hash((columns, summary.tobytes(), targets[:fitted].tobytes()))
-        if fits.get(name, (None, None))[0] != key:
+        if self._fits.get(name, (None, None))[0] != key:
             found = fit(rows[:fitted], columns, targets[:fitted], outliers=outliers)
-            fits[name] = key, found
-        return list(fits[name][1])
-
-    def _inquisitor(
-        self,
-        rows: Floats,
-        targets: Floats,
-        theta: Floats,
-        waiting: Floats,
-        *,
-        outliers: bool = True,
-    ) -> Inquisitor:
-        inquisitor = Inquisitor(rows, self._axes.columns, targets, theta, outliers=outliers)
-        if len(waiting):
-            inquisitor.add_pending(waiting)
-        return inquisitor
+            self._fits[name] = key, found
+        return list(self._fits[name][1])
 
     def _constraint_models(
-        self, observations: Sequence[Observation], rows: Floats, fits: FitCache
+        self, observations: Sequence[Observation], rows: Floats
     ) -> list[Inquisitor]:
         """Predictors of the constraints that were broken once."""
         found = []
@@ -178,14 +145,13 @@ class Acquisition:
         )
         for name in sorted(set().union(*broken)):
             places = [place for place, each in enumerate(observations) if name in each.constraints]
-            values = _clip_both(
-                np.array([observations[place].constraints[name] for place in places])
-            )
             its_rows = rows[places]
+            values = _clip_both(np.array([observations[at].constraints[name] for at in places]))
             # Clipped like losses, all may come to lie below 0, where nothing would seem broken.
-            several = self._hyperparameters(name, its_rows, values, fits, outliers=False)
+            several = self._hyperparameters(name, its_rows, values, outliers=False)
             theta = several[len(places) % len(several)]
-            found.append(self._inquisitor(its_rows, values, theta, rows[:0], outliers=False))
+            columns = self._axes.columns
+            found.append(Inquisitor(its_rows, columns, values, theta, outliers=False))
         return found
 
 
@@ -202,12 +168,6 @@ def _clip_both(values: Floats) -> Floats:
     # A power of two, so that it seldom changes, and with it what was fitted.
     most = _FAR_OUT * 2.0 ** np.rint(np.log2(np.median(sizes))) if len(sizes) else 1.0
     return np.clip(np.nan_to_num(values, nan=most), -most, most)
-
-
-def _worst_worth_gaining(targets: Floats) -> float:
-    """The largest loss at which hypervolume is counted."""
-    spread = spread_of(targets)
-    return float(np.median(targets)) + _FAR_OUT * spread if spread else math.inf
 
 
 def _fitted(count: int) -> int:

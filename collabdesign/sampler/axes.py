@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
 from scipy.spatial.distance import cdist
 
 from collabdesign.sampler.encoding import Encoding
 from collabdesign.sampler.generation import Proposals, Statics
-from collabdesign.sampler.history import Observation
-
-Floats = NDArray[np.float64]
+from collabdesign.sampler.proposal_space import Floats, Params
 
 # Beside the least known cost that is compared by its logarithm, what counts as nothing.
 _NEGLIGIBLE = 1e-3
@@ -25,29 +23,32 @@ class Axes:
     """Encoded parameters beside the objectives that are known without training.
 
     Args:
-        encoding: Of the parameters.
+        distributions: Of the parameters that are encoded.
         statics: For the known objectives.
         signs: [m], factors that turn the objectives so that less is better.
         archive: Proposals whose known objectives span what can be had.
 
     Attributes:
-        encoding: As given.
+        distributions: As given.
         known: Places of the known objectives among all.
         unknown: Places of the others.
-        low: Of each known objective, on the scale on which it is compared.
-        high: Likewise.
+        low, high: Of each known objective, on the scale on which it is compared.
         columns: Of a row: those of the encoding, and one for each known objective.
     """
 
     def __init__(
-        self, encoding: Encoding, statics: Statics, signs: Floats, archive: Proposals
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        statics: Statics,
+        signs: Floats,
+        archive: Proposals,
     ) -> None:
-        self.encoding = encoding
+        self.distributions = distributions
+        self._encoding = Encoding(distributions)
         self._statics = statics
         self._signs = signs
-        # These are placed for every proposal.
-        rows = encoding.rows(list(archive.values()))
-        self._rows = dict(zip(archive, rows, strict=True))
+        self._rows: dict[int, Floats] = {}
+        self.keep(archive)
         reach = np.stack([statics.values(each, key) for key, each in archive.items()]) * signs
         self.known = np.flatnonzero(~np.isnan(reach).any(axis=0))
         self.unknown = np.flatnonzero(np.isnan(reach).any(axis=0))
@@ -64,33 +65,34 @@ class Axes:
         # Of a cost that is the same everywhere nothing depends.
         size = np.maximum(np.abs(self.low), np.abs(self.high))
         self._span = np.where(span > 1e-9 * size, span, np.maximum(size, 1.0))
-        self.columns = encoding.columns.beside(len(self.known))
+        self.columns = self._encoding.columns.beside(len(self.known))
 
-    def place(self, many: Proposals) -> tuple[Floats, Floats]:
-        """Rows [n, d] for the predictor, and known losses [n, known]."""
+    def keep(self, many: Proposals) -> None:
+        """Encode what will be placed again and again."""
+        self._rows |= self._encoded(many.items())
+
+    def place(self, many: Collection[tuple[int, Params]]) -> tuple[Floats, Floats]:
+        """Rows [n, d] for the predictor, and known losses [n, known], of keys and proposals."""
         if not many:
             return np.empty((0, len(self.columns))), np.empty((0, len(self.known)))
-        values = np.stack([self._statics.values(each, key) for key, each in many.items()])
-        new = {key: each for key, each in many.items() if key not in self._rows}
-        found = self._rows | dict(zip(new, self.encoding.rows(list(new.values())), strict=True))
-        return self._placed(np.stack([found[key] for key in many]), values * self._signs)
+        found = self._rows | self._encoded(many)
+        rows = np.stack([found[key] for key, _ in many])
+        values = np.stack([self._statics.values(each, key) for key, each in many])
+        known = self._lengths(values * self._signs)
+        return np.hstack([rows, np.clip((known - self.low) / self._span, -1, 2)]), known
 
-    def place_observed(self, some: Sequence[Observation]) -> tuple[Floats, Floats]:
-        """Likewise of observations, at least one."""
-        rows = np.stack([each.row for each in some])
-        return self._placed(rows, np.stack([each.known for each in some]))
+    def _encoded(self, many: Collection[tuple[int, Params]]) -> dict[int, Floats]:
+        """Rows of the encoding by key, of those that are not kept."""
+        new = {key: each for key, each in many if key not in self._rows}
+        return dict(zip(new, self._encoding.rows(list(new.values())), strict=True))
 
     def distances(self, one: Floats, other: Floats) -> Floats:
         """[n, others] between rows, squared; all parameters weigh as much as all costs."""
-        weights = np.full(one.shape[1], 1.0 / max(1, len(self.encoding.names)))
+        weights = np.full(one.shape[1], 1.0 / max(1, len(self.distributions)))
         if len(self.known):
             weights[-len(self.known) :] = 1.0 / len(self.known)
         out: Floats = cdist(one, other, "sqeuclidean", w=weights)
         return out
-
-    def _placed(self, rows: Floats, losses: Floats) -> tuple[Floats, Floats]:
-        known = self._lengths(losses)
-        return np.hstack([rows, np.clip((known - self.low) / self._span, -1, 2)]), known
 
     def _lengths(self, losses: Floats) -> Floats:
         """Known objectives, by their logarithms where they are compared so."""

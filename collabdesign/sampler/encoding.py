@@ -8,16 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.sparse import csr_array
 
-from collabdesign.sampler.proposal_space import kind_of, share
-
-Floats = NDArray[np.float64]
+from collabdesign.sampler.proposal_space import Floats, kind_of, share
 
 
 @dataclass(frozen=True)
@@ -58,26 +55,22 @@ class Encoding:
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.names = sorted(distributions)
-        kinds: dict[tuple[str, bool], list[str]] = {}
-        for name in self.names:
-            is_number = _categories(distributions[name]) is None
-            kinds.setdefault((kind_of(name), is_number), []).append(name)
-        shared = [names for names in kinds.values() if len(names) > 1]
-        # A slot for a number, one for each of other categories.
+        names = sorted(distributions)
         self._slots: dict[str, _Slots] = {}
+        kinds: dict[tuple[str, bool], list[str]] = {}
         count = 0
-        for name in self.names:
-            slots = _Slots(count, distributions[name])
-            self._slots[name] = slots
+        for name in names:
+            slots = self._slots[name] = _Slots(count, distributions[name])
             count += len(slots.categories)
-        groups = [*([name] for name in self.names), *shared]
+            kinds.setdefault((kind_of(name), slots.is_number), []).append(name)
+        shared = [its for its in kinds.values() if len(its) > 1]
+        groups = [*([name] for name in names), *shared]
         group_of: list[int] = []
         in_column: list[tuple[int, int]] = []
         in_group: list[tuple[int, int]] = []
-        for group, names in enumerate(groups):
+        for group, members in enumerate(groups):
             columns: dict[str, int] = {}
-            for slots in (self._slots[name] for name in names):
+            for slots in (self._slots[name] for name in members):
                 for slot, category in enumerate(slots.categories, start=slots.first):
                     column = columns.setdefault(repr(category), len(group_of) + len(columns))
                     in_column.append((slot, column))
@@ -86,32 +79,27 @@ class Encoding:
         self._column_of = _incidence(in_column, (count, len(group_of)))
         self._group_of = _incidence(in_group, (count, len(groups)))
         self._groups = np.array(group_of, dtype=np.int64)
-        sizes = [len(self.names)] * len(self.names) + [len(shared)] * len(shared)
+        sizes = [len(names)] * len(names) + [len(shared)] * len(shared)
         #: Of the rows.
         self.columns = Columns(tuple(group_of), tuple(sizes))
 
     def rows(self, many: Sequence[Mapping[str, Any]]) -> Floats:
         """[n, d], one row a parameter set; what is not active lies in the middle."""
-        slots = self._column_of.shape[0]
-        places: list[int] = []
+        amounts = np.zeros((len(many), self._column_of.shape[0]))
+        active = np.zeros_like(amounts)
+        places: list[tuple[int, int]] = []
         found: list[float] = []
         for number, params in enumerate(many):
-            first = number * slots
             for name, value in params.items():
-                known = self._slots.get(name)
-                if known is None:
-                    continue
-                try:
-                    here = known.amounts.get(value) or known.find(value)
-                except TypeError:  # a list has no hash
-                    here = known.find(value)
+                slots = self._slots.get(name)
+                here = None if slots is None else slots.find(value)
                 if here is not None:
-                    places.append(first + here[0])
+                    places.append((number, here[0]))
                     found.append(here[1])
-        amounts = np.zeros((len(many), slots))
-        active = np.zeros((len(many), slots))
-        amounts.flat[places] = found
-        active.flat[places] = 1.0
+        if places:
+            at = tuple(np.array(places).T)
+            amounts[at] = found
+            active[at] = 1.0
         counts = (active @ self._group_of)[:, self._groups]
         totals = amounts @ self._column_of
         out: Floats = np.where(counts > 0, totals / np.maximum(counts, 1), 0.5)
@@ -132,43 +120,33 @@ class _Slots:
         distribution: Of the parameter.
 
     Attributes:
+        is_number: Whether the values are numbers, which have one slot; a category of numbers
+            counts their ranks.
         categories: What has a slot; of a number the number itself, as ``None``.
-        amounts: Of values met so far the slot and how much goes there.
     """
 
     def __init__(self, first: int, distribution: BaseDistribution) -> None:
         self.first = first
         self._distribution = distribution
-        self.amounts: dict[Any, tuple[int, float]] = {}
-        self._amounts: dict[str, tuple[int, float]] = {}  # by text, as a list has no hash
-        categories = _categories(distribution)
-        self.categories: tuple[Any, ...] = categories or (None,)
-        if categories is not None:
-            # Two different categories are as far apart as the two ends of a number.
-            far = math.sqrt(0.5)
-            self._amounts = {repr(value): (first + at, far) for at, value in enumerate(categories)}
-        elif isinstance(distribution, CategoricalDistribution):
-            ranked = sorted(cast(Sequence[float], distribution.choices))
-            last = max(1, len(ranked) - 1)
-            self.amounts = {value: (first, rank / last) for rank, value in enumerate(ranked)}
+        choices: tuple[Any, ...] = ()
+        if isinstance(distribution, CategoricalDistribution):
+            choices = distribution.choices
+        numbers = {each for each in choices if isinstance(each, int | float)}
+        self.is_number = len(numbers) == len(choices)
+        self.categories = (None,) if self.is_number else choices
+        self._ranked = sorted(numbers)
+        # By text, as a list has no hash.
+        self._slot_of = {repr(each): at for at, each in enumerate(choices, start=first)}
 
     def find(self, value: Any) -> tuple[int, float] | None:
-        """Likewise of a new value; None of a category that the distribution does not have."""
-        if isinstance(self._distribution, CategoricalDistribution):
-            found = self._amounts.get(repr(value))
-            if found is not None and isinstance(value, str | int | float | None):
-                self.amounts[value] = found
-            return found
-        found = self.first, share(self._distribution, value)
-        if isinstance(value, int):  # of which there are few
-            self.amounts[value] = found
-        return found
-
-
-def _categories(distribution: BaseDistribution) -> tuple[Any, ...] | None:
-    """Its choices, None where all are numbers."""
-    if not isinstance(distribution, CategoricalDistribution):
-        return None
-    choices = distribution.choices
-    numbers = {each for each in choices if isinstance(each, int | float)}
-    return None if len(numbers) == len(choices) else choices
+        """The slot and how much goes there; None of a category that the distribution does not
+        have."""
+        if not self.is_number:
+            slot = self._slot_of.get(repr(value))
+            # Two different categories are as far apart as the two ends of a number.
+            return None if slot is None else (slot, math.sqrt(0.5))
+        if not self._ranked:
+            return self.first, share(self._distribution, value)
+        if value not in self._ranked:
+            return None
+        return self.first, self._ranked.index(value) / max(1, len(self._ranked) - 1)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-Floats = NDArray[np.float64]
+from collabdesign.sampler.proposal_space import Floats
 
 # A front of more points is thinned: the cells are as many as its points to the power of the
 # axes but one, over and over for the nodes of the quadrature.
@@ -63,7 +63,7 @@ def _gain_along(
     """The gain where only one axis is uncertain."""
     known = [each for each in range(len(bound)) if each != axis]
     widths = np.ones((len(place), 1))
-    corners: list[Floats] = []
+    corners = []
     for each in known:
         lowest = min(place[:, each].min(), bound[each])
         edges = np.unique(np.concatenate([[lowest, bound[each]], front[:, each]]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collabdesign.sampler.proposal_space import (
     STEP,
+    Floats,
     Params,
     ProposalSpace,
     draw,
@@ -19,7 +19,6 @@ from collabdesign.sampler.proposal_space import (
     step,
 )
 
-Floats = NDArray[np.float64]
 StaticViolations = Callable[[Params], Sequence[float]]
 StaticObjectives = Callable[[Params], Sequence[float]]
 # Parameter sets by their keys (key_of), in the order in which they were found.
@@ -90,31 +89,27 @@ class Statics:
         if self._violations is None:
             return 0.0
         key = key_of(params) if key is None else key
-        known = self._excess.get(key)
-        if known is None:
-            known = self._excess[key] = self._judge(params)
-        return known
+        if key not in self._excess:
+            self._excess[key] = self._judge(self._violations, params)
+        return self._excess[key]
 
-    def values(self, params: Params, key: int | None = None) -> Floats:
+    def values(self, params: Params, key: int) -> Floats:
         """[m], the study's objective values as far as they are known, NaN for the others."""
         if self._objectives is None:
             return np.full(self.count, np.nan)
-        key = key_of(params) if key is None else key
-        known = self._values.get(key)
-        if known is None:
-            known = np.asarray(self._objectives(dict(params)), dtype=float)
-            if known.shape != (self.count,):
+        if key not in self._values:
+            values = np.asarray(self._objectives(dict(params)), dtype=float)
+            if values.shape != (self.count,):
                 raise ValueError(
                     f"static_objectives must return {self.count} values, one for each of the "
-                    f"study's objectives, NaN where training tells, got {known.tolist()}"
+                    f"study's objectives, NaN where training tells, got {values.tolist()}"
                 )
-            self._values[key] = known
-        return known
+            self._values[key] = values
+        return self._values[key]
 
-    def _judge(self, params: Params) -> float:
-        assert self._violations is not None
+    def _judge(self, violations: StaticViolations, params: Params) -> float:
         try:
-            found = self._violations(dict(params))
+            found = violations(dict(params))
         except KeyError:
             if self._learnt:
                 return math.inf
@@ -152,7 +147,7 @@ class Generator:
         self.space = space
         self.statics = statics
         self._judged = 0
-        self._enumerated: list[tuple[int, Params]] = []
+        self._enumerated: Proposals = {}  # what keeps the limits of all that was enumerated
         self._enumerating = islice(every(space), _MOST_ENUMERATED)
         self.archive: Proposals = {}
         self._explore(rng)
@@ -164,20 +159,10 @@ class Generator:
         return self.statics.excess(params, key)
 
     def offspring(
-        self,
-        parents: Sequence[Params],
-        size: int,
-        rng: np.random.Generator,
-        taken: Collection[int] = (),
+        self, parents: Sequence[Params], size: int, rng: np.random.Generator, taken: Collection[int]
     ) -> Proposals:
-        """Variations of parents and mixtures of two of them that keep the limits.
-
-        Args:
-            parents: At least one.
-            size: So many are made; returned are those that keep the limits.
-            rng: To draw from.
-            taken: Keys that are not returned.
-        """
+        """Of so many variations of parents and mixtures of two of them, those that keep the limits
+        and whose keys are not taken."""
         found: Proposals = {}
         for _ in range(size):
             params = self._child(parents, rng)
@@ -194,11 +179,12 @@ class Generator:
         for place in rng.permutation(len(names))[:changes]:
             name = names[int(place)]
             distribution = self.space.distributions.get(name)
-            if distribution is not None:
-                far = rng.random() < 0.5
-                old = params[name]
-                value = draw(distribution, rng) if far else step(distribution, old, rng, reach)
-                changed[name] = value
+            if distribution is None:
+                continue
+            if rng.random() < 0.5:
+                changed[name] = draw(distribution, rng)
+            else:
+                changed[name] = step(distribution, params[name], rng, reach)
         return self.space.complete(changed, rng)
 
     def left_over(self, taken: Collection[int], rng: np.random.Generator) -> Params | None:
@@ -206,23 +192,20 @@ class Generator:
 
         The space is enumerated, as far as it can be; after that come walks from anywhere.
         """
-        for key, params in self._enumerate():
+        for key, params in self._enumerated.items():
             if key not in taken:
                 return params
+        for params in self._enumerating:
+            key = key_of(params)
+            if self.excess(params, key) <= 0:
+                self._enumerated[key] = params
+                if key not in taken:
+                    return params
         for _ in range(_LAST_WALKS):
             walked = self._walk(self.space.sample(rng), rng)
             if walked is not None and key_of(walked) not in taken:
                 return walked
         return None
-
-    def _enumerate(self) -> Iterator[tuple[int, Params]]:
-        """What keeps the limits, with its key, each judged once."""
-        yield from self._enumerated
-        for params in self._enumerating:
-            key = key_of(params)
-            if self.excess(params, key) <= 0:
-                self._enumerated.append((key, params))
-                yield key, params
 
     def _child(self, parents: Sequence[Params], rng: np.random.Generator) -> Params:
         params = parents[int(rng.integers(len(parents)))]
@@ -249,8 +232,7 @@ class Generator:
 
     def _stretch(self, rng: np.random.Generator) -> None:
         """Extend the archive towards both ends of each known objective: a random draw of a large
-        space lies in the middle of it.
-        """
+        space lies in the middle of it."""
         values = {key: self.statics.values(each, key) for key, each in self.archive.items()}
         known = np.flatnonzero(~np.isnan(list(values.values())).any(axis=0))
         if not len(known):

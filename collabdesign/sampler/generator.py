@@ -14,6 +14,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,15 @@ class GenerativeSampler(BaseSampler):
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be at least 0, or None, got {seed}")
         self._seed = int(np.random.SeedSequence().entropy) if seed is None else seed  # type: ignore[arg-type]
-        self._given = (space, static_violations, static_objectives)
+        # What it is stored and copied as.
+        self._made = partial(
+            type(self),
+            space=space,
+            static_violations=static_violations,
+            static_objectives=static_objectives,
+            seed=self._seed,
+        )
+        self._static = (static_violations, static_objectives)
         self._space: ProposalSpace | None = None
         if isinstance(space, Mapping):
             self._space = MappedSpace(space)
@@ -108,20 +117,21 @@ class GenerativeSampler(BaseSampler):
         self._chosen: dict[tuple[int, int], Params] = {}
         self._expected: dict[int, dict[int, tuple[float, float]]] = {}
 
-    # -- what Optuna asks for ---------------------------------------------------------------
-
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The distributions of the whole proposal, which is made here."""
         # Other threads only make these small matrices slower, the more so on a busy machine.
         with self._lock, self._blas.limit(limits=1, user_api="blas"):
-            params = self._propose(study, trial)
-            if params is None:
+            if self._study is not study:
+                self._begin(study)
+            trials = study.get_trials(deepcopy=False)
+            generator = self._generator_for(trials)
+            if generator is None:
                 return {}
+            params = self._propose(generator, trials, trial)
             self._chosen[id(study), trial.number] = params
-            distributions = self._require_generator().space.distributions
-            return {name: distributions[name] for name in params}
+            return {name: generator.space.distributions[name] for name in params}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -144,8 +154,6 @@ class GenerativeSampler(BaseSampler):
         spread = zlib.crc32(param_name.encode())
         return draw(param_distribution, np.random.default_rng([self._seed, 1, began, spread]))
 
-    # -- for whoever wants to know ----------------------------------------------------------
-
     def expectation(self, number: int) -> dict[int, tuple[float, float]]:
         """What was expected of trial ``number`` of the study that was asked for last: of each
         objective that only training tells, by its place in the study, mean and standard
@@ -153,62 +161,25 @@ class GenerativeSampler(BaseSampler):
         """
         return self._expected.get(number, {})
 
-    # -- the proposal -----------------------------------------------------------------------
-
-    def _propose(self, study: Study, trial: FrozenTrial) -> Params | None:
-        if self._study is not study:
-            self._begin(study)
-        trials = study.get_trials(deepcopy=False)
-        if not self._has_generator(trials):
-            return None
-        generator, history = self._require_generator(), self._history
-        history.read(trials, trial.number, generator)
-        rng = np.random.default_rng([self._seed, 2, history.began])
-        axes = self._axes_of(history, generator)
-        archive = generator.archive.items()
-        pool = {key: each for key, each in archive if key not in history.taken}
-        trained = sum(bool(np.isfinite(each.losses).all()) for each in history.observations)
-        acquisition = None
-        if trained >= _SPREAD_FIRST:
-            acquisition = Acquisition(axes, history.observations, history.pending, self._fits)
-            params = self._best(pool, acquisition, rng)
-        else:
-            params = self._furthest(pool, axes)
-        if params is None:
-            # Something new is left in a corner that nothing came to, or nothing new at all.
-            left, again = generator.left_over(history.taken, rng), list(generator.archive.values())
-            return again[int(rng.integers(len(again)))] if left is None else left
-        params = self._around(trial.system_attrs.get("fixed_params"), params, rng)
-        if acquisition is not None:
-            mean, deviation = acquisition.expectation(params)
-            mean = mean * history.signs
-            self._expected[trial.number] = {
-                int(axis): (float(mean[axis]), float(deviation[axis])) for axis in axes.unknown
-            }
-        return params
-
     def _begin(self, study: Study) -> None:
         """Forget what was read of another study."""
         self._study, self._history, self._axes = study, History(study.directions), None
         self._expected = {}
-        if self._statics.count != len(study.directions):
-            space, violations, objectives = self._given
-            self._statics = Statics(
-                violations, objectives, len(study.directions), learnt=space is None
-            )
+        count = len(study.directions)
+        if self._statics.count != count:
+            self._statics = Statics(*self._static, count, learnt=self._space is None)
             self._generator = None
 
-    def _has_generator(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Know the space, and what of it keeps the limits; not before a trial where the trials
-        have to tell what the space is."""
+    def _generator_for(self, trials: Sequence[FrozenTrial]) -> Generator | None:
+        """None while the trials do not tell yet what the space is, or what of it fits."""
         space = self._space
         if space is None:
             complete = [each for each in trials if each.state == TrialState.COMPLETE]
-            seen = SeenSpace(complete)
+            space = SeenSpace(complete)
             # The first ones are asked freely: what is never seen is never proposed.
-            if len(complete) < _SPREAD_FIRST or not seen:
-                return False
-            space, self._generator = seen, None
+            if len(complete) < _SPREAD_FIRST or not space.distributions:
+                return None
+            self._generator = None
         if self._generator is None:
             rng = np.random.default_rng([self._seed, 3])
             try:
@@ -216,33 +187,66 @@ class GenerativeSampler(BaseSampler):
             except NothingFound:
                 if self._space is not None:
                     raise
-                return False  # what was not seen yet may fit
+                return None  # what was not seen yet may fit
             self._axes = None
-        return True
+        return self._generator
 
-    def _axes_of(self, history: History, generator: Generator) -> Axes:
-        if self._axes is None or self._axes.encoding is not history.encoding:
-            self._axes = Axes(history.encoding, self._statics, history.signs, generator.archive)
-        return self._axes
+    def _propose(
+        self, generator: Generator, trials: Sequence[FrozenTrial], trial: FrozenTrial
+    ) -> Params:
+        history = self._history
+        history.read(trials, trial.number, generator)
+        rng = np.random.default_rng([self._seed, 2, history.began])
+        axes = self._axes
+        if axes is None or axes.distributions is not history.met:
+            axes = Axes(history.met, self._statics, history.signs, generator.archive)
+            self._axes = axes
+        axes.keep({each.key: each.params for each in history.observations})
+        archive = generator.archive.items()
+        pool = {key: each for key, each in archive if key not in history.taken}
+        trained = sum(bool(np.isfinite(each.losses).all()) for each in history.observations)
+        acquisition = None
+        if trained >= _SPREAD_FIRST:
+            acquisition = Acquisition(axes, history.observations, history.pending, self._fits)
+            params = self._best(generator, pool, acquisition, rng)
+        else:
+            params = self._furthest(pool, axes)
+        if params is None:
+            # Something new is left in a corner that nothing came to, or nothing new at all.
+            left, again = generator.left_over(history.taken, rng), list(generator.archive.values())
+            return again[int(rng.integers(len(again)))] if left is None else left
+        fixed = trial.system_attrs.get("fixed_params")
+        if fixed:
+            params = _around(generator, fixed, params, rng)
+        if acquisition is not None:
+            self._expected[trial.number] = {
+                axis: (float(history.signs[axis]) * mean, deviation)
+                for axis, (mean, deviation) in acquisition.expectation(params).items()
+            }
+        return params
 
     def _furthest(self, pool: Proposals, axes: Axes) -> Params | None:
         """Of the pool the one that is least like anything tried, costs counted."""
-        history = self._history
         if not pool:
             return None
-        rows, many = axes.place(pool)[0], list(pool.values())
-        tried = axes.place(history.pending)[0]
-        if history.observations:
-            tried = np.vstack([axes.place_observed(history.observations)[0], tried])
+        many, observations = list(pool.values()), self._history.observations
+        rows, _ = axes.place(pool.items())
+        tried, _ = axes.place(
+            [*((each.key, each.params) for each in observations), *self._history.pending.items()]
+        )
         if not len(tried):
             return many[int(np.argmin(axes.distances(rows, rows).sum(1)))]
         return many[int(np.argmax(axes.distances(rows, tried).min(1)))]
 
     def _best(
-        self, pool: Proposals, acquisition: Acquisition, rng: np.random.Generator
+        self,
+        generator: Generator,
+        pool: Proposals,
+        acquisition: Acquisition,
+        rng: np.random.Generator,
     ) -> Params | None:
         """What is expected to gain most of the pool, the front's offspring and theirs."""
-        generator, taken = self._require_generator(), self._history.taken
+        taken = self._history.taken
         parents = acquisition.front or list(generator.archive.values())
         pool = pool | generator.offspring(parents, _OFFSPRING, rng, taken | pool.keys())
         if not pool:
@@ -257,47 +261,32 @@ class GenerativeSampler(BaseSampler):
                 gains = np.concatenate([gains, acquisition.gains(more)])
         return list(pool.values())[int(np.argmax(gains))]
 
-    def _around(
-        self, fixed: Mapping[str, Any] | None, params: Params, rng: np.random.Generator
-    ) -> Params:
-        """The proposal beside what somebody fixed of this trial, so that the limits are kept; what
-        breaks them least, with a warning, where nothing does."""
-        if not fixed:
-            return params
-        generator = self._require_generator()
-        if fixed.keys() >= params.keys():
-            return generator.space.complete(fixed, rng)
-        parents = [params, *generator.archive.values()]
-        nearest, least = params, math.inf
-        for number in range(_AROUND):
-            near = parents[number % len(parents)]
-            near = near if number < len(parents) else generator.vary(near, rng)
-            whole = generator.space.complete({**near, **fixed}, rng)
-            excess = generator.excess(whole)
-            if excess <= 0:
-                return whole
-            if excess <= least:  # also where all are endless
-                nearest, least = whole, excess
-        warnings.warn(
-            "nothing that keeps the static limits was found beside what was fixed of this trial: "
-            f"{dict(fixed)}; proposed is what breaks them least",
-            stacklevel=2,
-        )
-        return nearest
-
-    def _require_generator(self) -> Generator:
-        assert self._generator is not None
-        return self._generator
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """What it was made from: a study is read anew."""
-        space, violations, objectives = self._given
-        return {
-            "space": space,
-            "static_violations": violations,
-            "static_objectives": objectives,
-            "seed": self._seed,
-        }
+        return self._made, ()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+
+def _around(
+    generator: Generator, fixed: Mapping[str, Any], params: Params, rng: np.random.Generator
+) -> Params:
+    """The proposal beside what somebody fixed of this trial, so that the limits are kept; what
+    breaks them least, with a warning, where nothing does."""
+    if fixed.keys() >= params.keys():
+        return generator.space.complete(fixed, rng)
+    parents = [params, *generator.archive.values()]
+    nearest, least = params, math.inf
+    for number in range(_AROUND):
+        near = parents[number % len(parents)]
+        near = near if number < len(parents) else generator.vary(near, rng)
+        whole = generator.space.complete({**near, **fixed}, rng)
+        excess = generator.excess(whole)
+        if excess <= 0:
+            return whole
+        if excess <= least:  # also where all are endless
+            nearest, least = whole, excess
+    warnings.warn(
+        "nothing that keeps the static limits was found beside what was fixed of this trial: "
+        f"{dict(fixed)}; proposed is what breaks them least",
+        stacklevel=2,
+    )
+    return nearest

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from collabdesign.sampler.encoding import Encoding
 from collabdesign.sampler.generation import Generator, Proposals
 from collabdesign.sampler.proposal_space import (
+    Floats,
     Params,
     ProposalSpace,
     SeenSpace,
@@ -21,13 +20,6 @@ from collabdesign.sampler.proposal_space import (
     key_of,
     meet,
 )
-
-Floats = NDArray[np.float64]
-
-
-def signs_of(directions: Sequence[StudyDirection]) -> Floats:
-    """Factors that turn every objective so that less is better."""
-    return np.array([-1.0 if each == StudyDirection.MAXIMIZE else 1.0 for each in directions])
 
 
 def counts(trial: FrozenTrial, failed: set[int]) -> bool:
@@ -53,19 +45,16 @@ class Observation:
     """A finished trial.
 
     Attributes:
+        key: Of the parameters.
         params: Complete and active.
         losses: [m], its objectives, less is better; NaN where training failed.
         constraints: Name to value, at most 0 is met.
-        known: [m], its objectives that are known without training, less is better; NaN where
-            training tells.
-        row: [d], encoded.
     """
 
+    key: int
     params: Params
     losses: Floats
     constraints: Mapping[str, float]
-    known: Floats
-    row: Floats
 
 
 class History:
@@ -83,87 +72,70 @@ class History:
         pending: Parameters that are being tried elsewhere.
         taken: Keys of everything tried, being tried or refused; not of what was killed.
         observations: In the order of their trials.
-        encoding: Of all parameters met.
+        met: Distributions of all parameters met, another mapping where these are others.
     """
 
     def __init__(self, directions: Sequence[StudyDirection]) -> None:
-        self.signs = signs_of(directions)
+        maximised = [each == StudyDirection.MAXIMIZE for each in directions]
+        self.signs = np.where(maximised, -1.0, 1.0)
         self.began = 0
         self.pending: Proposals = {}
         self.taken: set[int] = set()
         self.observations: list[Observation] = []
-        self.encoding = Encoding({})
-        self._met: dict[str, BaseDistribution] = {}
+        self.met: dict[str, BaseDistribution] = {}
         self._observed: dict[int, Observation] = {}
         self._finished: dict[int, int] = {}  # a trial's number -> its key
-        # All trials before this number were finished when they were read.
-        self._settled = 0
-        self._began_settled = 0
-        self._failed: set[int] = set()
+        self._passed_over: set[int] = set()  # numbers of finished trials of another space
 
     def read(self, trials: Sequence[FrozenTrial], now: int, generator: Generator) -> None:
-        """Take in what is new.
-
-        Args:
-            trials: All of the study, in the order of their numbers, which count from 0.
-            now: Number of the one that is asked for, which is passed over.
-            generator: Of proposals, which knows the space and the static objectives.
-        """
-        met = dict(self._met)
+        """Take in what is new of all the study's trials, in the order of their numbers, but for
+        the one that is asked for ``now``."""
+        met = dict(self.met)
         meet(met, generator.explored)
-        self.pending = {}
-        began, failed, settled = self._began_settled, set(self._failed), True
-        for trial in trials[self._settled :]:
-            settled = settled and trial.number != now and trial.state.is_finished()
-            if trial.number != now and counts(trial, failed):
-                began += trial.number < now
-                whole = trial.number in self._finished or self._read(trial, met, generator)
-                # A shape that is not known yet may be known later.
-                settled = settled and (whole or not isinstance(generator.space, SeenSpace))
-            if settled:
-                self._settled, self._began_settled = trial.number + 1, began
-                if trial.state == TrialState.FAIL:
-                    self._failed.add(key_of(trial.params))
-        self.began = began
+        self.pending, self.began = {}, 0
+        failed: set[int] = set()
+        for trial in trials:
+            number = trial.number
+            if number != now and counts(trial, failed):
+                self.began += number < now
+                if number not in self._finished and number not in self._passed_over:
+                    self._read(trial, met, generator.space)
         self.taken = {*self._finished.values(), *self.pending}
-        if met != self._met:
-            self._met, self.encoding = met, Encoding(met)
-            rows = self.encoding.rows([each.params for each in self._observed.values()])
-            for number, row in zip(self._observed, rows, strict=True):
-                self._observed[number] = replace(self._observed[number], row=row)
+        self.met = self.met if met == self.met else met
         if isinstance(generator.space, SuggestedSpace):
             # Not what else this process has drawn: a search that is taken up again cannot know it.
             generator.space.distributions = dict(met)
         self.observations = [self._observed[number] for number in sorted(self._observed)]
 
     def _read(
-        self, trial: FrozenTrial, met: dict[str, BaseDistribution], generator: Generator
-    ) -> bool:
-        """Read one trial and add its distributions to ``met``; False where it is not whole."""
-        params = _part_of(trial, generator.space)
+        self, trial: FrozenTrial, met: dict[str, BaseDistribution], space: ProposalSpace
+    ) -> None:
+        """Read one trial and add its distributions to ``met``."""
+        params = _part_of(trial, space)
+        finished = trial.state.is_finished()
         if params is None:
-            return False
+            # A shape that is not known yet may be known later.
+            if finished and not isinstance(space, SeenSpace):
+                self._passed_over.add(trial.number)
+            return
         meet(met, trial.distributions)
         if not params:
-            return True
+            return
         key = key_of(params)
         if trial.state == TrialState.RUNNING:
             self.pending[key] = params
-        if not trial.state.is_finished():
-            return True
+        if not finished:
+            return
         self._finished[trial.number] = key
         constraints = trial.constraints
         if trial.state == TrialState.COMPLETE:
             losses = np.asarray(trial.values, dtype=float) * self.signs
             losses = np.where(np.isfinite(losses), losses, np.nan)
         elif any(value > 0 for value in constraints.values()):
-            return True
+            return
         else:
             losses = np.full(len(self.signs), np.nan)
-        known = generator.statics.values(params, key) * self.signs
-        row = self.encoding.rows([params])[0] if met == self._met else np.empty(0)
-        self._observed[trial.number] = Observation(params, losses, constraints, known, row)
-        return True
+        self._observed[trial.number] = Observation(key, params, losses, constraints)
 
 
 def _part_of(trial: FrozenTrial, space: ProposalSpace) -> Params | None:

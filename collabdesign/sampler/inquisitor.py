@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
 from collabdesign.sampler.encoding import Columns
-from collabdesign.sampler.posterior import JITTER, Posterior, factor_of, matern
+from collabdesign.sampler.posterior import Posterior, add_noise, covariance, factor_of
+from collabdesign.sampler.proposal_space import Floats
 
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 # Beyond so many observations hyperparameters are found on a part of them, and predictions on
@@ -51,56 +51,54 @@ class Inquisitor:
         rows: [n, d], encoded.
         columns: Of the rows.
         targets: [n], less is better.
-        theta: Hyperparameters as :func:`fit` finds them, on the first of these rows; where None,
-            the most probable ones of all of them.
+        theta: Hyperparameters as :func:`fit` finds them, on the first of these rows.
         outliers: Whether there may be any among high targets.
     """
-
-    _weighted_rows: Floats
-    _scaled: Floats
-    _cholesky: Floats
-    _alpha: Floats
 
     def __init__(
         self,
         rows: Floats,
         columns: Columns,
         targets: Floats,
-        theta: Floats | None = None,
+        theta: Floats,
         *,
         outliers: bool = True,
     ) -> None:
         self._groups = np.asarray(columns.group_of)
+        self._theta = theta
         self._middle, self._centre, self._spread, scaled = _scaled(rows, targets, outliers)
-        self._theta = fit(rows, columns, targets, outliers=outliers)[0] if theta is None else theta
         known = _subset(scaled, _MOST_TO_KNOW)
-        self._condition(rows[known], scaled[known], outliers)
+        self._scaled = scaled[known]
+        self._weighted_rows = self._weighted(rows[known])
+        kernel = add_noise(self._kernel(self._weighted_rows, self._weighted_rows), theta)
+        self._cholesky = factor_of(kernel)
+        if outliers and (found := _outliers(self._cholesky, self._scaled)).any():
+            kernel[np.diag_indices_from(kernel)] += _OUTLIER_VARIANCE * found
+            self._cholesky = factor_of(kernel)
+        self._alpha = cho_solve((self._cholesky, True), self._scaled, check_finite=False)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the target without its noise, each [n]."""
         weighted = self._weighted(rows)
-        cross = self._kernel(weighted, self._weighted_rows)
-        half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
+        cross, half = self._cross(weighted)
         linear, smooth = np.exp(self._theta[-3:-1])
         own = linear * (1 + (weighted * weighted).sum(1)) + smooth
         variance = own - np.einsum("ij,ij->j", half, half)
         mean = self._centre + self._spread * (cross @ self._alpha)
-        variance = self._spread**2 * np.maximum(variance, 1e-9)
-        return mean, np.sqrt(variance)
+        return mean, np.sqrt(self._spread**2 * np.maximum(variance, 1e-9))
 
     def add_pending(self, rows: Floats) -> None:
         """Go on as if these, [n, d], at least one, had been observed as predicted: the mean stays,
         and the uncertainty near them is spent (the Kriging believer of Ginsbourger et al. 2010,
         doi 10.1007/978-3-642-10701-6_6)."""
         weighted = self._weighted(rows)
-        cross = self._kernel(weighted, self._weighted_rows)
-        expected = cross @ self._alpha
-        half = solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
-        corner = factor_of(self._noisy(self._kernel(weighted, weighted)) - half.T @ half)
+        cross, half = self._cross(weighted)
+        kernel = add_noise(self._kernel(weighted, weighted), self._theta)
+        corner = factor_of(kernel - half.T @ half)
         above = np.zeros((len(self._scaled), len(rows)))
         self._cholesky = np.block([[self._cholesky, above], [half.T, corner]])
         self._weighted_rows = np.vstack([self._weighted_rows, weighted])
-        self._scaled = np.append(self._scaled, expected)
+        self._scaled = np.append(self._scaled, cross @ self._alpha)
         self._alpha = cho_solve((self._cholesky, True), self._scaled, check_finite=False)
 
     @property
@@ -108,35 +106,20 @@ class Inquisitor:
         """Standard deviation of one observation about the truth."""
         return float(np.exp(self._theta[-1] / 2)) * self._spread
 
-    def _condition(self, rows: Floats, scaled: Floats, outliers: bool) -> None:
-        """On these observations."""
-        self._scaled = scaled
-        self._weighted_rows = self._weighted(rows)
-        kernel = self._noisy(self._kernel(self._weighted_rows, self._weighted_rows))
-        self._cholesky = factor_of(kernel)
-        found = _outliers(self._cholesky, scaled) if outliers else np.zeros(len(rows), dtype=bool)
-        if found.any():
-            kernel[np.diag_indices_from(kernel)] += _OUTLIER_VARIANCE * found
-            self._cholesky = factor_of(kernel)
-        self._alpha = cho_solve((self._cholesky, True), scaled, check_finite=False)
-
-    def _noisy(self, kernel: Floats) -> Floats:
-        """With the noise of each observation, in place."""
-        linear, smooth, noise = np.exp(self._theta[-3:])
-        kernel[np.diag_indices_from(kernel)] += noise + JITTER * (1 + linear + smooth)
-        return kernel
-
     def _weighted(self, rows: Floats) -> Floats:
         weighted: Floats = (rows - self._middle) * np.exp(self._theta[:-3] / 2)[self._groups]
         return weighted
 
+    def _cross(self, weighted: Floats) -> tuple[Floats, Floats]:
+        """The kernel [n, known] to what is known, and its product with the factor's inverse."""
+        cross = self._kernel(weighted, self._weighted_rows)
+        return cross, solve_triangular(self._cholesky, cross.T, lower=True, check_finite=False)
+
     def _kernel(self, a: Floats, b: Floats) -> Floats:
         """Between weighted rows."""
-        linear, smooth = np.exp(self._theta[-3:-1])
         product = a @ b.T
         squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * product
-        out: Floats = linear * (1 + product) + smooth * matern(squares)[0]
-        return out
+        return covariance(self._theta, product, squares)[0]
 
 
 def fit(rows: Floats, columns: Columns, targets: Floats, *, outliers: bool = True) -> list[Floats]:
@@ -144,15 +127,14 @@ def fit(rows: Floats, columns: Columns, targets: Floats, *, outliers: bool = Tru
     drawn from their posterior. Arguments as of :class:`Inquisitor`."""
     middle, _, _, scaled = _scaled(rows, targets, outliers)
     some = _subset(scaled, _MOST_TO_FIT)
-    centred = rows[some] - middle
+    observed = rows[some] - middle, columns, scaled[some]
     none = np.zeros(len(some), dtype=bool)
-    found = _fit(centred, columns, scaled[some], none, outliers)
-    clipped = (targets > _upper_fence(targets))[some] if outliers else none
+    found = _fit(*observed, none, outliers)
+    clipped = (targets > upper_fence(targets))[some] if outliers else none
     if clipped.any() and not _predictable(*found[1:], scaled[some], clipped):
         # Many outliers are together explained by noise, which then hides them: fit again
         # without them, and believe what is more probable.
-        again = _fit(centred, columns, scaled[some], clipped, outliers)
-        found = min(found, again, key=lambda each: each[0])
+        found = min(found, _fit(*observed, clipped, outliers), key=lambda each: each[0])
     _, posterior, best = found
     several = [best]
     if len(some) <= _FEW:
@@ -163,29 +145,19 @@ def fit(rows: Floats, columns: Columns, targets: Floats, *, outliers: bool = Tru
 def _fit(
     rows: Floats, columns: Columns, targets: Floats, excluded: Mask, outliers: bool
 ) -> tuple[float, Posterior, Floats]:
-    """The most probable hyperparameters, the outliers by them, and again without these.
+    """How improbable it all is, as a negative logarithm; the posterior; its most probable ``z``,
+    found again without the targets that are outliers by the first.
 
-    Args:
-        rows: [n, d], less their middle.
-        columns: Of the rows.
-        targets: [n], scaled.
-        excluded: [n], outliers at first.
-        outliers: Whether others may be.
+    Rows [n, d] are less their middle, targets [n] scaled, outliers at first [n] excluded."""
 
-    Returns:
-        The negative logarithm of how probable it all is; the posterior; its most probable ``z``.
-    """
-    extra = np.where(excluded, _OUTLIER_VARIANCE, 0.0)
-    posterior = Posterior(rows, columns, targets, extra)
-    best = posterior.most_probable()
-    if outliers:
-        found = _outliers(factor_of(posterior.kernel(posterior.theta(best))), targets)
-        if (found != excluded).any():
-            excluded = found
-            posterior = Posterior(
-                rows, columns, targets, np.where(excluded, _OUTLIER_VARIANCE, 0.0)
-            )
-            best = posterior.most_probable()
+    def without(excluded: Mask) -> tuple[Posterior, Floats]:
+        posterior = Posterior(rows, columns, targets, np.where(excluded, _OUTLIER_VARIANCE, 0.0))
+        return posterior, posterior.most_probable()
+
+    posterior, best = without(excluded)
+    if outliers and ((found := _outliers(posterior.factor(best), targets)) != excluded).any():
+        excluded = found
+        posterior, best = without(excluded)
     energy = posterior.energy(best)[0] + _OUTLIER_ENERGY * float(excluded.sum())
     return energy, posterior, best
 
@@ -193,35 +165,29 @@ def _fit(
 def _predictable(posterior: Posterior, z: Floats, targets: Floats, high: Mask) -> bool:
     """Whether leave-one-out prediction mostly tells which targets are the high ones: then they are
     due to a choice, and no outliers."""
-    factor = factor_of(posterior.kernel(posterior.theta(z)))
-    predicted = targets - leave_one_out(factor, targets, np.arange(len(targets)))[0]
+    beyond, _ = leave_one_out(posterior.factor(z), targets, np.arange(len(targets)))
+    predicted = targets - beyond
     return float((predicted[high][:, None] > predicted[~high]).mean()) > _PREDICTABLE
 
 
 def _scaled(rows: Floats, targets: Floats, clip: bool) -> tuple[Floats, float, float, Floats]:
     """Middle of the rows; centre and spread of the targets; the targets so scaled."""
-    clipped = clip_high(targets) if clip else targets
+    # Beyond the fence they say "bad", not how bad.
+    clipped = np.minimum(targets, upper_fence(targets)) if clip else targets
     centre, spread = float(clipped.mean()), float(clipped.std()) or 1.0
     return rows.mean(axis=0), centre, spread, (clipped - centre) / spread
 
 
-def spread_of(targets: Floats) -> float:
-    """The distance between the quartiles; where these are the same, as where most networks reach
-    100 %, a quarter of that between the outer tenths, so that the others are no outliers."""
+def upper_fence(targets: Floats, ranges: float = 3.0) -> float:
+    """So many interquartile ranges above the median, endless where all targets are the same.
+
+    Where the quartiles are the same, as where most networks reach 100 %, a quarter of the distance
+    between the outer tenths counts as the range, so that the others are no outliers.
+    """
     lowest, low, high, highest = np.quantile(targets, (0.1, 0.25, 0.75, 0.9))
     same = high - low <= _SAME * (highest - lowest)
-    return float((highest - lowest) / 4 if same else high - low)
-
-
-def clip_high(targets: Floats) -> Floats:
-    """Targets (less is better), at most the upper fence: beyond it they say "bad", not how bad."""
-    out: Floats = np.minimum(targets, _upper_fence(targets))
-    return out
-
-
-def _upper_fence(targets: Floats) -> float:
-    spread = spread_of(targets)
-    return float(np.median(targets)) + 3.0 * spread if spread else math.inf
+    spread = float((highest - lowest) / 4 if same else high - low)
+    return float(np.median(targets)) + ranges * spread if spread else math.inf
 
 
 def _subset(targets: Floats, most: int) -> NDArray[np.int64]:
@@ -235,13 +201,8 @@ def _subset(targets: Floats, most: int) -> NDArray[np.int64]:
 
 
 def _outliers(cholesky: Floats, targets: Floats) -> Mask:
-    """Which targets (less is better) are far worse than their leave-one-out prediction: a training
-    that died tells nothing of similar networks.
-
-    Args:
-        cholesky: [n, n], lower factor of the kernel with noise.
-        targets: [n], scaled.
-    """
+    """Which scaled targets [n] are far worse than their leave-one-out prediction: a training that
+    died tells nothing of similar networks."""
     out = np.zeros(len(targets), dtype=bool)
     bad = np.flatnonzero(targets > 1)
     if len(bad):
@@ -254,8 +215,13 @@ def leave_one_out(
     cholesky: Floats, targets: Floats, places: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
     """Targets at some places less what all others predict there, and the deviation of that
-    prediction, each [places] (Rasmussen and Williams 2006, equations 5.10 to 5.12). Arguments as
-    of :func:`_outliers`."""
+    prediction, each [places] (Rasmussen and Williams 2006, equations 5.10 to 5.12).
+
+    Args:
+        cholesky: [n, n], lower factor of the kernel with noise.
+        targets: [n], scaled.
+        places: Indices of targets.
+    """
     unit = np.zeros((len(targets), len(places)))
     unit[places, np.arange(len(places))] = 1.0
     half = solve_triangular(cholesky, unit, lower=True, check_finite=False)

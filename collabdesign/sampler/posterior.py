@@ -13,15 +13,13 @@ import math
 
 import numpy as np
 from numpy.linalg import LinAlgError
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from collabdesign.sampler.encoding import Columns
+from collabdesign.sampler.proposal_space import Floats
 
-Floats = NDArray[np.float64]
-
-JITTER = 1e-5
+_JITTER = 1e-5
 
 # Of the mean of the diagonal, one after the other.
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
@@ -43,11 +41,26 @@ _STEP = 0.25
 _ACCEPTED = 0.7
 
 
-def matern(squares: Floats) -> tuple[Floats, Floats]:
+def _matern(squares: Floats) -> tuple[Floats, Floats]:
     """Matern 5/2 of squared distances, and its derivative by them."""
     root = np.sqrt(5.0 * np.maximum(squares, 0.0))
     decay = np.exp(-root)
     return (1 + root + root * root / 3) * decay, (-5 / 6) * (1 + root) * decay
+
+
+def covariance(theta: Floats, products: Floats, squares: Floats) -> tuple[Floats, Floats, Floats]:
+    """The kernel without noise, from the products of weighted rows and their squared distances;
+    its Matern values; their derivatives by the squared distances. Each has the arguments' shape."""
+    linear, smooth = np.exp(theta[-3:-1])
+    value, slope = _matern(squares)
+    return linear * (1 + products) + smooth * value, value, slope
+
+
+def add_noise(kernel: Floats, theta: Floats) -> Floats:
+    """The kernel, [n, n], with the noise of each observation, in place."""
+    linear, smooth, noise = np.exp(theta[-3:])
+    kernel[np.diag_indices_from(kernel)] += noise + _JITTER * (1 + linear + smooth)
+    return kernel
 
 
 def factor_of(kernel: Floats) -> Floats:
@@ -81,10 +94,9 @@ class Posterior:
         self._squared = rows * rows
         self._groups = np.asarray(columns.group_of, dtype=np.int64)
         self._number = len(columns.sort_size)
-        self._centre = np.full(self._number + 3, _RELEVANCE[0])
-        self._width = np.full(self._number + 3, _RELEVANCE[1])
+        prior: Floats = np.array([*[_RELEVANCE] * self._number, _LINEAR, _MATERN, _NOISE])
+        self._centre, self._width = prior[:, 0], prior[:, 1]
         self._centre[:-3] -= np.log(columns.sort_size)
-        self._centre[-3:], self._width[-3:] = zip(_LINEAR, _MATERN, _NOISE, strict=True)
 
     def theta(self, z: Floats) -> Floats:
         """The hyperparameters at ``z``."""
@@ -92,14 +104,12 @@ class Posterior:
 
     def most_probable(self) -> Floats:
         """``z`` of the maximum a posteriori, as far as 40 iterations find it."""
-        start = np.zeros(len(self._centre))
-        bounds = [(-_BOUND, _BOUND)] * len(start)
         found = minimize(
             self.energy,
-            start,
+            np.zeros(len(self._centre)),
             jac=True,
             method="L-BFGS-B",
-            bounds=bounds,
+            bounds=[(-_BOUND, _BOUND)] * len(self._centre),
             options={"maxiter": 40},
         )
         return np.asarray(found.x, dtype=np.float64)
@@ -149,9 +159,9 @@ class Posterior:
         )
         return float(total), 0.5 * self._width * by_theta + z
 
-    def kernel(self, theta: Floats) -> Floats:
-        """[n, n] between the rows, with the noise, without the extra variance."""
-        return self._covariance(theta)[0]
+    def factor(self, z: Floats) -> Floats:
+        """As of :func:`factor_of`, of the kernel with the noise, without the extra variance."""
+        return factor_of(self._covariance(self.theta(z))[0])
 
     def _trajectory(
         self, z: Floats, gradient: Floats, momentum: Floats, step: float
@@ -171,11 +181,9 @@ class Posterior:
     def _covariance(self, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """The kernel with noise, and what it is made of: products of the weighted rows, Matern
         values and their derivatives; each [n, n]."""
-        linear, smooth, noise = np.exp(theta[-3:])
         weighted = self._rows * np.sqrt(np.exp(theta[:-3])[self._groups])
         product = weighted @ weighted.T
         norms = np.diag(product)
-        value, slope = matern(norms[:, None] + norms[None, :] - 2 * product)
-        kernel = linear * (1 + product) + smooth * value
-        kernel[np.diag_indices_from(kernel)] += noise + JITTER * (1 + linear + smooth)
-        return kernel, product, value, slope
+        squares = norms[:, None] + norms[None, :] - 2 * product
+        kernel, value, slope = covariance(theta, product, squares)
+        return add_noise(kernel, theta), product, value, slope

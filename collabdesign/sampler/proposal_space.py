@@ -10,19 +10,23 @@ from __future__ import annotations
 import marshal
 import math
 import re
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import BaseTrial, FrozenTrial
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial
 
+Floats = NDArray[np.float64]
 Params = dict[str, Any]
 _Number = IntDistribution | FloatDistribution
 Suggest = Callable[[BaseTrial], Any]
@@ -56,22 +60,28 @@ def kind_of(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
-class ProposalSpace(Protocol):
+class ProposalSpace(ABC):
     """Where proposals come from.
 
     Attributes:
         distributions: Of every parameter met so far.
     """
 
-    distributions: dict[str, BaseDistribution]
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.distributions = dict(distributions)
 
     def sample(self, rng: np.random.Generator) -> Params:
         """A complete parameter set, each active parameter drawn uniformly."""
-        ...
+        return self.complete({}, rng)
 
+    @abstractmethod
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
         """Keep what is active and possible, draw what is active and missing, drop the rest."""
-        ...
+
+    def _values(
+        self, names: Iterable[str], params: Mapping[str, Any], rng: np.random.Generator
+    ) -> Params:
+        return {name: _kept_or_drawn(self.distributions[name], params, name, rng) for name in names}
 
 
 def every(space: ProposalSpace) -> Iterator[Params]:
@@ -92,44 +102,28 @@ def every(space: ProposalSpace) -> Iterator[Params]:
         positions[-1] += 1
 
 
-class MappedSpace:
+class MappedSpace(ProposalSpace):
     """A mapping of distributions: every parameter is always active."""
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.distributions = dict(distributions)
-
-    def sample(self, rng: np.random.Generator) -> Params:
-        """See :class:`ProposalSpace`."""
-        return {name: draw(each, rng) for name, each in self.distributions.items()}
-
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """See :class:`ProposalSpace`."""
-        return {
-            name: params[name] if is_possible(each, params, name) else draw(each, rng)
-            for name, each in self.distributions.items()
-        }
+        return self._values(self.distributions, params, rng)
 
 
-class SuggestedSpace:
+class SuggestedSpace(ProposalSpace):
     """The function that suggests the parameters, run against a recorder instead of a trial."""
 
     def __init__(self, suggest: Suggest) -> None:
-        self.distributions: dict[str, BaseDistribution] = {}
+        super().__init__({})
         self._suggest = suggest
 
-    def sample(self, rng: np.random.Generator) -> Params:
-        """See :class:`ProposalSpace`."""
-        return self.complete({}, rng)
-
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """See :class:`ProposalSpace`."""
         recorder = _Recorder(params, rng, self.distributions)
         self._suggest(recorder)
         meet(self.distributions, recorder.distributions)
         return recorder.params
 
 
-class SeenSpace:
+class SeenSpace(ProposalSpace):
     """What finished trials showed: their shapes, which are sets of parameters asked together.
 
     A category, or a whole number, that was only ever seen with other shapes is taken to choose
@@ -139,58 +133,42 @@ class SeenSpace:
         trials: In order; where two disagree on a range, all of both counts.
     """
 
-    def __init__(self, trials: Iterable[FrozenTrial] = ()) -> None:
-        self.distributions: dict[str, BaseDistribution] = {}
-        self._shapes: dict[frozenset[str], tuple[str, ...]] = {}
-        self._counts: dict[frozenset[str], int] = {}
-        self._seen: dict[frozenset[str], set[tuple[str, str]]] = {}
-        self._met: set[tuple[str, str]] = set()
+    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
+        super().__init__({})
+        self._names: dict[frozenset[str], tuple[str, ...]] = {}  # as they were asked first
+        self._counts: Counter[frozenset[str]] = Counter()
+        self._seen: defaultdict[frozenset[str], set[tuple[str, str]]] = defaultdict(set)
         for trial in trials:
-            self.add(trial)
-
-    def __bool__(self) -> bool:
-        return bool(self._shapes)
-
-    def add(self, trial: FrozenTrial) -> None:
-        """Learn from one trial."""
-        if not trial.distributions:
-            return
-        shape = frozenset(trial.distributions)
-        meet(self.distributions, trial.distributions)
-        self._shapes.setdefault(shape, tuple(trial.distributions))
-        self._counts[shape] = self._counts.get(shape, 0) + 1
-        chosen = set(_choices_of(trial.params, trial.distributions))
-        self._seen.setdefault(shape, set()).update(chosen)
-        self._met |= chosen
+            if trial.distributions:
+                shape = frozenset(trial.distributions)
+                meet(self.distributions, trial.distributions)
+                self._names.setdefault(shape, tuple(trial.distributions))
+                self._counts[shape] += 1
+                self._seen[shape].update(_choices_of(trial.params, trial.distributions))
+        self._met = set().union(*self._seen.values())
 
     def has_shape_of(self, params: Mapping[str, Any]) -> bool:
         """Whether these very parameters were asked together."""
-        return frozenset(params) in self._shapes
+        return frozenset(params) in self._names
 
     def sample(self, rng: np.random.Generator) -> Params:
         """A known shape, as often as it was seen, with every parameter drawn uniformly."""
-        shapes = list(self._shapes)
+        shapes = list(self._names)
         counts = np.array([self._counts[shape] for shape in shapes], dtype=float)
         shape = shapes[int(rng.choice(len(shapes), p=counts / counts.sum()))]
-        drawn = {name: draw(self.distributions[name], rng) for name in self._shapes[shape]}
+        drawn = self._values(self._names[shape], {}, rng)
         return drawn if len(shapes) == 1 else self.complete(drawn, rng)
 
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """The known shape that agrees with most of the choices, then the one that shares most
-        names with the parameters, drawing what is missing."""
+        """Of the known shape that agrees with most of the choices, then of the one that shares
+        most names with the parameters."""
         chosen = set(_choices_of(params, self.distributions)) & self._met
 
         def fit(shape: frozenset[str]) -> tuple[int, int, int]:
             elsewhere = sum(name in shape for name, _ in chosen - self._seen[shape])
             return -elsewhere, len(shape & params.keys()), -len(shape)
 
-        shape = max(self._shapes, key=fit)
-        return {
-            name: params[name]
-            if is_possible(self.distributions[name], params, name)
-            else draw(self.distributions[name], rng)
-            for name in self._shapes[shape]
-        }
+        return self._values(self._names[max(self._names, key=fit)], params, rng)
 
 
 def _choices_of(
@@ -228,11 +206,16 @@ def _span(one: _Number, other: _Number) -> _Number:
     return FloatDistribution(low, high, log=one.log, step=one.step if same else None)
 
 
-def is_possible(distribution: BaseDistribution, params: Mapping[str, Any], name: str) -> bool:
-    """Whether the parameters have that name, with a value that the distribution holds."""
-    if name not in params:
-        return False
-    value = params[name]
+def _kept_or_drawn(
+    distribution: BaseDistribution, params: Mapping[str, Any], name: str, rng: np.random.Generator
+) -> Any:
+    """The parameter's own value where the distribution holds it."""
+    if name in params and _holds(distribution, params[name]):
+        return params[name]
+    return draw(distribution, rng)
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
     if _is_categorical(distribution):
         return value in distribution.choices
     number = cast(_Number, distribution)
@@ -261,11 +244,7 @@ def step(
 ) -> Any:
     """Another value: of categories any, of numbers a near one.
 
-    Args:
-        distribution: Of the parameter.
-        value: Its own.
-        rng: To draw from.
-        reach: Standard deviation of a number's step, as a share of its range.
+    ``reach`` is the standard deviation of a number's step, as a share of its range.
     """
     if _is_categorical(distribution):
         others = [each for each in distribution.choices if each != value]
@@ -315,7 +294,7 @@ def from_share(distribution: BaseDistribution, position: float) -> float | int:
         first, last = math.log(low - half), math.log(high + half)
         value = math.exp(first + position * (last - first))
     elif (size := count(number)) is not None:
-        value = from_step(number, min(int(position * size), size - 1))
+        value = _from_step(number, min(int(position * size), size - 1))
     else:
         value = low + position * (high - low)
     value = min(max(value, low), high)
@@ -327,7 +306,7 @@ def _is_categorical(distribution: BaseDistribution) -> TypeGuard[CategoricalDist
     return type(distribution) is CategoricalDistribution
 
 
-def from_step(distribution: IntDistribution | FloatDistribution, position: int) -> float | int:
+def _from_step(distribution: IntDistribution | FloatDistribution, position: int) -> float | int:
     """The value so many steps above the lowest."""
     if isinstance(distribution, IntDistribution):
         return distribution.low + position * distribution.step
@@ -358,17 +337,12 @@ class _Counter:
         if _is_categorical(distribution):
             return distribution.choices[position]
         number = cast(_Number, distribution)
-        return number.low if size == 1 else from_step(number, position)
+        return number.low if size == 1 else _from_step(number, position)
 
 
-class _Recorder(BaseTrial):
-    """Answers a suggesting function from given parameters, and at random where they end.
-
-    Args:
-        given: Answers.
-        rng: To draw what is missing.
-        met: Distributions that were asked for before; the same ones are not built again.
-    """
+class _Recorder(FixedTrial):
+    """Answers a suggesting function as given, and at random where that ends; distributions that
+    were met before are not built again."""
 
     def __init__(
         self,
@@ -376,18 +350,18 @@ class _Recorder(BaseTrial):
         rng: np.random.Generator,
         met: Mapping[str, BaseDistribution],
     ) -> None:
-        self._given = given
-        self._rng = rng
-        self._met = met
-        self._params: Params = {}
-        self._distributions: dict[str, BaseDistribution] = {}
+        super().__init__({})
+        self._given, self._rng, self._met = given, rng, met
+        self._answers: Params = {}
+        self._asked: dict[str, BaseDistribution] = {}
 
-    def _ask(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._params:
-            known = is_possible(distribution, self._given, name)
-            self._params[name] = self._given[name] if known else draw(distribution, self._rng)
-            self._distributions[name] = distribution
-        return self._params[name]
+    @property
+    def params(self) -> Params:
+        return self._answers
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return self._asked
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -398,62 +372,20 @@ class _Recorder(BaseTrial):
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         met = self._met.get(name)
-        same = (
-            type(met) is IntDistribution
-            and met.low == low
-            and met.high == high
-            and met.step == step
-            and met.log == log
-        )
-        asked = met if met and same else IntDistribution(low, high, log=log, step=step)
-        return int(self._ask(name, asked))
+        if type(met) is not IntDistribution or (
+            (met.low, met.high, met.step, met.log) != (low, high, step, log)
+        ):
+            met = IntDistribution(low, high, log=log, step=step)
+        return int(self._ask(name, met))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         met = self._met.get(name)
-        same = type(met) is CategoricalDistribution and met.choices is choices
-        return self._ask(name, met if met and same else CategoricalDistribution(choices))
+        if type(met) is not CategoricalDistribution or met.choices is not choices:
+            met = CategoricalDistribution(choices)
+        return self._ask(name, met)
 
-    def suggest_uniform(self, name: str, low: float, high: float) -> float:
-        return self.suggest_float(name, low, high)
-
-    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
-        return self.suggest_float(name, low, high, log=True)
-
-    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
-        return self.suggest_float(name, low, high, step=q)
-
-    def report(self, value: float, step: int) -> None:
-        pass
-
-    def should_prune(self) -> bool:
-        return False
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        pass
-
-    def set_constraint(self, key: str, value: float) -> None:
-        pass
-
-    @property
-    def params(self) -> Params:
-        return self._params
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        return self._distributions
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def system_attrs(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def datetime_start(self) -> None:
-        return None
-
-    @property
-    def number(self) -> int:
-        return 0
+    def _ask(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._answers:
+            self._answers[name] = _kept_or_drawn(distribution, self._given, name, self._rng)
+            self._asked[name] = distribution
+        return self._answers[name]

@@ -21,11 +21,11 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from collabdesign import cost_of
 from collabdesign.sampler.axes import Axes
-from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.encoding import Columns
 from collabdesign.sampler.gain import expected_gain
 from collabdesign.sampler.generation import Statics
 from collabdesign.sampler.inquisitor import leave_one_out
-from collabdesign.sampler.posterior import Posterior, factor_of
+from collabdesign.sampler.posterior import Posterior
 from collabdesign.sampler.proposal_space import SuggestedSpace, every, key_of
 
 Floats = NDArray[np.float64]
@@ -49,8 +49,8 @@ def main() -> None:
     signs = np.array([-1.0, 1.0, 1.0])
     statics = Statics(None, problem.static_objectives, len(signs))
     everything = {key_of(params): params for params in many}
-    axes = Axes(Encoding(space.distributions), statics, signs, everything)
-    rows, known = axes.place(everything)
+    axes = Axes(space.distributions, statics, signs, everything)
+    rows, known = axes.place(everything.items())
     truth = np.array([problem.truth(each) for each in architectures])
     predict = by_process if options.process else by_trees
     predicted, unsure = predict(rows, axes.columns, -truth)
@@ -95,7 +95,7 @@ def by_process(rows: Floats, columns: Columns, losses: Floats) -> tuple[Floats, 
     middle, spread = losses.mean(), losses.std()
     scaled = (losses - middle) / spread
     posterior = Posterior(rows - rows.mean(0), columns, scaled, np.zeros(len(scaled)))
-    factor = factor_of(posterior.kernel(posterior.theta(posterior.most_probable())))
+    factor = posterior.factor(posterior.most_probable())
     beyond, deviation = leave_one_out(factor, scaled, np.arange(len(scaled)))
     return middle + spread * (scaled - beyond), spread * deviation
 

@@ -40,7 +40,7 @@ from collabdesign.explore.front import Scale
 from collabdesign.sampler import acquisition
 from collabdesign.sampler.encoding import Columns
 from collabdesign.sampler.generator import GenerativeSampler
-from collabdesign.sampler.inquisitor import Inquisitor, clip_high, fit
+from collabdesign.sampler.inquisitor import Inquisitor, fit, upper_fence
 
 Floats = NDArray[np.float64]
 Space = Mapping[str, BaseDistribution]
@@ -62,7 +62,7 @@ class TreesToo(Inquisitor):
         self.trees: ExtraTreesRegressor | None = None
         if len(rows) < FEWEST:
             return
-        told = clip_high(targets)
+        told = np.minimum(targets, upper_fence(targets))
         self.trees = ExtraTreesRegressor(
             64, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=0
         ).fit(rows, told)

@@ -112,12 +112,12 @@ def generative(
 class GeneratorAlone(GenerativeSampler):
     """Offspring of the front as it was seen, with no prediction of what they are worth."""
 
-    def _best(self, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
+    def _best(self, generator: Any, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
         observations = self._history.observations
         losses = np.stack([each.losses for each in observations])
         front = [observations[place].params for place in not_dominated(losses)]
         for _ in range(20):
-            found = self._require_generator().offspring(front, 4, rng, self._history.taken)
+            found = generator.offspring(front, 4, rng, self._history.taken)
             if found:
                 return next(iter(found.values()))
         return None
@@ -126,8 +126,8 @@ class GeneratorAlone(GenerativeSampler):
 class InquisitorAlone(GenerativeSampler):
     """The best, as predicted, of as many proposals from all over what fits."""
 
-    def _best(self, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
-        generator, taken = self._require_generator(), self._history.taken | pool.keys()
+    def _best(self, generator: Any, pool: Any, acquisition: Any, rng: np.random.Generator) -> Any:
+        taken = self._history.taken | pool.keys()
         size, all_over = _OFFSPRING + _ROUNDS * _CLOSER, list(generator.archive.values())
         pool = pool | generator.offspring(all_over, size, rng, taken)
         many = list(pool.values())

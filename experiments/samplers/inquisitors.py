@@ -20,16 +20,18 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from threadpoolctl import threadpool_limits
 
 from collabdesign.sampler.axes import Axes
-from collabdesign.sampler.encoding import Columns, Encoding
+from collabdesign.sampler.encoding import Columns
 from collabdesign.sampler.generation import Statics
-from collabdesign.sampler.inquisitor import Inquisitor
+from collabdesign.sampler.inquisitor import Inquisitor, fit
 from collabdesign.sampler.proposal_space import SuggestedSpace, key_of
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Floats, Columns, Floats, Floats], Floats]
 
 PREDICTORS: dict[str, Predict] = {
-    "process": lambda x, groups, y, fresh: Inquisitor(x, groups, y).predict(fresh)[0],
+    "process": lambda x, groups, y, fresh: Inquisitor(x, groups, y, fit(x, groups, y)[0]).predict(
+        fresh
+    )[0],
     "extra trees": lambda x, groups, y, fresh: (
         ExtraTreesRegressor(300, min_samples_leaf=2, random_state=0).fit(x, y).predict(fresh)
     ),
@@ -53,10 +55,10 @@ def rows_of(problem: Problem, count: int) -> tuple[Floats, Columns, Floats, Floa
     many = {key_of(params): params for params, _ in found.values()}
     signs = np.array([-1.0, 1.0, 1.0])
     statics = Statics(None, problem.static_objectives, len(signs))
-    axes = Axes(Encoding(space.distributions), statics, signs, many)
+    axes = Axes(space.distributions, statics, signs, many)
     seen = np.array([1 - problem.observe(each, rng) for _, each in found.values()])
     true = np.array([1 - problem.truth(each) for _, each in found.values()])
-    return axes.place(many)[0], axes.columns, seen, true
+    return axes.place(many.items())[0], axes.columns, seen, true
 
 
 def main() -> None:
