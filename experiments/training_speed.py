@@ -155,7 +155,7 @@ def our_passes(
 
 def contender(
     connection: Connection,
-    speeds: Callable[..., Iterator[float]],
+    run: Callable[..., Iterator[float]],
     architecture: Architecture,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -166,7 +166,7 @@ def contender(
     torch.set_num_threads(threads)
     network = build_network(architecture)
     initialise(network, 0)
-    running = speeds(network, pixels, labels, batch)
+    running = run(network, pixels, labels, batch)
     while connection.recv():
         connection.send(next(running))
 
@@ -205,9 +205,9 @@ def compare(
     }
     context = multiprocessing.get_context("spawn")
     connections = {}
-    for name, speeds in contenders.items():
+    for name, run in contenders.items():
         connections[name], theirs = context.Pipe()
-        arguments = (theirs, speeds, architecture, pixels, labels, options.batch, options.threads)
+        arguments = (theirs, run, architecture, pixels, labels, options.batch, options.threads)
         context.Process(target=contender, args=arguments).start()
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for repetition in range(options.repetitions + 1):
