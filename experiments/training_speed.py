@@ -235,7 +235,7 @@ def main() -> None:
     if options.folder:
         files = list_folder(options.folder).files
         kept = rng.permutation(len(files))[: options.images].tolist()
-        pixels, _ = decode(lambda index: read_image(files[index][0]), kept, SIDE, 3)
+        (pixels,), _ = decode(lambda index: read_image(files[index][0]), [(kept, SIDE)], 3)
         labels = np.array([files[index][1] for index in kept])
     else:
         pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)

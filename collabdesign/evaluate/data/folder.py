@@ -65,15 +65,13 @@ class FolderInspection:
         sizes: Number of readable pictures by (width, height) in pixels, most frequent first.
         modes: Number of readable pictures by PIL mode (``RGB``, ``L``, ...), likewise.
         unreadable: Path and reason of each picture that does not decode.
-        images_per_class: Number of listed pictures by class name.
     """
 
     listing: FolderListing
     inspected: int
     sizes: Mapping[tuple[int, int], int]
     modes: Mapping[str, int]
-    unreadable: tuple[tuple[Path, str], ...]
-    images_per_class: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...]
 
 
 def list_folder(root: Path) -> FolderListing:
@@ -120,26 +118,21 @@ def list_folder(root: Path) -> FolderListing:
 
 
 def inspect_folder(
-    listing: FolderListing,
-    *,
-    sample: int | None = None,
-    workers: int | None = None,
-    on_progress: Progress | None = None,
+    listing: FolderListing, sample: int, on_progress: Progress | None = None
 ) -> FolderInspection:
     """Decode pictures in full and say what they are and which cannot be read.
 
     Args:
         listing: From :func:`list_folder`.
-        sample: Open about this many, spread evenly over the listing; all where None.
-        workers: Threads; one a processor, at most 8, where None.
+        sample: Open at most about this many, spread evenly over the listing.
         on_progress: Called now and then from the calling thread.
     """
     paths = [path for path, _ in listing.files]
-    if sample is not None and sample < len(paths):
+    if sample < len(paths):
         paths = [paths[index * len(paths) // sample] for index in range(sample)]
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
-    unreadable: list[tuple[Path, str]] = []
+    unreadable: list[tuple[str, str]] = []
 
     def inspect(position: int) -> tuple[tuple[int, int], str] | UnreadableImage:
         try:
@@ -148,20 +141,18 @@ def inspect_folder(
             return error
         return image.size, image.mode
 
-    found = in_threads(inspect, len(paths), workers, on_progress)
-    for path, what in zip(paths, found, strict=True):
-        if isinstance(what, UnreadableImage):
-            unreadable.append((path, what.reason))
+    for path, found in zip(paths, in_threads(inspect, len(paths), on_progress), strict=True):
+        if isinstance(found, UnreadableImage):
+            unreadable.append((str(path), found.reason))
         else:
-            sizes[what[0]] += 1
-            modes[what[1]] += 1
+            sizes[found[0]] += 1
+            modes[found[1]] += 1
     return FolderInspection(
         listing=listing,
         inspected=len(paths),
         sizes=dict(sizes.most_common()),
         modes=dict(modes.most_common()),
         unreadable=tuple(unreadable),
-        images_per_class=listing.images_per_class,
     )
 
 

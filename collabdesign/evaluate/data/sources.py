@@ -76,30 +76,26 @@ def has_own_test(data: Data) -> bool:
     return "test" not in design.SOURCES[data.source].own or isinstance(data.test, Path)
 
 
-def test_source(data: Data) -> Source:
+def test_source(data: Data, train: Source | None = None) -> Source:
     """The test part that is a source of its own; of a folder no file is opened.
+
+    Args:
+        data: Where :func:`has_own_test`.
+        train: From :func:`train_source`; looked for again where it is None and needed.
 
     Raises:
         InputError: The data is missing, or its classes are not those of train.
     """
     source = SOURCES[data.source].test(data)
     if isinstance(data.test, Path):
-        _require_same_classes(source, set(train_source(data).class_names), data.test)
-    return source
-
-
-def _require_same_classes(source: Source, wanted: set[str], path: Path) -> None:
-    found = set(source.class_names)
-    missing, extra = sorted(wanted - found), sorted(found - wanted)
-    if missing or extra:
-        raise InputError(
-            f"data.test must have the class folders of data.train, got {path} "
-            + " and ".join(
-                f"{word} {', '.join(names)}"
-                for word, names in (("without", missing), ("with", extra))
-                if names
+        wanted, found = set((train or train_source(data)).class_names), set(source.class_names)
+        odd = {"without": sorted(wanted - found), "with": sorted(found - wanted)}
+        if got := [f"{word} {', '.join(names)}" for word, names in odd.items() if names]:
+            raise InputError(
+                "data.test must have the class folders of data.train, "
+                f"got {data.test} {' and '.join(got)}"
             )
-        )
+    return source
 
 
 def _test_folder(data: Data) -> Source:
