@@ -84,11 +84,9 @@ def passes(
     early leaves the network as it is after the pass that was yielded last.
 
     Args:
-        network: Takes float32 [N, C, R, R], gives logits [N, classes]; see
-            :func:`collabdesign.evaluate.initialise.initialise`.
-        data: On the same device.
-        recipe: The budget and what the plan leaves open; see
-            :func:`collabdesign.evaluate.plan.plan_training`.
+        network: Takes float32 [N, C, R, R], gives logits [N, classes].
+        data: On the device.
+        recipe: As a person wrote it; see :func:`collabdesign.evaluate.plan.plan_training`.
         seed: Of the order of the images and their augmentation.
         device: Where to train.
         resume: A checkpoint of this very training: its passes are yielded again at once, then
