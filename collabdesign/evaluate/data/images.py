@@ -67,14 +67,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class TestData:
-    """What a finished network is judged on, once.
-
-    Attributes:
-        images: uint8 [N, C, R, R], channels last in memory.
-        labels: int64 [N].
-        class_names: A label is an index into them.
-        fingerprint: SHA-256 of the labels and pixels.
-    """
+    """What a finished network is judged on, once; in the form of the select part."""
 
     __test__ = False  # Not a test case, whatever its name tells pytest.
 
@@ -89,10 +82,7 @@ def load_data(
 ) -> ImageData:
     """Read the train and select parts onto a device.
 
-    Args:
-        data: The ``data`` part of the requirements.
-        device: Where the tensors are put.
-        on_progress: Called now and then with the pictures read and their total.
+    Progress is told now and then, the pictures read and their total.
 
     Raises:
         InputError: The data is missing, cannot be read, does not have the classes that the
@@ -134,7 +124,8 @@ def load_test(
 ) -> TestData:
     """Read the test part onto a device: for what judges, never for what chooses.
 
-    Arguments and errors are those of :func:`load_data`.
+    Raises:
+        InputError: As for :func:`load_data`.
     """
     if has_own_test(data):
         source = test_source(data)

@@ -81,9 +81,7 @@ def has_own_test(data: Data) -> bool:
 def test_source(data: Data, train: Source | None = None) -> Source:
     """The test part that is a source of its own; of a folder no file is opened.
 
-    Args:
-        data: Where :func:`has_own_test`.
-        train: From :func:`train_source`; looked for again where it is None and needed.
+    Where its classes must be compared with those of train, and that is None, it is looked for.
 
     Raises:
         InputError: The data is missing, or its classes are not those of train.
