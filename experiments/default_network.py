@@ -23,8 +23,9 @@ from collabdesign.evaluate.data.images import load_data, load_test
 from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.seeds import seed_of
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 from collabdesign.explore.feasible import default_params
+from collabdesign.files import write_bytes
 
 
 def main() -> None:
@@ -51,8 +52,15 @@ def main() -> None:
         network = build_network(architecture)
         initialise(network, seed)
         checkpoint = arguments.run_dir / f"default-{number}.pt"
-        result = train(network, data, recipe, seed=seed, device=device, checkpoint=checkpoint)
-        trained.append((result.accuracy, network))
+        resume = checkpoint.read_bytes() if checkpoint.exists() else None
+        accuracy = 0.0
+        for made in passes(
+            network, data, recipe, seed=seed, device=device, resume=resume, keep=True
+        ):
+            accuracy = made.record.accuracy
+            if made.checkpoint is not None:
+                write_bytes(checkpoint, made.checkpoint)
+        trained.append((accuracy, network))
     best = max(range(len(trained)), key=lambda i: trained[i][0])
     test = load_test(requirements.data, device)
     accuracy = evaluate(trained[best][1], test.images, test.labels, mean=data.mean, std=data.std)

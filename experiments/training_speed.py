@@ -40,7 +40,7 @@ from collabdesign.evaluate.data.pictures import decode, read_image
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 
 SIDE = 32
 CLASSES = 10
@@ -144,18 +144,18 @@ def plain_passes(
 def our_passes(
     network: nn.Module, pixels: NDArray[np.uint8], labels: NDArray[np.int64], batch: int
 ) -> Iterator[float]:
-    """Likewise, each pass a call of :func:`train`."""
+    """Likewise, each pass a training of its own."""
     keep_freed_memory()
     data = on_device(pixels, labels)
     recipe = Training(epochs=1, batch=batch, learning_rate=0.1, min_steps=1)
     while True:
-        result = train(network, data, recipe, seed=0, device=torch.device("cpu"))
-        yield result.images / result.seconds
+        (made,) = passes(network, data, recipe, seed=0, device=torch.device("cpu"))
+        yield len(labels) // batch * batch / made.record.seconds
 
 
 def contender(
     connection: Connection,
-    passes: Callable[..., Iterator[float]],
+    run: Callable[..., Iterator[float]],
     architecture: Architecture,
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -166,7 +166,7 @@ def contender(
     torch.set_num_threads(threads)
     network = build_network(architecture)
     initialise(network, 0)
-    running = passes(network, pixels, labels, batch)
+    running = run(network, pixels, labels, batch)
     while connection.recv():
         connection.send(next(running))
 
@@ -205,9 +205,9 @@ def compare(
     }
     context = multiprocessing.get_context("spawn")
     connections = {}
-    for name, passes in contenders.items():
+    for name, run in contenders.items():
         connections[name], theirs = context.Pipe()
-        arguments = (theirs, passes, architecture, pixels, labels, options.batch, options.threads)
+        arguments = (theirs, run, architecture, pixels, labels, options.batch, options.threads)
         context.Process(target=contender, args=arguments).start()
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for repetition in range(options.repetitions + 1):
@@ -235,7 +235,7 @@ def main() -> None:
     if options.folder:
         files = list_folder(options.folder).files
         kept = rng.permutation(len(files))[: options.images].tolist()
-        pixels, _ = decode(lambda index: read_image(files[index][0]), kept, SIDE, 3)
+        (pixels,), _ = decode(lambda index: read_image(files[index][0]), [(kept, SIDE)], 3)
         labels = np.array([files[index][1] for index in kept])
     else:
         pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)

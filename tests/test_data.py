@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import sources
+from collabdesign.evaluate.data.folder import FolderListing, list_folder
 from collabdesign.evaluate.data.images import ImageData, channel_statistics, load_data, load_test
+from collabdesign.evaluate.data.inspect import inspect_data
 from collabdesign.evaluate.data.split import stratified_split
 
 DIGITS = Data(source="digits", resolution=8, channels=1, classes=10)
@@ -281,6 +283,32 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     )
     assert seen[-1] == (160, 160)
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_each_folder_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    train = write_classes(tmp_path / "train", {"a": 10, "b": 10})
+    test = write_classes(tmp_path / "test", {"a": 1, "b": 1})
+    data = folder_data(train, test=test if own else 0.2)
+    listed: list[Path] = []
+
+    def listing(root: Path) -> FolderListing:
+        listed.append(root)
+        return list_folder(root)
+
+    monkeypatch.setattr(sources, "list_folder", listing)
+    for look in (load_data, inspect_data):
+        look(data)
+        assert listed == ([train, test] if own else [train])
+        listed.clear()
+
+
+def test_progress_of_a_check_is_told_of_sets_that_others_prepared_too() -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    inspect_data(DIGITS, lambda what, done, total: seen.update({what: (done, total)}))
+    assert seen == {"opening train pictures": (1438, 1438), "opening test pictures": (359, 359)}
 
 
 def test_named_sets_are_those_of_the_requirements() -> None:

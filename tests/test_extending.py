@@ -24,7 +24,7 @@ from collabdesign.evaluate.data.sources import SOURCES
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.recipe import RECIPES
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ def test_a_recipe(tables: None, tmp_path: Path) -> None:
         initialise(network, 0)
         named = recipe.model_copy(update={"recipe": name})
         accuracies[name] = [
-            each.accuracy for each in train(network, data, named, seed=0, device=CPU).curve
+            each.record.accuracy for each in passes(network, data, named, seed=0, device=CPU)
         ]
     # The average is another network, and as good at the end.
     assert accuracies["averaged"][0] != accuracies["sgd"][0]

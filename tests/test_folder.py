@@ -39,15 +39,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def read_images(root: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
-    """All pictures of a folder, in three threads."""
+    """All pictures of a folder."""
     files = list_folder(root).files
-    pixels, unreadable = decode(
-        lambda index: read_image(files[index][0]),
-        range(len(files)),
-        resolution,
-        channels,
-        workers=3,
-    )
+    parts = [(range(len(files)), resolution)]
+    (pixels,), unreadable = decode(lambda index: read_image(files[index][0]), parts, channels)
     raise_unreadable([(str(files[index][0]), reason) for index, reason in unreadable])
     return pixels
 
@@ -207,14 +202,14 @@ def test_inspection_counts_sizes_modes_and_unreadable(root: Path, broken: dict[s
     Image.new("L", (20, 10)).save(root / "cat" / "grey.png")
     seen: list[tuple[int, int]] = []
     found = inspect_folder(
-        list_folder(root), on_progress=lambda done, total: seen.append((done, total))
+        list_folder(root), 100, on_progress=lambda done, total: seen.append((done, total))
     )
     assert found.inspected == 12
     assert found.sizes == {(8, 8): 5, (20, 10): 1}
     assert list(found.sizes) == [(8, 8), (20, 10)]
     assert found.modes == {"RGB": 5, "L": 1}
-    assert {path for path, _ in found.unreadable} == set(broken.values())
-    assert found.images_per_class == {"cat": 4, "dog": 8}
+    assert {path for path, _ in found.unreadable} == set(map(str, broken.values()))
+    assert found.listing.images_per_class == {"cat": 4, "dog": 8}
     assert seen[-1] == (12, 12)
 
 

@@ -14,7 +14,7 @@ from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.replicas import Replicas
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 
 CPU = torch.device("cpu")
 
@@ -118,7 +118,7 @@ def test_same_seed_same_weights_on_many_threads(digits: ImageData, threads: int)
     networks = []
     for _ in range(2):
         network = network_of(norm=True)
-        train(network, digits, recipe, seed=0, device=CPU)
+        list(passes(network, digits, recipe, seed=0, device=CPU))
         networks.append(network.state_dict())
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
 
@@ -141,5 +141,5 @@ def test_a_thread_out_of_memory_is_a_failed_training(digits: ImageData, threads:
             return logits + torch.empty(1 << 55).sum() if self.number else logits  # 128 PiB
 
     with pytest.raises(TrainingFailed, match="batch 96") as caught:
-        train(Greedy(), digits, Training(epochs=1, batch=96, min_steps=1), seed=0, device=CPU)
+        next(passes(Greedy(), digits, Training(batch=96), seed=0, device=CPU))
     assert caught.value.reason == "out_of_memory"

@@ -305,7 +305,7 @@ def test_preprocess_is_what_evaluation_does(
 ) -> None:
     emit(tmp_path, architecture)
     channels = architecture.input_channels
-    pixels, broken = decode(lambda _: image.copy(), [0], 19, channels)
+    (pixels,), broken = decode(lambda _: image.copy(), [([0], 19)], channels)
     assert not broken
     mean, std = (channel_values(values[:channels], torch.device("cpu")) for values in (MEAN, STD))
     expected = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), mean, std)

@@ -23,14 +23,8 @@ def evaluate(
 ) -> float:
     """Share of images whose largest logit is their label's, in float32, no augmentation.
 
-    The network is left in evaluation mode.
-
-    Args:
-        network: On the images' device.
-        images: uint8 [N, C, R, R].
-        labels: int64 [N].
-        mean: Of each channel, pixels running from 0 to 1; see ``ImageData``.
-        std: Likewise.
+    The network is left in evaluation mode. Images are uint8 [N, C, R, R], labels int64 [N], all
+    on the network's device; mean and std are those of :class:`ImageData`.
     """
     network.eval()
     device = images.device

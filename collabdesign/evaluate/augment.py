@@ -43,12 +43,7 @@ def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
 
 
 def take_shifted(
-    images: torch.Tensor,
-    indices: torch.Tensor,
-    generator: torch.Generator,
-    *,
-    shift: int,
-    flip: bool,
+    images: torch.Tensor, indices: torch.Tensor, generator: torch.Generator, shift: int, flip: bool
 ) -> torch.Tensor:
     """Take images, each shifted by up to ``shift`` pixels, half of them mirrored.
 
@@ -56,17 +51,13 @@ def take_shifted(
     reflection padding.
 
     Args:
-        images: uint8 [N, C, S, S], channels last in memory.
+        images: uint8 [N, C, S, S], channels last in memory; so is the result [B, C, S, S].
         indices: int64 [B], of the images to take.
         generator: Of the images' device.
         shift: Below S, 0 for none.
         flip: Whether to mirror left to right, with probability one half.
-
-    Returns:
-        uint8 [B, C, S, S], channels last in memory.
     """
-    side, device = images.shape[-1], images.device
-    batch = len(indices)
+    side, device, batch = images.shape[-1], images.device, len(indices)
     offsets = torch.randint(-shift, shift + 1, (2, batch, 1), device=device, generator=generator)
     places = torch.arange(side, device=device)
     rows, columns = _reflect(places + offsets[0], side), _reflect(places + offsets[1], side)
@@ -98,9 +89,8 @@ def take_cropped(
         flip: Whether to mirror left to right, with probability one half.
 
     Returns:
-        float32 [B, C, resolution, resolution] from 0 to 255, bilinear without antialiasing
-        (a crop is at most a seventh larger than the result where S is
-        8/7 ``resolution``), channels last in memory.
+        float32 [B, C, resolution, resolution] from 0 to 255, channels last in memory, bilinear
+        without antialiasing (with S of 8/7 ``resolution`` a crop shrinks by at most a seventh).
     """
     device, batch = images.device, len(indices)
     draws = torch.rand((5, batch), device=device, generator=generator)
@@ -119,13 +109,8 @@ def take_cropped(
     y = centre_y[:, None] + half_height[:, None] * steps
     square = (batch, resolution, resolution)
     grid = torch.stack((x[:, None, :].expand(square), y[:, :, None].expand(square)), dim=-1)
-    taken = F.grid_sample(
-        images[indices].float(),
-        grid,
-        mode="bilinear",
-        padding_mode="reflection",
-        align_corners=False,
-    )
+    pictures = images[indices].float()
+    taken = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     return taken.contiguous(memory_format=torch.channels_last)
 
 

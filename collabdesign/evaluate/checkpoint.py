@@ -17,23 +17,15 @@ _SEAL_BYTES = hashlib.sha256().digest_size
 
 
 def seal(state: Mapping[str, Any], identity: str) -> bytes:
-    """A checkpoint.
-
-    Args:
-        state: Tensors, numbers, texts, lists and dicts.
-        identity: Of the training, for :func:`unseal`.
-    """
+    """A checkpoint of the training of this identity: tensors, numbers, texts, lists and dicts."""
     content = _saved(dict(state))
     return _seal(identity, content) + content
 
 
 def unseal(checkpoint: bytes, identity: str, device: torch.device) -> dict[str, Any] | None:
-    """The state in a checkpoint, or None where it is damaged or another training's.
+    """The state that :func:`seal` was given, its tensors on the device.
 
-    Args:
-        checkpoint: From :func:`seal`, or anything.
-        identity: What it must have been sealed with.
-        device: Where its tensors are put.
+    None where the bytes are anything else, damaged, or of a training of another identity.
     """
     # torch.load does not notice a changed number.
     found, content = checkpoint[:_SEAL_BYTES], checkpoint[_SEAL_BYTES:]
@@ -54,11 +46,7 @@ def weights_bytes(network: nn.Module) -> bytes:
 
 
 def load_weights(network: nn.Module, content: bytes) -> None:
-    """Put weights into a network, in place.
-
-    Args:
-        network: Of the same architecture as theirs, on any device.
-        content: From :func:`weights_bytes`.
+    """Put what :func:`weights_bytes` gave into a network on any device, in place.
 
     Raises:
         InputError: They are damaged, or another network's.

@@ -22,12 +22,8 @@ def identity_of(
 ) -> str:
     """A hash of everything that a training depends on, but for the text of our functions.
 
-    Args:
-        network: As it is before the first step.
-        data: With its fingerprint; of the rest, what is not compared does not count.
-        recipe: All its keys, and what stands under its name in ``RECIPES``.
-        plan: What the recipe comes to on this data.
-        seed: Of the training.
+    The network is as before the first step. Of the data, what is not compared does not count;
+    of the recipe, what stands under its name in ``RECIPES`` does.
     """
     start = hashlib.sha256()
     for name, tensor in network.state_dict().items():

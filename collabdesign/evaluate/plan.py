@@ -29,7 +29,6 @@ class TrainingPlan:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
         return self.epochs * self.steps_per_epoch
 
 
@@ -39,11 +38,8 @@ def plan_training(images: int, recipe: Training) -> TrainingPlan:
     The batch, unless the recipe names one, is the largest power of two from 16 to 64 that
     still makes ``recipe.min_steps`` steps in ``recipe.epochs`` passes: small data, small
     batches. Where even 16 does not, passes are added until the steps are made. The learning
-    rate, unless named, is the recipe's times the square root of the batch.
-
-    Args:
-        images: In the train part, at least 2.
-        recipe: The ``training`` or ``proxy`` part of the requirements.
+    rate, unless named, is the recipe's times the square root of the batch. There must be at
+    least 2 images.
     """
     batch = recipe.batch
     if batch is None:

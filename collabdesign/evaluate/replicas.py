@@ -28,16 +28,11 @@ LossOf = Callable[[nn.Module, torch.Tensor, torch.Generator], torch.Tensor]
 
 
 class Replicas:
-    """A network and copies of it that share its weights, but not its running statistics.
-
-    Attributes:
-        networks: The network itself, then its copies.
-    """
+    """A network, then copies of it that share its weights, but not its running statistics."""
 
     def __init__(self, network: nn.Module, batch: int, device: torch.device) -> None:
-        threads = torch.get_num_threads()
-        count = max(1, min(threads, batch // _SMALLEST_PART)) if device.type == "cpu" else 1
         self._on_cpu = device.type == "cpu"
+        count = min(torch.get_num_threads(), batch // _SMALLEST_PART) if self._on_cpu else 1
         self._weights = list(network.parameters())
         self.networks = [network]
         for _ in range(count - 1):
@@ -45,7 +40,6 @@ class Replicas:
             self.networks.append(copy.deepcopy(network, shared))
 
     def __len__(self) -> int:
-        """How many parts a batch is taken in."""
         return len(self.networks)
 
     @contextmanager

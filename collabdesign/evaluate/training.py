@@ -16,9 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +34,6 @@ from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.recipe import RECIPES
 from collabdesign.evaluate.replicas import Replicas
 from collabdesign.evaluate.seeds import seed_of, seeded
-from collabdesign.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -62,36 +59,12 @@ class Pass:
 
     Attributes:
         record: How it went.
-        checkpoint: To go on from later, where that was asked for and the pass is new.
-        repeated: Whether it was made before the interruption.
+        checkpoint: To go on from later; None where it was not asked for, or the pass was made
+            before the interruption.
     """
 
     record: EpochRecord
     checkpoint: bytes | None = None
-    repeated: bool = False
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished training.
-
-    Attributes:
-        accuracy: Share of the select part that is right after the last pass, 0 to 1.
-        curve: One record a pass.
-        steps: Steps of the optimiser.
-        images: Images that went through the network in training, repeats included.
-        seconds: Of all passes with their evaluations, those before an interruption included.
-    """
-
-    accuracy: float
-    curve: tuple[EpochRecord, ...]
-    steps: int
-    images: int
-    seconds: float
-
-
-def _never() -> bool:
-    return False
 
 
 def passes(
@@ -103,7 +76,7 @@ def passes(
     device: torch.device,
     resume: bytes | None = None,
     keep: bool = False,
-    should_stop: Callable[[], bool] = _never,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Pass, None, None]:
     """Train a network in place, one pass over the train part at each step of the iterator.
 
@@ -111,11 +84,9 @@ def passes(
     early leaves the network as it is after the pass that was yielded last.
 
     Args:
-        network: Takes float32 [N, C, R, R], gives logits [N, classes]; see
-            :func:`collabdesign.evaluate.initialise.initialise`.
-        data: On the same device.
-        recipe: The budget and what the plan leaves open; see
-            :func:`collabdesign.evaluate.plan.plan_training`.
+        network: Takes float32 [N, C, R, R], gives logits [N, classes].
+        data: On the device.
+        recipe: As a person wrote it; see :func:`collabdesign.evaluate.plan.plan_training`.
         seed: Of the order of the images and their augmentation.
         device: Where to train.
         resume: A checkpoint of this very training: its passes are yielded again at once, then
@@ -141,55 +112,6 @@ def passes(
     raise TrainingFailed(
         "out_of_memory",
         f"a training step must fit the memory of {device}, got none left at batch {batch}",
-    )
-
-
-def train(
-    network: nn.Module,
-    data: ImageData,
-    recipe: Training,
-    *,
-    seed: int,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> TrainingResult:
-    """All of :func:`passes`, with the checkpoint in a file.
-
-    Args:
-        network: Is trained in place; afterwards it is on the device, in evaluation mode.
-        data: On the same device.
-        recipe: As for :func:`passes`.
-        seed: Likewise.
-        device: Where to train.
-        checkpoint: Written after each pass, and gone on from where it belongs to this very
-            training; a damaged or foreign file is written over. It is left in place.
-        on_epoch: Called after each new pass, when its checkpoint is written; may raise to stop.
-
-    Raises:
-        TrainingFailed: As for :func:`passes`.
-    """
-    resume = None
-    if checkpoint is not None:
-        with suppress(OSError):
-            resume = checkpoint.read_bytes()
-    keep = checkpoint is not None
-    curve: list[EpochRecord] = []
-    for done in passes(network, data, recipe, seed=seed, device=device, resume=resume, keep=keep):
-        curve.append(done.record)
-        if done.repeated:
-            continue
-        if checkpoint is not None and done.checkpoint is not None:
-            write_bytes(checkpoint, done.checkpoint)
-        if on_epoch is not None:
-            on_epoch(done.record)
-    plan = plan_training(len(data.train_labels), recipe)
-    return TrainingResult(
-        accuracy=curve[-1].accuracy,
-        curve=tuple(curve),
-        steps=plan.steps,
-        images=plan.steps * plan.batch,
-        seconds=sum(record.seconds for record in curve),
     )
 
 
@@ -222,8 +144,7 @@ def _passes(
         curve = [EpochRecord(**record) for record in state["curve"]]
         if len(curve) == plan.epochs and average is not None:
             network.load_state_dict(average.module.state_dict())
-        for record in curve:
-            yield Pass(record, repeated=True)
+        yield from map(Pass, curve)
 
     mean, std = channel_values(data.mean, device), channel_values(data.std, device)
 

@@ -19,7 +19,7 @@ from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.seeds import seed_of
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 from collabdesign.explore.feasible import Feasibility, default_params, feasibility
 
 _TIMED_NETWORKS = 3
@@ -181,5 +181,5 @@ def images_per_second(
     initialise(network, 0)
     name = requirements.search.proxy.recipe
     recipe = Training(recipe=name, epochs=2, batch=batch, learning_rate=1e-3, min_steps=0)
-    result = train(network, shown, recipe, seed=seed_of("timing", 0), device=device)
-    return images / result.curve[-1].seconds
+    *_, last = passes(network, shown, recipe, seed=seed_of("timing", 0), device=device)
+    return images / last.record.seconds

@@ -29,7 +29,7 @@ from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.seeds import seed_of
-from collabdesign.evaluate.training import train
+from collabdesign.evaluate.training import passes
 from collabdesign.sampler.proposal_space import SuggestedSpace, every
 
 SEEDS = (0, 1)
@@ -105,11 +105,9 @@ class Trainer:
             network = build_network(architecture)
             start = seed_of(architecture.id, seed)
             initialise(network, start)
-            result = train(
-                network, self._data, self._recipe, seed=start, device=torch.device("cpu")
-            )
+            made = passes(network, self._data, self._recipe, seed=start, device=torch.device("cpu"))
             images = len(self._data.select_labels)
-            found.append(" ".join(str(round(p.accuracy * images)) for p in result.curve))
+            found.append(" ".join(str(round(each.record.accuracy * images)) for each in made))
         return found
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collabdesign.evaluate.data.sources import Source
+from collabdesign.evaluate.data.pictures import Pixels
+from collabdesign.evaluate.data.sources import Integers, Source
 
 _PARTS = {"train": "to train on", "select": "held out"}
 
@@ -22,9 +22,7 @@ _MOST_FILES = 100_000
 _DIGEST_DIGITS = 8
 
 
-def summarise(
-    source: Source, parts: Mapping[str, tuple[NDArray[np.int64], NDArray[np.uint8]]]
-) -> dict[str, Any]:
+def summarise(source: Source, parts: Mapping[str, tuple[Integers, Pixels]]) -> dict[str, Any]:
     """Counts of both parts and, of a folder, a digest of each picture, as JSON takes it.
 
     Args:
@@ -37,16 +35,11 @@ def summarise(
         ``digests``, of a folder with at most 100,000 pictures: by part, digests by path below
         the folder; under ``neither`` those of pictures that are in neither part are empty.
     """
-    summary: dict[str, Any] = {
-        "images": {
-            part: {
-                name: int((source.labels[indices] == label).sum())
-                for label, name in enumerate(source.class_names)
-            }
-            for part, (indices, _) in parts.items()
-        },
-        "size": {part: "x".join(map(str, pixels.shape[1:])) for part, (_, pixels) in parts.items()},
-    }
+    summary: dict[str, Any] = {"images": {}, "size": {}}
+    for part, (indices, pixels) in parts.items():
+        counts = np.bincount(source.labels[indices], minlength=len(source.class_names)).tolist()
+        summary["images"][part] = dict(zip(source.class_names, counts, strict=True))
+        summary["size"][part] = "x".join(map(str, pixels.shape[1:]))
     listing = source.listing
     if listing is None or len(listing.files) > _MOST_FILES:
         return summary
@@ -90,34 +83,31 @@ def data_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
 def _counts(words: str, before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
     changed = [
         f"{name} {before.get(name, 0):,} -> {after.get(name, 0):,}"
-        for name in dict.fromkeys((*before, *after))
+        for name in {**before, **after}
         if before.get(name) != after.get(name)
     ]
-    if not changed:
-        return []
     total = f"{sum(before.values()):,} -> {sum(after.values()):,}"
-    return [f"images {words}: {total} ({_few(changed)})"]
+    return [f"images {words}: {total} ({_few(changed)})"] if changed else []
 
 
 def _files(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     old, new = _by_file(before), _by_file(after)
-    changed = [
-        name
-        for name, (size, digest) in old.items()
-        if name in new and size == new[name][0] and digest != new[name][1]
-    ]
+    # Only digests of pictures of one size can be compared.
+    comparable = {name for name in old.keys() & new.keys() if old[name][0] == new[name][0]}
     kinds = {
-        "added": sorted(new.keys() - old.keys()),
-        "removed": sorted(old.keys() - new.keys()),
-        "changed": sorted(changed),
+        "added": new.keys() - old.keys(),
+        "removed": old.keys() - new.keys(),
+        "changed": {name for name in comparable if old[name] != new[name]},
     }
     return [
-        f"files {word}: {len(names):,} ({_few(names)})" for word, names in kinds.items() if names
+        f"files {word}: {len(names):,} ({_few(sorted(names))})"
+        for word, names in kinds.items()
+        if names
     ]
 
 
 def _by_file(summary: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
-    """The size and the digest of each picture; only those of one size can be compared."""
+    """The size and the digest of each picture."""
     return {
         name: (summary["size"].get(part), digest)
         for part, digests in summary["digests"].items()

@@ -17,12 +17,7 @@ from pathlib import Path
 
 from collabdesign.design.folders import STRAY_FOLDERS
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.pictures import (
-    Progress,
-    UnreadableImage,
-    in_threads,
-    read_image,
-)
+from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads, read_image
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -51,8 +46,8 @@ class FolderListing:
     @property
     def images_per_class(self) -> dict[str, int]:
         """Number of pictures by class name, in the order of the classes."""
-        counts = Counter(label for _, label in self.files)
-        return {name: counts[label] for label, name in enumerate(self.classes)}
+        counts = Counter(self.classes[label] for _, label in self.files)
+        return {name: counts[name] for name in self.classes}
 
 
 @dataclass(frozen=True)
@@ -65,15 +60,13 @@ class FolderInspection:
         sizes: Number of readable pictures by (width, height) in pixels, most frequent first.
         modes: Number of readable pictures by PIL mode (``RGB``, ``L``, ...), likewise.
         unreadable: Path and reason of each picture that does not decode.
-        images_per_class: Number of listed pictures by class name.
     """
 
     listing: FolderListing
     inspected: int
     sizes: Mapping[tuple[int, int], int]
     modes: Mapping[str, int]
-    unreadable: tuple[tuple[Path, str], ...]
-    images_per_class: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...]
 
 
 def list_folder(root: Path) -> FolderListing:
@@ -83,63 +76,52 @@ def list_folder(root: Path) -> FolderListing:
         InputError: The folder is missing, is no folder, cannot be read, has no or only one
             class folder, or has class folders without pictures (each of them is named).
     """
-    root = Path(root)
     if not root.exists():
         raise InputError(f"a folder of images must exist, got {root}")
     if not root.is_dir():
         raise InputError(f"a folder of images must be a folder, got the file {root}")
-    class_folders: list[Path] = []
     files: list[tuple[Path, int]] = []
-    stray: list[Path] = []
     problems: list[Problem] = []
-    for entry in _entries(root, problems):
-        is_class = entry.is_dir() and not _is_hidden(entry) and entry.name not in STRAY_FOLDERS
-        (class_folders if is_class else stray).append(entry)
-    for label, folder in enumerate(class_folders):
-        already = len(problems)
-        entries = _entries(folder, problems)
-        images = [entry for entry in entries if _is_image(entry)]
-        files += [(image, label) for image in images]
-        stray += sorted(set(entries) - set(images))
-        if not images and len(problems) == already:
-            problems.append(_empty_class(folder, entries))
-    if len(class_folders) < 2:
-        names = ", ".join(folder.name for folder in class_folders) or "none"
+    entries = _entries(root, problems)
+    folders = [entry for entry in entries if _is_class(entry)]
+    stray = set(entries) - set(folders)
+    classes = tuple(folder.name for folder in folders)
+    if len(classes) < 2:
         problems.insert(
             0,
             Problem(
-                f"a folder of images needs at least two class folders, got {names} in {root}",
+                "a folder of images needs at least two class folders, "
+                f"got {', '.join(classes) or 'none'} in {root}",
                 "put the pictures of each class into a folder of their own: "
                 f"{root / 'CLASS' / 'picture.jpg'}",
             ),
         )
+    for label, folder in enumerate(folders):
+        already = len(problems)
+        entries = _entries(folder, problems)
+        images = [entry for entry in entries if _is_image(entry)]
+        files += [(image, label) for image in images]
+        stray |= set(entries) - set(images)
+        if not images and len(problems) == already:
+            problems.append(_empty_class(folder, entries))
     if problems:
         raise InputError(problems)
-    classes = tuple(folder.name for folder in class_folders)
     return FolderListing(root, classes, tuple(files), tuple(sorted(stray)))
 
 
 def inspect_folder(
-    listing: FolderListing,
-    *,
-    sample: int | None = None,
-    workers: int | None = None,
-    on_progress: Progress | None = None,
+    listing: FolderListing, sample: int, on_progress: Progress | None = None
 ) -> FolderInspection:
-    """Decode pictures in full and say what they are and which cannot be read.
+    """Decode pictures in full, at most ``sample`` of them, spread evenly over the listing.
 
-    Args:
-        listing: From :func:`list_folder`.
-        sample: Open about this many, spread evenly over the listing; all where None.
-        workers: Threads; one a processor, at most 8, where None.
-        on_progress: Called now and then from the calling thread.
+    Progress is told now and then from the calling thread.
     """
     paths = [path for path, _ in listing.files]
-    if sample is not None and sample < len(paths):
+    if sample < len(paths):
         paths = [paths[index * len(paths) // sample] for index in range(sample)]
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
-    unreadable: list[tuple[Path, str]] = []
+    unreadable: list[tuple[str, str]] = []
 
     def inspect(position: int) -> tuple[tuple[int, int], str] | UnreadableImage:
         try:
@@ -148,20 +130,18 @@ def inspect_folder(
             return error
         return image.size, image.mode
 
-    found = in_threads(inspect, len(paths), workers, on_progress)
-    for path, what in zip(paths, found, strict=True):
-        if isinstance(what, UnreadableImage):
-            unreadable.append((path, what.reason))
+    for path, found in zip(paths, in_threads(inspect, len(paths), on_progress), strict=True):
+        if isinstance(found, UnreadableImage):
+            unreadable.append((str(path), found.reason))
         else:
-            sizes[what[0]] += 1
-            modes[what[1]] += 1
+            sizes[found[0]] += 1
+            modes[found[1]] += 1
     return FolderInspection(
         listing=listing,
         inspected=len(paths),
         sizes=dict(sizes.most_common()),
         modes=dict(modes.most_common()),
         unreadable=tuple(unreadable),
-        images_per_class=listing.images_per_class,
     )
 
 
@@ -177,6 +157,10 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not _is_hidden(path) and path.name not in STRAY_FOLDERS
+
+
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path) and path.is_file()
 
@@ -184,11 +168,11 @@ def _is_image(path: Path) -> bool:
 def _empty_class(folder: Path, entries: Sequence[Path]) -> Problem:
     message = f"a class folder needs at least one image, got none in {folder}"
     inner = [entry.name for entry in entries if not _is_hidden(entry) and entry.is_dir()]
+    hint = "put pictures into it or remove it"
     if inner:
-        return Problem(
-            message,
-            f"it holds folders ({', '.join(inner[:3])}{', ...' if len(inner) > 3 else ''}): "
-            f"if these are the classes, name {folder} itself; pictures stand directly in "
-            "their class folder",
+        hint = (
+            f"it holds folders ({', '.join(inner[:3])}{', ...' if len(inner) > 3 else ''}): if "
+            f"these are the classes, name {folder} itself; pictures stand directly in their class "
+            "folder"
         )
-    return Problem(message, "put pictures into it or remove it")
+    return Problem(message, hint)

@@ -7,7 +7,7 @@ so that nothing that chooses touches the test part by accident.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data.changes import summarise
-from collabdesign.evaluate.data.pictures import Progress, decode, raise_unreadable
-from collabdesign.evaluate.data.sources import has_own_test, test_source, train_source
+from collabdesign.evaluate.data.pictures import Pixels, Progress, decode, raise_unreadable
+from collabdesign.evaluate.data.sources import Source, has_own_test, test_source, train_source
 from collabdesign.evaluate.data.split import put_test_aside, split
 
 # Random crops are cut from pictures stored this much larger than the network's input, as a
@@ -67,14 +67,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class TestData:
-    """What a finished network is judged on, once.
-
-    Attributes:
-        images: uint8 [N, C, R, R], channels last in memory.
-        labels: int64 [N].
-        class_names: A label is an index into them.
-        fingerprint: SHA-256 of the labels and pixels.
-    """
+    """What a finished network is judged on, once; in the form of the select part."""
 
     __test__ = False  # Not a test case, whatever its name tells pytest.
 
@@ -89,55 +82,37 @@ def load_data(
 ) -> ImageData:
     """Read the train and select parts onto a device.
 
-    Args:
-        data: The ``data`` part of the requirements.
-        device: Where the tensors are put.
-        on_progress: Called now and then with the pictures read and their total.
+    Progress is told now and then, the pictures read and their total.
 
     Raises:
         InputError: The data is missing, cannot be read, does not have the classes that the
             requirements say, or has a class with too few images to split.
     """
     source = train_source(data)
-    labels, names = source.labels, source.class_names
     if isinstance(data.test, Path):
         # Opens no file: a wrong test folder is told now and not after the search.
-        test_source(data)
+        test_source(data, source)
     train, select = split(source, data)
-    images = len(train) + len(select)
     augment = data.augment
     if augment == "auto":
         augment = "shift" if data.resolution <= _LARGEST_SHIFTED else "crop"
     stored = round(data.resolution * _CROP_MARGIN) if augment == "crop" else data.resolution
-    report = on_progress or (lambda done, total: None)
-    train_pixels, broken = decode(
-        source.read,
-        train.tolist(),
-        stored,
-        data.channels,
-        on_progress=lambda done, _: report(done, images),
-    )
-    select_pixels, also_broken = decode(
-        source.read,
-        select.tolist(),
-        data.resolution,
-        data.channels,
-        on_progress=lambda done, _: report(len(train) + done, images),
-    )
-    raise_unreadable([(source.name(at), reason) for at, reason in sorted(broken + also_broken)])
+    parts = [(train.tolist(), stored), (select.tolist(), data.resolution)]
+    train_pixels, select_pixels = _read(source, parts, data.channels, on_progress)
+    train_labels, select_labels = source.labels[train], source.labels[select]
     mean, std = channel_statistics(train_pixels)
     return ImageData(
         train_images=_to_device(train_pixels, device),
-        train_labels=torch.from_numpy(labels[train]).to(device),
+        train_labels=torch.from_numpy(train_labels).to(device),
         select_images=_to_device(select_pixels, device),
-        select_labels=torch.from_numpy(labels[select]).to(device),
-        class_names=names,
+        select_labels=torch.from_numpy(select_labels).to(device),
+        class_names=source.class_names,
         mean=mean,
         std=std,
         resolution=data.resolution,
         flip=bool(data.flip),
         augment=augment,
-        fingerprint=_fingerprint(labels[train], train_pixels, labels[select], select_pixels),
+        fingerprint=_fingerprint(train_labels, train_pixels, select_labels, select_pixels),
         summary=summarise(
             source, {"train": (train, train_pixels), "select": (select, select_pixels)}
         ),
@@ -149,11 +124,6 @@ def load_test(
 ) -> TestData:
     """Read the test part onto a device: for what judges, never for what chooses.
 
-    Args:
-        data: The ``data`` part of the requirements.
-        device: Where the tensors are put.
-        on_progress: Called now and then with the pictures read and their total.
-
     Raises:
         InputError: As for :func:`load_data`.
     """
@@ -163,21 +133,29 @@ def load_test(
     else:
         source = train_source(data)
         indices, _ = put_test_aside(source, data)
-    pixels, broken = decode(
-        source.read, indices.tolist(), data.resolution, data.channels, on_progress=on_progress
-    )
-    raise_unreadable([(source.name(at), reason) for at, reason in broken])
+    parts = [(indices.tolist(), data.resolution)]
+    (pixels,) = _read(source, parts, data.channels, on_progress)
+    labels = source.labels[indices]
     return TestData(
         images=_to_device(pixels, device),
-        labels=torch.from_numpy(source.labels[indices]).to(device),
+        labels=torch.from_numpy(labels).to(device),
         class_names=source.class_names,
-        fingerprint=_fingerprint(source.labels[indices], pixels),
+        fingerprint=_fingerprint(labels, pixels),
     )
 
 
-def channel_statistics(
-    pixels: NDArray[np.uint8],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _read(
+    source: Source,
+    parts: Sequence[tuple[Sequence[int], int]],
+    channels: int,
+    on_progress: Progress | None,
+) -> list[Pixels]:
+    pixels, broken = decode(source.read, parts, channels, on_progress)
+    raise_unreadable([(source.name(index), reason) for index, reason in broken])
+    return pixels
+
+
+def channel_statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, pixels running from 0 to 1.
 
     Args:
@@ -194,7 +172,7 @@ def channel_statistics(
     return tuple(means), tuple(stds)
 
 
-def _to_device(pixels: NDArray[np.uint8], device: torch.device | str) -> torch.Tensor:
+def _to_device(pixels: Pixels, device: torch.device | str) -> torch.Tensor:
     # The permuted view is channels last in memory, which is how convolutions run fastest.
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
 

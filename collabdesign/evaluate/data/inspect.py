@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data.folder import FolderListing, inspect_folder
 from collabdesign.evaluate.data.images import load_data, load_test
+from collabdesign.evaluate.data.pictures import Progress
 from collabdesign.evaluate.data.sources import has_own_test, test_source, train_source
 from collabdesign.evaluate.data.split import put_test_aside, split
 
@@ -40,8 +41,8 @@ class DataPart:
     per_class: Mapping[str, int]
     sizes: Mapping[tuple[int, int], int]
     inspected: int
-    unreadable: tuple[tuple[str, str], ...]
-    stray: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
+    stray: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection
     """
     source = train_source(data)
     if source.listing is None:
-        return _read(data)
+        return _read(data, on_progress)
     parts = [_open("train", source.listing, on_progress)]
-    own_test = test_source(data) if has_own_test(data) else None
+    own_test = test_source(data, source) if has_own_test(data) else None
     if own_test is not None and own_test.listing is not None:
         parts.append(_open("test", own_test.listing, on_progress))
     if any(part.unreadable for part in parts):
@@ -79,43 +80,33 @@ def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection
 
 
 def _open(name: str, listing: FolderListing, on_progress: OnInspect | None) -> DataPart:
-    def report(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(f"opening {name} pictures", done, total)
-
-    found = inspect_folder(listing, sample=INSPECTED_AT_MOST, on_progress=report)
+    found = inspect_folder(listing, INSPECTED_AT_MOST, _progress_of(name, on_progress))
     return DataPart(
         name=name,
         images=len(listing.files),
-        per_class=found.images_per_class,
+        per_class=listing.images_per_class,
         sizes=found.sizes,
         inspected=found.inspected,
-        unreadable=tuple((str(path), reason) for path, reason in found.unreadable),
-        stray=tuple(str(path) for path in listing.stray),
+        unreadable=found.unreadable,
+        stray=tuple(map(str, listing.stray)),
     )
 
 
-def _read(data: Data) -> Inspection:
-    loaded, test = load_data(data), load_test(data)
-    labels = torch.cat([loaded.train_labels, loaded.select_labels])
-    parts = tuple(
-        _as_read(name, part.tolist(), loaded.class_names, data.resolution)
-        for name, part in (("train", labels), ("test", test.labels))
-    )
+def _read(data: Data, on_progress: OnInspect | None) -> Inspection:
+    loaded = load_data(data, on_progress=_progress_of("train", on_progress))
+    test = load_test(data, on_progress=_progress_of("test", on_progress))
+    parts = []
+    for name, labels in (
+        ("train", torch.cat([loaded.train_labels, loaded.select_labels])),
+        ("test", test.labels),
+    ):
+        count, classes = len(labels), loaded.class_names
+        per_class = torch.bincount(labels, minlength=len(classes)).tolist()
+        counts = dict(zip(classes, per_class, strict=True))
+        parts.append(DataPart(name, count, counts, {(data.resolution,) * 2: count}, count))
     images = len(loaded.train_labels), len(loaded.select_labels), len(test.labels)
-    return Inspection(parts, images)
+    return Inspection(tuple(parts), images)
 
 
-def _as_read(
-    name: str, labels: list[int], class_names: tuple[str, ...], resolution: int
-) -> DataPart:
-    counts = Counter(labels)
-    return DataPart(
-        name=name,
-        images=len(labels),
-        per_class={each: counts[label] for label, each in enumerate(class_names)},
-        sizes={(resolution, resolution): len(labels)},
-        inspected=len(labels),
-        unreadable=(),
-        stray=(),
-    )
+def _progress_of(name: str, on_progress: OnInspect | None) -> Progress | None:
+    return on_progress and partial(on_progress, f"opening {name} pictures")

@@ -26,6 +26,8 @@ _Result = TypeVar("_Result")
 _NAMED_FILES = 10
 _CHUNK = 64
 
+Pixels = NDArray[np.uint8]
+
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
 
@@ -43,10 +45,7 @@ class UnreadableImage(InputError):
 
 
 def in_threads(
-    work: Callable[[int], _Result],
-    count: int,
-    workers: int | None,
-    on_progress: Progress | None,
+    work: Callable[[int], _Result], count: int, on_progress: Progress | None
 ) -> list[_Result]:
     """``[work(0), ..., work(count - 1)]``, in chunks so that small pictures pay little."""
 
@@ -54,7 +53,7 @@ def in_threads(
         return [work(position) for position in range(start, min(start + _CHUNK, count))]
 
     results: list[_Result] = []
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as executor:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
         for part in executor.map(chunk, range(0, count, _CHUNK)):
             results += part
             if on_progress is not None:
@@ -74,9 +73,8 @@ def read_image(path: Path) -> Image.Image:
             image.load()
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
-        raise UnreadableImage(
-            path, "the file is empty" if empty else "not a picture in a format that Pillow reads"
-        ) from None
+        reason = "the file is empty" if empty else "not a picture in a format that Pillow reads"
+        raise UnreadableImage(path, reason) from None
     # PIL's decoders raise nearly anything on a broken file: OSError, SyntaxError, ValueError,
     # struct.error, DecompressionBombError, ... The reason is always reported.
     except Exception as error:
@@ -85,24 +83,19 @@ def read_image(path: Path) -> Image.Image:
         # Converting these to 8 bits cuts everything above 255 to white.
         raise UnreadableImage(path, f"mode {image.mode} has more than 8 bits a channel")
     if max(image.size) > _LONGEST_ASPECT * min(image.size):
-        width, height = image.size
+        size = "{}x{}".format(*image.size)
         raise UnreadableImage(
-            path, f"{width}x{height} pixels is over {_LONGEST_ASPECT} times longer than wide"
+            path, f"{size} pixels is over {_LONGEST_ASPECT} times longer than wide"
         )
     return image
 
 
 def fit_image(image: Image.Image, resolution: int, channels: int) -> Image.Image:
-    """Bring a picture to the form that a network is evaluated on.
+    """Bring a picture of any mode and size to the form that a network is evaluated on.
 
     Convert to RGB (3 channels) or L (1 channel), resize the shorter side to ``resolution``
-    with antialiased bilinear interpolation, cut out the centre square. A picture of that
+    pixels with antialiased bilinear interpolation, cut out the centre square. A picture of that
     form already is unchanged.
-
-    Args:
-        image: Of any mode and size.
-        resolution: Side of the square in pixels.
-        channels: 1 or 3.
     """
     image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
@@ -116,51 +109,48 @@ def fit_image(image: Image.Image, resolution: int, channels: int) -> Image.Image
 
 def decode(
     read: Callable[[int], Image.Image],
-    indices: Sequence[int],
-    resolution: int,
+    parts: Sequence[tuple[Sequence[int], int]],
     channels: int,
-    *,
-    workers: int | None = None,
     on_progress: Progress | None = None,
-) -> tuple[NDArray[np.uint8], list[tuple[int, str]]]:
+) -> tuple[list[Pixels], list[tuple[int, str]]]:
     """Read pictures in threads by the evaluation path of :func:`fit_image`.
 
     Args:
         read: From an index to a decoded picture; raises :class:`UnreadableImage`.
-        indices: Of the pictures, in the order of the result.
-        resolution: Side of the square in pixels.
+        parts: Indices of pictures, and the side of the square that these are brought to.
         channels: 1 or 3.
-        workers: Threads; one a processor, at most 8, where None.
         on_progress: Called now and then from the calling thread.
 
     Returns:
-        Pixels [N, resolution, resolution, channels] from 0 to 255, and index and reason of
-        each picture that cannot be read (its pixels mean nothing).
+        Of each part the pixels [N, side, side, channels] from 0 to 255, and index and reason
+        of each picture that cannot be read (its pixels mean nothing), in the order of indices.
     """
-    pixels = np.zeros((len(indices), resolution, resolution, channels), dtype=np.uint8)
+    pixels = [
+        np.zeros((len(indices), side, side, channels), dtype=np.uint8) for indices, side in parts
+    ]
+    places = [
+        (index, square)
+        for (indices, _), squares in zip(parts, pixels, strict=True)
+        for index, square in zip(indices, squares, strict=True)
+    ]
 
-    def fill(position: int) -> UnreadableImage | None:
+    def fill(position: int) -> tuple[int, str] | None:
+        index, square = places[position]
         try:
-            image = fit_image(read(indices[position]), resolution, channels)
+            image = fit_image(read(index), len(square), channels)
         except UnreadableImage as error:
-            return error
-        pixels[position] = np.asarray(image).reshape(resolution, resolution, channels)
+            return index, error.reason
+        square[:] = np.asarray(image).reshape(square.shape)
         return None
 
-    outcomes = in_threads(fill, len(indices), workers, on_progress)
-    return pixels, [
-        (index, error.reason) for index, error in zip(indices, outcomes, strict=True) if error
-    ]
+    return pixels, sorted(filter(None, in_threads(fill, len(places), on_progress)))
 
 
 def raise_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:
-    """Raise one error that names unreadable pictures, if there are any.
+    """Raise one error that names the first ten unreadable pictures and counts all, if any.
 
     Args:
         unreadable: Name and reason of each.
-
-    Raises:
-        InputError: There is at least one; the first ten are named and all are counted.
     """
     if not unreadable:
         return

@@ -29,11 +29,7 @@ class SharedImages:
 
     The system frees it when the last process that has it ends, however that ends. It can be
     handed to a process that :mod:`multiprocessing` is starting, and is mapped there, not copied.
-
-    Args:
-        data: The images.
-        folder: Where the file is made if there is too little shared memory, as in many
-            containers.
+    It lies in the folder where there is too little shared memory, as in many containers.
     """
 
     def __init__(self, data: ImageData, folder: Path) -> None:

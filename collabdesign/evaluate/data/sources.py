@@ -23,6 +23,8 @@ from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.folder import FolderListing, list_folder
 from collabdesign.evaluate.data.pictures import UnreadableImage, read_image
 
+Integers = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,7 +39,7 @@ class Source:
     """
 
     class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: Integers
     read: Callable[[int], Image.Image]
     name: Callable[[int], str]
     listing: FolderListing | None = None
@@ -76,44 +78,39 @@ def has_own_test(data: Data) -> bool:
     return "test" not in design.SOURCES[data.source].own or isinstance(data.test, Path)
 
 
-def test_source(data: Data) -> Source:
+def test_source(data: Data, train: Source | None = None) -> Source:
     """The test part that is a source of its own; of a folder no file is opened.
+
+    Where its classes must be compared with those of train, and that is None, it is looked for.
 
     Raises:
         InputError: The data is missing, or its classes are not those of train.
     """
     source = SOURCES[data.source].test(data)
     if isinstance(data.test, Path):
-        _require_same_classes(source, set(train_source(data).class_names), data.test)
-    return source
-
-
-def _require_same_classes(source: Source, wanted: set[str], path: Path) -> None:
-    found = set(source.class_names)
-    missing, extra = sorted(wanted - found), sorted(found - wanted)
-    if missing or extra:
-        raise InputError(
-            f"data.test must have the class folders of data.train, got {path} "
-            + " and ".join(
-                f"{word} {', '.join(names)}"
-                for word, names in (("without", missing), ("with", extra))
-                if names
+        wanted, found = set((train or train_source(data)).class_names), set(source.class_names)
+        odd = {"without": sorted(wanted - found), "with": sorted(found - wanted)}
+        if got := [f"{word} {', '.join(names)}" for word, names in odd.items() if names]:
+            raise InputError(
+                "data.test must have the class folders of data.train, "
+                f"got {data.test} {' and '.join(got)}"
             )
-        )
+    return source
 
 
 def _test_folder(data: Data) -> Source:
     assert isinstance(data.test, Path), "only asked where has_own_test"
-    return _folder_source(list_folder(data.test))
+    return _folder_source(data.test)
 
 
 def _train_folder(data: Data) -> Source:
     if data.train is None:
         raise InputError("data.train must name a folder where data.source is folder")
-    return _folder_source(list_folder(data.train))
+    return _folder_source(data.train)
 
 
-def _folder_source(listing: FolderListing) -> Source:
+def _folder_source(root: Path) -> Source:
+    listing = list_folder(root)
     return Source(
         class_names=listing.classes,
         labels=np.array([label for _, label in listing.files], dtype=np.int64),
@@ -137,28 +134,22 @@ def _digits(data: Data) -> Source:
     )
 
 
-def _split_key(train: str, test: str) -> Mapping[str, Mapping[str, Any]]:
-    return {"train": {"split": train}, "test": {"split": test}}
-
-
-_TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+_BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
+_BY_SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}
 
 # Each name in torchvision.datasets, and what its class is called with for either part.
 _NAMED_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "CIFAR10": _TRAIN_FLAG,
-    "CIFAR100": _TRAIN_FLAG,
-    "MNIST": _TRAIN_FLAG,
-    "FashionMNIST": _TRAIN_FLAG,
-    "KMNIST": _TRAIN_FLAG,
-    "EMNIST": {
-        "train": {"split": "balanced", "train": True},
-        "test": {"split": "balanced", "train": False},
-    },
-    "SVHN": _split_key("train", "test"),
-    "STL10": _split_key("train", "test"),
-    "Flowers102": _split_key("train", "test"),
-    "OxfordIIITPet": _split_key("trainval", "test"),
-    "Imagenette": _split_key("train", "val"),
+    "CIFAR10": _BY_FLAG,
+    "CIFAR100": _BY_FLAG,
+    "MNIST": _BY_FLAG,
+    "FashionMNIST": _BY_FLAG,
+    "KMNIST": _BY_FLAG,
+    "EMNIST": {part: {**flag, "split": "balanced"} for part, flag in _BY_FLAG.items()},
+    "SVHN": _BY_SPLIT,
+    "STL10": _BY_SPLIT,
+    "Flowers102": _BY_SPLIT,
+    "OxfordIIITPet": {**_BY_SPLIT, "train": {"split": "trainval"}},
+    "Imagenette": {**_BY_SPLIT, "test": {"split": "val"}},
 }
 
 
@@ -171,9 +162,8 @@ def _named_set(part: str, data: Data) -> Source:
             f"data.dataset must be one of {', '.join(sorted(_NAMED_SETS))}, got {name!r}"
         )
     root = data.root or Path("data")
-    arguments = _NAMED_SETS[name][part]
     try:
-        images = getattr(datasets, name)(root, download=data.download, **arguments)
+        images = getattr(datasets, name)(root, download=data.download, **_NAMED_SETS[name][part])
     except (RuntimeError, OSError, ValueError) as error:
         if data.download:
             raise InputError(f"{name} could not be downloaded to {root}: {error}") from None
@@ -184,12 +174,15 @@ def _named_set(part: str, data: Data) -> Source:
             )
         ) from None
 
+    def named(index: int) -> str:
+        return f"{name} {part} {index}"
+
     def read(index: int) -> Image.Image:
         try:
             image: Image.Image = images[index][0]
         # As in read_image: decoders raise nearly anything, and the reason is reported.
         except Exception as error:
-            raise UnreadableImage(f"{name} {part} {index}", str(error)) from None
+            raise UnreadableImage(named(index), str(error)) from None
         return image
 
     labels = getattr(images, "targets", getattr(images, "labels", None))
@@ -197,13 +190,12 @@ def _named_set(part: str, data: Data) -> Source:
         labels = [images[index][1] for index in range(len(images))]
     labels = np.asarray(labels, dtype=np.int64)
     names = getattr(images, "classes", None) or range(int(labels.max()) + 1)
+    words = (each if isinstance(each, tuple) else (str(each),) for each in names)
     return Source(
-        class_names=tuple(
-            ", ".join(name) if isinstance(name, tuple) else str(name) for name in names
-        ),
+        class_names=tuple(map(", ".join, words)),
         labels=labels,
         read=read,
-        name=lambda index: f"{name} {part} {index}",
+        name=named,
     )
 
 

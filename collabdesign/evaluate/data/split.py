@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collabdesign.design.sources import DEFAULT_TEST, Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.sources import Source, has_own_test
+from collabdesign.evaluate.data.sources import Integers, Source, has_own_test
 
 # The split's own seed: one data set is split the same way in every search.
 _SPLIT_SEED = 1903_07209
 
 
-def split(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(source: Source, data: Data) -> tuple[Integers, Integers]:
     """Indices of the train and of the select part; opens no picture.
 
     Raises:
@@ -42,12 +41,8 @@ def split(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def stratified_split(
-    labels: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    count: int,
-    class_names: Sequence[str],
-    what: str,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    labels: Integers, indices: Integers, count: int, class_names: Sequence[str], what: str
+) -> tuple[Integers, Integers]:
     """Draw a part in the proportions of the classes, the same part each time.
 
     Every class leaves at least one image in both halves. What proportional shares leave
@@ -67,12 +62,8 @@ def stratified_split(
         InputError: A class has too few images, or ``count`` is fewer than the classes.
     """
     groups = [indices[labels[indices] == label] for label in range(len(class_names))]
-    small = [
-        f"{name} ({len(group)})"
-        for name, group in zip(class_names, groups, strict=True)
-        if len(group) < 2
-    ]
-    if small:
+    sizes = zip(class_names, map(len, groups), strict=True)
+    if small := [f"{name} ({size})" for name, size in sizes if size < 2]:
         raise InputError(
             f"{what} needs at least two images of each class to split, got {', '.join(small)}: "
             "add images or take out the class"
@@ -83,24 +74,22 @@ def stratified_split(
             f"{len(indices)} images, so that every class is in both parts, got {count}"
         )
     exact = [count * len(group) / len(indices) for group in groups]
-    shares = [
-        min(max(1, int(share)), len(group) - 1) for share, group in zip(exact, groups, strict=True)
-    ]
+    shares = [min(max(1, int(x)), len(group) - 1) for x, group in zip(exact, groups, strict=True)]
     while sum(shares) != count:
         step = 1 if sum(shares) < count else -1
-        free = [
-            label for label, share in enumerate(shares) if 1 <= share + step < len(groups[label])
-        ]
-        best = max(free, key=lambda label: (step * (exact[label] - shares[label]), -label))
+        free = [i for i, share in enumerate(shares) if 1 <= share + step < len(groups[i])]
+        best = max(free, key=lambda i: (step * (exact[i] - shares[i]), -i))
         shares[best] += step
     rng = np.random.default_rng(_SPLIT_SEED)
-    orders = [rng.permutation(group) for group in groups]
-    drawn = [order[:share] for order, share in zip(orders, shares, strict=True)]
-    left = [order[share:] for order, share in zip(orders, shares, strict=True)]
-    return np.sort(np.concatenate(drawn)), np.sort(np.concatenate(left))
+    halves = [
+        np.split(rng.permutation(group), [share])
+        for group, share in zip(groups, shares, strict=True)
+    ]
+    drawn, left = (np.sort(np.concatenate(half)) for half in zip(*halves, strict=True))
+    return drawn, left
 
 
-def put_test_aside(source: Source, data: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def put_test_aside(source: Source, data: Data) -> tuple[Integers, Integers]:
     """Indices of the test part and of the rest; no test part where the test is its own source.
 
     Raises:
