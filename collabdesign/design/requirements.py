@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from collabdesign.design.cost import METRICS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
-from collabdesign.design.files.values import LIMITS, OBJECTIVES
+from collabdesign.design.files.values import LIMITS, OBJECTIVES, Section
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.recipes import RECIPES
 from collabdesign.design.sources import Data, foreign_keys
@@ -45,20 +45,16 @@ PLACES = ("data.train", "data.test", "data.root", "data.download")
 """Where the pictures lie: what they are is told by their fingerprint."""
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
 if TYPE_CHECKING:
 
-    class Limits(_Written):
+    class Limits(Section):
         """A field for each metric."""
 
         def __getattr__(self, name: str) -> int | None: ...
 else:
     Limits = create_model(
         "Limits",
-        __base__=_Written,
+        __base__=Section,
         __module__=__name__,
         __doc__="Hard budgets, known without training: no network over one of them is trained.",
         **{
@@ -71,7 +67,7 @@ else:
     )
 
 
-class Deploy(_Written):
+class Deploy(Section):
     """What the networks will run as."""
 
     precision: Literal["float32", "float16", "int8"] = Field(
@@ -79,7 +75,7 @@ class Deploy(_Written):
     )
 
 
-class Goals(_Written):
+class Goals(Section):
     """What a finished network shall reach, judged on test."""
 
     accuracy: Annotated[float, values.accuracy()] | None = Field(
@@ -87,7 +83,7 @@ class Goals(_Written):
     )
 
 
-class Training(_Written):
+class Training(Section):
     """How a network is trained; the short proxy and the full training differ in this only."""
 
     recipe: Annotated[str, values.key_of(RECIPES)] = Field(
@@ -128,7 +124,7 @@ class FamilyTraining(Training):
 _IfWritten = BeforeValidator(lambda value: {} if value is None else value)
 
 
-class Search(_Written):
+class Search(Section):
     """How long to look, and how."""
 
     trials: Annotated[int, values.whole(1, 1_000_000)] = Field(
@@ -150,7 +146,7 @@ class Search(_Written):
     )
 
 
-class Family(_Written):
+class Family(Section):
     """What is handed over: from AttoNet-A, the most accurate, to the smallest."""
 
     size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
@@ -165,7 +161,7 @@ class Family(_Written):
     )
 
 
-class Requirements(_Written):
+class Requirements(Section):
     """Everything that a human asks for."""
 
     version: Annotated[int, values.whole(1, 1)] = Field(

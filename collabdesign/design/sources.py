@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from collabdesign.design.files import values
+from collabdesign.design.files.values import Section
 from collabdesign.design.folders import Found, look_into
 
 DEFAULT_TEST = 0.2
@@ -95,10 +96,8 @@ SOURCES: dict[str, SourceKeys] = {
 """The same keys stand in ``evaluate.data.sources.SOURCES``."""
 
 
-class Data(BaseModel):
+class Data(Section):
     """The images, and how they are split and shown to a network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, values.key_of(SOURCES)] = Field(
         description=" ".join(f"{name}: {row.help}." for name, row in SOURCES.items())

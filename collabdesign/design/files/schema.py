@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from collabdesign.design.freedoms import Freedom
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import Family, Requirements, Search
 from collabdesign.design.sources import SOURCES, SourceKeys, foreign_keys
@@ -17,13 +16,10 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out titles that only repeat a key, and writes defaults as a person does."""
+    """Leaves out titles that only repeat a key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
-
-    def encode_default(self, dft: Any) -> Any:
-        return dft.written() if isinstance(dft, Freedom) else super().encode_default(dft)
 
 
 def prototype_schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from pydantic_core import core_schema
 
 from collabdesign.design.cost import METRICS, Metric
@@ -25,6 +26,12 @@ LIMITS = tuple(METRICS)
 OBJECTIVES = ("accuracy", *LIMITS)
 
 FLOPS_HINT = "write macs, multiply-adds: 1 MAC is 2 FLOPs"
+
+
+class Section(BaseModel):
+    """A mapping that a person writes, all of whose keys are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # Compared by identity: typing hashes annotations, and a schema has no hash.
