@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from collabdesign.deliver.model_text import COMMAND_LINE, IMPORTS, SPECIFICATION, USING
-from collabdesign.design.architecture import Architecture, Branch, Layer, Module
+from collabdesign.design.architecture import Architecture, Layer, Module
 from collabdesign.design.cost import cost_of, part_costs
 from collabdesign.design.layer_words import word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
@@ -220,7 +220,9 @@ def _rows(architecture: Architecture) -> str:
 
 def _row(module: Module, in_channels: int) -> list[str]:
     """One line, or where that is too long one a branch and one for the other choices."""
-    branches = [_calls(branch, in_channels) for branch in module.branches]
+    branches = [
+        [_call(*each) for each in branch.with_inputs(in_channels)] for branch in module.branches
+    ]
     choices = [
         f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
         for field, value, usual in (
@@ -257,14 +259,6 @@ def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
         else:
             lines.append(" " * len(opening) + piece)
     return lines
-
-
-def _calls(branch: Branch, in_channels: int) -> list[str]:
-    calls = []
-    for layer in branch.layers:
-        calls.append(_call(layer, in_channels))
-        in_channels = layer.channels
-    return calls
 
 
 def _call(layer: Layer, in_channels: int) -> str:

@@ -112,17 +112,12 @@ def _spell(slot: BranchSlot, branch: Branch, shape: ModuleShape) -> Iterator[Bra
     if depth not in slot.depth.values:
         return
     plain = branch.with_activations([None] * depth)
-    options = []
-    in_channels = shape.in_channels
-    for position, layer in enumerate(plain.layers):
-        options.append(
-            [
-                parse_token(text)
-                for text in slot.layers[position].values
-                if _may_give(parse_token(text), layer, in_channels)
-            ]
+    options = [
+        [token for token in map(parse_token, words.values) if _may_give(token, *layer_and_input)]
+        for words, layer_and_input in zip(
+            slot.layers, plain.with_inputs(shape.in_channels), strict=False
         )
-        in_channels = layer.channels
+    ]
     for tokens in itertools.product(*options):
         widths = [1.0] * depth
         for position in hidden_positions(tokens):

@@ -182,8 +182,4 @@ def describe_layer(layer: Layer, in_channels: int) -> str:
 
 def describe_branch(branch: Branch, in_channels: int) -> str:
     """A branch in words, from its input channels on: ``pw(64) - dw3/2 - pw(32)``."""
-    words = []
-    for layer in branch.layers:
-        words.append(describe_layer(layer, in_channels))
-        in_channels = layer.channels
-    return " - ".join(words)
+    return " - ".join(describe_layer(*each) for each in branch.with_inputs(in_channels))

@@ -168,10 +168,10 @@ def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
         f"M{IN_X} {middle:g}C{IN_X + 14} {middle:g} {IN_X + 4} {y:g} {BOXES_X} {y:g}"
         f"H{end}C{end + 14} {y:g} {end + 6} {middle:g} {JOIN_X} {middle:g}"
     )
-    boxes = []
-    for index, layer in enumerate(branch.layers):
-        boxes.append(_layer_box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, layer, in_channels))
-        in_channels = layer.channels
+    boxes = (
+        _layer_box(BOXES_X + index * (BOX_WIDTH + BOX_GAP), y, *layer_and_input)
+        for index, layer_and_input in enumerate(branch.with_inputs(in_channels))
+    )
     return wire + "".join(boxes)
 
 
