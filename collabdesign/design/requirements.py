@@ -16,27 +16,12 @@ from pydantic import BeforeValidator, Field, create_model
 from collabdesign.design.cost import METRICS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
-from collabdesign.design.files.values import LIMITS, OBJECTIVES, Section
+from collabdesign.design.files.values import LIMITS as LIMITS
+from collabdesign.design.files.values import Section
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.recipes import RECIPES
-from collabdesign.design.sources import Data, foreign_keys
-
-__all__ = [
-    "FREE_KEYS",
-    "LIMITS",
-    "OBJECTIVES",
-    "PLACES",
-    "Data",
-    "Deploy",
-    "Family",
-    "FamilyTraining",
-    "Goals",
-    "Limits",
-    "Requirements",
-    "Search",
-    "Training",
-    "resolved_yaml",
-]
+from collabdesign.design.sources import Data as Data
+from collabdesign.design.sources import foreign_keys
 
 FREE_KEYS = ("search.trials", "family")
 """What may change between two runs of one search; see :meth:`Requirements.changes`."""
