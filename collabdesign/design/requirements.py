@@ -63,7 +63,7 @@ class Deploy(Section):
 class Goals(Section):
     """What a finished network shall reach, judged on test."""
 
-    accuracy: Annotated[float, values.accuracy()] | None = Field(
+    accuracy: Annotated[float, values.ACCURACY] | None = Field(
         default=None, description="test_accuracy of a variant, as a share of 1 such as 0.80."
     )
 
@@ -152,7 +152,7 @@ class Requirements(Section):
     version: Annotated[int, values.whole(1, 1)] = Field(
         default=1, description="Of this file format."
     )
-    name: Annotated[str, values.name()] = Field(description="Names the run folder, runs/NAME.")
+    name: Annotated[str, values.NAME] = Field(description="Names the run folder, runs/NAME.")
     prototype: Prototype = Field(
         description="The network's macro-architecture with its freedoms: a file, relative to "
         "this one, or written in place."
@@ -161,11 +161,11 @@ class Requirements(Section):
     limits: Annotated[Limits, _IfWritten] = Limits()
     deploy: Annotated[Deploy, _IfWritten] = Deploy()
     goals: Annotated[Goals, _IfWritten] = Goals()
-    objectives: Annotated[tuple[str, ...], values.objectives()] = Field(
+    objectives: Annotated[tuple[str, ...], values.FRONT] = Field(
         default=("accuracy", "macs", "params"),
         description="What the front trades: accuracy, and costs to make small.",
     )
-    storage: Annotated[str, values.database()] | None = Field(
+    storage: Annotated[str, values.DATABASE] | None = Field(
         default=None,
         description="Database that holds the study, such as postgresql://user@host/name, for a "
         "team's Optuna dashboard (default: study.db in the run folder). Keep the password out of "
