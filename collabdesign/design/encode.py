@@ -58,13 +58,11 @@ def encode_design(
                 f"{describe_branch(branch, shape.in_channels)}"
             )
         spellings.append(list(found.values()))
-    shortcuts = dict.fromkeys([module.shortcut, *slot.shortcut.values])
+    shortcuts = sorted(slot.shortcut.values, key=lambda each: each != module.shortcut)
     for activation, branches in _with_activations(slot, pairs, spellings):
         if split is not None:
             branches = tuple(map(_with_share, branches, split))
         for shortcut in shortcuts:
-            if shortcut not in slot.shortcut.values:
-                continue
             draft = ModuleDraft(
                 shortcut, module.join, module.attention, activation, module.output, branches
             )
@@ -175,7 +173,6 @@ def _shares_of(module: Module, slot: ModuleSlot) -> tuple[float, ...] | None:
 
 
 def _with_share(draft: BranchDraft, share: float) -> BranchDraft:
-    position = positions_with_width(draft.tokens, True)[-1]
     widths = list(draft.widths)
-    widths[position] = share
+    widths[positions_with_width(draft.tokens, True)[-1]] = share
     return BranchDraft(draft.tokens, tuple(widths))
