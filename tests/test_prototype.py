@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from spaces import SHIPPED, small, written
 
+from collabdesign.design.files.units import shown
 from collabdesign.design.freedoms import hidden_channels
 from collabdesign.design.layer_words import parse_token
 from collabdesign.design.prototype import Prototype
@@ -148,10 +149,10 @@ CHANNELS = "must be a whole number from 4 to 4096, got "
         (8.0, CHANNELS + "8.0"),
         (math.nan, CHANNELS + "nan"),
         (math.inf, CHANNELS + "inf"),
-        (True, CHANNELS + "True"),
+        (True, CHANNELS + "true"),
         ("8", CHANNELS + "'8'"),
         ("16k", CHANNELS + "'16k'"),
-        (None, CHANNELS + "None"),
+        (None, CHANNELS + "nothing"),
         ([8, "16"], CHANNELS + "'16'"),
         ([8, [16]], CHANNELS + "[16]"),
         ([], "a list of choices must name at least one, got an empty list"),
@@ -193,15 +194,15 @@ ACTIVATIONS = "must be one of relu, hardswish, silu, gelu, got "
         ("depth", [3, 5], "must be a whole number from 1 to 4, got 5"),
         ("branches", 4, "must be a whole number from 1 to 3, got 4"),
         ("shortcut", "sum", "must be one of none, identity, projection, got 'sum'"),
-        ("shortcut", None, "must be one of none, identity, projection, got None"),
-        ("shortcut", False, "must be one of none, identity, projection, got False"),
+        ("shortcut", None, "must be one of none, identity, projection, got nothing"),
+        ("shortcut", False, "must be one of none, identity, projection, got false"),
         ("join", ["add", "cat"], "must be one of add, concat, got 'cat'"),
         (
             "join",
             {"low": 1, "high": 2, "step": 1},
             "must be a value or a list of choices, got {'low': 1, 'high': 2, 'step': 1}",
         ),
-        ("attention", True, "must be one of none, squeeze_excite, got True"),
+        ("attention", True, "must be one of none, squeeze_excite, got true"),
         ("activation", "swish", ACTIVATIONS + "'swish'"),
         ("activation", ["relu", "relu"], "choices must differ, got ['relu', 'relu']"),
         ("output", "none", "must be one of activated, linear, got 'none'"),
@@ -211,13 +212,13 @@ ACTIVATIONS = "must be one of relu, hardswish, silu, gelu, got "
         ("widths", math.nan, "must be a number above 0, at most 16, got nan"),
         ("widths", math.inf, "must be a number above 0, at most 16, got inf"),
         ("widths", "1", "must be a number above 0, at most 16, got '1'"),
-        ("widths", True, "must be a number above 0, at most 16, got True"),
+        ("widths", True, "must be a number above 0, at most 16, got true"),
         ("widths", [1, 1.0], "choices must differ, got [1, 1.0]"),
         ("layers", [], "a list of choices must name at least one, got an empty list"),
         ("layers", [["pw"], []], "a list of choices must name at least one, got an empty list"),
         ("layers", [["pw"]] * 5, "a branch has at most 4 layers, got 5 lists"),
         ("layers", 3, "a layer must be a word such as pw or dw3, got 3"),
-        ("layers", ["pw", None], "a layer must be a word such as pw or dw3, got None"),
+        ("layers", ["pw", None], "a layer must be a word such as pw or dw3, got nothing"),
         (
             "layers",
             {"pw": 1},
@@ -288,7 +289,7 @@ def test_refused_features(features: Any, value: int) -> None:
 def test_refused_stem_kernel(kernel: Any) -> None:
     assert complaint(small(MODULE, stem={"channels": 8, "kernel": kernel})) == (
         ("stem", "kernel"),
-        f"must be 1, 3, 5, 7, 9 or 11, got {kernel!r}",
+        f"must be 1, 3, 5, 7, 9 or 11, got {shown(kernel)}",
     )
 
 
@@ -297,7 +298,7 @@ def test_refused_stride(stride: Any) -> None:
     stage = {"modules": 1, "channels": 8, "module": "m"}
     assert complaint(small(MODULE, stages=[stage, {**stage, "stride": stride}])) == (
         ("stages", 1, "stride"),
-        f"must be a whole number from 1 to 2, got {stride!r}",
+        f"must be a whole number from 1 to 2, got {shown(stride)}",
     )
 
 

@@ -24,7 +24,7 @@ from torch import nn
 from collabdesign.deliver.templates import render
 from collabdesign.design.architecture import Architecture, Layer, Module
 from collabdesign.design.cost import PartCost, cost_of, part_costs
-from collabdesign.design.layer_words import placed, placed_layers, word_of
+from collabdesign.design.layer_words import word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
 from collabdesign.evaluate.checkpoint import weights_bytes
@@ -155,7 +155,7 @@ def _rows(architecture: Architecture) -> Iterator[tuple[PartCost, str]]:
 def _row(module: Module, in_channels: int) -> list[str]:
     """One line, or where that is too long one a branch and one for the other choices."""
     branches = [
-        [_call(*each) for each in placed(branch, in_channels)] for branch in module.branches
+        [_call(*each) for each in branch.with_inputs(in_channels)] for branch in module.branches
     ]
     choices = [
         f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
@@ -216,7 +216,7 @@ def _call(layer: Layer, in_channels: int) -> str:
 def _words(architecture: Architecture) -> Iterator[str]:
     """The function of each word that stands in the rows."""
     used: dict[str, bool] = {}  # whether any layer sets something
-    for layer, in_channels in placed_layers(architecture):
+    for layer, in_channels in architecture.layers_with_inputs():
         kind, _ = word_of(layer, in_channels)
         used[kind] = used.get(kind, False) or bool(layer.settings)
     for name, operator in OPERATORS.items():

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from collabdesign.design.operators import (
@@ -152,15 +153,18 @@ class Branch:
     @property
     def stride(self) -> int:
         """Product of the strides of the layers."""
-        stride = 1
-        for layer in self.layers:
-            stride *= layer.stride
-        return stride
+        return prod(layer.stride for layer in self.layers)
 
     @property
     def channels(self) -> int:
         """Output channels."""
         return self.layers[-1].channels
+
+    def with_inputs(self, in_channels: int) -> Iterator[tuple[Layer, int]]:
+        """Each layer with its input channels, from those of the branch on."""
+        for layer in self.layers:
+            yield layer, in_channels
+            in_channels = layer.channels
 
     def activations(self, activation: str) -> tuple[str | None, ...]:
         """What follows each layer, ``none`` included; None where nothing can follow.
@@ -250,19 +254,19 @@ class Module:
                 f"got {branch.stride}",
             )
         branches = self._with_canonical_activations(branches)
-        if not JOINS[self.join].splits_channels:
-            branches = tuple(sorted(branches))
-            widths = {branch.channels for branch in branches}
+        widths = [branch.channels for branch in branches]
+        if JOINS[self.join].splits_channels:
             _require(
-                widths == {self.channels},
-                f"added branches all end in the module's {self.channels} channels, "
-                f"got {sorted(widths)}",
+                sum(widths) == self.channels,
+                f"concatenated branches sum to the module's {self.channels} channels, "
+                f"got {sum(widths)}",
             )
         else:
-            total = sum(branch.channels for branch in branches)
+            branches = tuple(sorted(branches))
             _require(
-                total == self.channels,
-                f"concatenated branches sum to the module's {self.channels} channels, got {total}",
+                set(widths) == {self.channels},
+                f"added branches all end in the module's {self.channels} channels, "
+                f"got {sorted(set(widths))}",
             )
         object.__setattr__(self, "branches", branches)
 
@@ -354,39 +358,26 @@ class Architecture:
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
+    def layers_with_inputs(self) -> Iterator[tuple[Layer, int]]:
+        """The layers of all modules, each with its input channels."""
+        channels = self.stem.channels
+        for module in self.modules:
+            for branch in module.branches:
+                yield from branch.with_inputs(channels)
+            channels = module.channels
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``json.dumps`` takes; :meth:`from_dict` is its inverse."""
         return {
             "version": 1,
-            "input_channels": self.input_channels,
-            "resolution": self.resolution,
-            "classes": self.classes,
-            "stem": {
-                "kernel": self.stem.kernel,
-                "stride": self.stem.stride,
-                "channels": self.stem.channels,
-                "activation": self.stem.activation,
-            },
+            **_plain(self, _fields(Architecture)),
+            "stem": _plain(self.stem, _fields(Stem)),
             "modules": [
                 {
-                    "stage": module.stage,
-                    "stride": module.stride,
-                    "channels": module.channels,
-                    "shortcut": module.shortcut,
-                    "join": module.join,
-                    "attention": module.attention,
-                    "activation": module.activation,
-                    "output": module.output,
+                    **_plain(module, _fields(Module)),
                     "branches": [
                         [
-                            {
-                                "op": layer.op,
-                                "kernel": layer.kernel,
-                                "stride": layer.stride,
-                                "groups": layer.groups,
-                                "channels": layer.channels,
-                                **dict(layer.settings),
-                            }
+                            {**_plain(layer, _LAYER), **dict(layer.settings)}
                             for layer in branch.layers
                         ]
                         for branch in module.branches
@@ -394,7 +385,7 @@ class Architecture:
                 }
                 for module in self.modules
             ],
-            "head": {"features": self.head.features, "activation": self.head.activation},
+            "head": _plain(self.head, _fields(Head)),
         }
 
     @classmethod
@@ -404,11 +395,11 @@ class Architecture:
         Raises:
             InputError: A key is missing or unknown, or a value breaks a rule.
         """
-        values = _values("an architecture", data, cls, "version")
+        values = _exactly("an architecture", data, ("version", *_fields(cls)))
         version = values.pop("version")
         _require(type(version) is int and version == 1, f"version must be 1, got {version!r}")
-        values["stem"] = Stem(**_values("stem", values["stem"], Stem))
-        values["head"] = Head(**_values("head", values["head"], Head))
+        values["stem"] = Stem(**_exactly("stem", values["stem"], _fields(Stem)))
+        values["head"] = Head(**_exactly("head", values["head"], _fields(Head)))
         values["modules"] = tuple(
             _module_from_dict(f"module {number}", module)
             for number, module in enumerate(_items("modules", values["modules"]), start=1)
@@ -416,18 +407,25 @@ class Architecture:
         return cls(**values)
 
 
+_LAYER = ("op", "kernel", "stride", "groups", "channels")
+"""What stands in the form of every layer; its settings stand beside them."""
+
+
+def _fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _plain(value: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
+
+
 def _module_from_dict(name: str, data: object) -> Module:
-    values = _values(name, data, Module)
-    values["branches"] = tuple(
-        Branch(
-            tuple(
-                _layer_from_dict(f"{name}: a layer", layer)
-                for layer in _items(f"{name}: a branch", layers)
-            )
-        )
-        for layers in _items(f"{name}: branches", values["branches"])
-    )
-    return Module(**values)
+    values = _exactly(name, data, _fields(Module))
+    branches = []
+    for layers in _items(f"{name}: branches", values["branches"]):
+        items = _items(f"{name}: a branch", layers)
+        branches.append(Branch(tuple(_layer_from_dict(f"{name}: a layer", item) for item in items)))
+    return Module(**{**values, "branches": tuple(branches)})
 
 
 def _layer_from_dict(name: str, data: object) -> Layer:
@@ -435,13 +433,7 @@ def _layer_from_dict(name: str, data: object) -> Layer:
     if isinstance(data, Mapping):
         settings = {key: data[key] for key in data if key in SETTINGS and key != "groups"}
         data = {key: data[key] for key in data if key not in settings}
-    keys = ("op", "kernel", "stride", "groups", "channels")
-    return Layer(**_exactly(name, data, keys), settings=tuple(settings.items()))
-
-
-def _values(name: str, data: object, kind: type[Any], *more: str) -> dict[str, Any]:
-    """A mapping with exactly the fields of a dataclass, and ``more``."""
-    return _exactly(name, data, (*more, *(field.name for field in fields(kind))))
+    return Layer(**_exactly(name, data, _LAYER), settings=tuple(settings.items()))
 
 
 def _exactly(name: str, data: object, keys: Sequence[str]) -> dict[str, Any]:
@@ -462,8 +454,7 @@ def _items(name: str, data: object) -> list[Any] | tuple[Any, ...]:
 
 def _check_module(number: int, module: Module, in_channels: int) -> None:
     for branch in module.branches:
-        channels = in_channels
-        for layer in branch.layers:
+        for layer, channels in branch.with_inputs(in_channels):
             if channels % layer.groups or layer.channels % layer.groups:
                 raise InputError(
                     f"module {number}: groups must divide {channels} input and {layer.channels} "
@@ -474,7 +465,6 @@ def _check_module(number: int, module: Module, in_channels: int) -> None:
                     f"module {number}: {_a(layer.op)} layer keeps its {channels} channels, "
                     f"got {layer.channels}"
                 )
-            channels = layer.channels
     _require(
         module.shortcut != "identity" or (module.stride == 1 and in_channels == module.channels),
         f"module {number}: an identity shortcut needs equal shapes on both ends, got "

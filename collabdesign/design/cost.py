@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from collabdesign.design.architecture import Architecture, Module
+from collabdesign.design.architecture import Architecture, Module, Stem
 from collabdesign.design.operators import ATTENTIONS, JOINS, OPERATORS, Work
 from collabdesign.errors import InputError
 
@@ -102,7 +102,7 @@ class Cost(Mapping[str, int]):
         """Take numbers by name, or in the order of ``METRICS``."""
         if in_order:
             numbers = {**dict(zip(METRICS, in_order, strict=False)), **numbers}
-        _keep(self, numbers)
+        object.__setattr__(self, "_numbers", numbers)
 
     def __getitem__(self, name: str) -> int:
         return self._numbers[name]
@@ -148,9 +148,6 @@ class Cost(Mapping[str, int]):
         return cls(**data)
 
 
-_keep = Cost._numbers.__set__  # type: ignore[attr-defined]  # past the bar on editing
-
-
 @dataclass(frozen=True, slots=True)
 class PartCost:
     """What one part of a network costs.
@@ -188,21 +185,12 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
         raise InputError(
             f"precision must be one of {', '.join(BYTES_PER_VALUE)}, got {precision!r}"
         )
-    macs, params, peak, size = _stem(architecture)
-    channels = architecture.stem.channels
-    work_of = {name: row.work for name, row in OPERATORS.items()}
-    for module in architecture.modules:
-        module_macs, module_params, module_peak, size = _module(module, channels, size, work_of)
-        macs += module_macs
-        params += module_params
-        if module_peak > peak:
-            peak = module_peak
-        channels = module.channels
-    head_macs, head_params, head_peak = _head(architecture, channels, size)
-    params += head_params
-    macs += head_macs
-    if head_peak > peak:
-        peak = head_peak
+    macs = params = peak = 0
+    for part_macs, part_params, part_peak, _, _ in _parts(architecture):
+        macs += part_macs
+        params += part_params
+        if part_peak > peak:
+            peak = part_peak
     width = BYTES_PER_VALUE[precision]
     numbers = {}
     for name, metric in METRICS.items():
@@ -212,30 +200,36 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
 
 def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     """Costs of the stem, of every module and of the head; they sum to :func:`cost_of`."""
-    macs, params, peak, size = _stem(architecture)
-    channels = architecture.stem.channels
-    parts = [PartCost("stem", macs, params, peak, architecture.resolution, size, channels)]
-    work_of = {name: row.work for name, row in OPERATORS.items()}
+    names = ["stem"]
     stage, number = -1, 0
     for module in architecture.modules:
         number = number + 1 if module.stage == stage else 1
         stage = module.stage
-        macs, params, peak, size_out = _module(module, channels, size, work_of)
-        channels = module.channels
-        name = f"stage {stage + 1}, module {number}"
+        names.append(f"stage {stage + 1}, module {number}")
+    parts = []
+    size = architecture.resolution
+    for name, part in zip([*names, "head"], _parts(architecture), strict=True):
+        macs, params, peak, size_out, channels = part
         parts.append(PartCost(name, macs, params, peak, size, size_out, channels))
         size = size_out
-    macs, params, peak = _head(architecture, channels, size)
-    parts.append(PartCost("head", macs, params, peak, size, 1, architecture.classes))
     return tuple(parts)
 
 
-def _stem(architecture: Architecture) -> tuple[int, int, int, int]:
-    stem, in_channels, size = (
-        architecture.stem,
-        architecture.input_channels,
-        architecture.resolution,
-    )
+def _parts(architecture: Architecture) -> Iterator[tuple[int, int, int, int, int]]:
+    """MACs, parameters, peak of live elements, output's side and channels of each part."""
+    stem = architecture.stem
+    macs, params, peak, size = _stem(stem, architecture.input_channels, architecture.resolution)
+    channels = stem.channels
+    yield macs, params, peak, size, channels
+    work_of = {name: row.work for name, row in OPERATORS.items()}
+    for module in architecture.modules:
+        macs, params, peak, size = _module(module, channels, size, work_of)
+        channels = module.channels
+        yield macs, params, peak, size, channels
+    yield (*_head(architecture, channels, size), 1, architecture.classes)
+
+
+def _stem(stem: Stem, in_channels: int, size: int) -> tuple[int, int, int, int]:
     size_out = (size - 1) // stem.stride + 1
     weights = stem.kernel * stem.kernel * in_channels * stem.channels
     pixels = size_out * size_out
@@ -292,36 +286,25 @@ def _module(
         if splits_channels or index == 0:
             joined += elements
         else:  # the sum so far, this branch and their new sum
-            live = held + elements + output_elements
-            if live > peak:
-                peak = live
+            peak = max(peak, held + elements + output_elements)
             joined = output_elements
 
     input_for_shortcut = input_elements if shortcut != "none" else 0
     if splits_channels:  # all branches and the map they are copied into
-        live = input_for_shortcut + joined + output_elements
-        if live > peak:
-            peak = live
+        peak = max(peak, input_for_shortcut + joined + output_elements)
     attention = ATTENTIONS[module.attention]
     if attention is not None:
         weights, learned, alive = attention.work(channels, output_elements)
         macs += weights
         params += learned
-        live = input_for_shortcut + output_elements + alive
-        if live > peak:
-            peak = live
+        peak = max(peak, input_for_shortcut + output_elements + alive)
     if shortcut == "projection":
         weights = in_channels * channels
         macs += weights * pixels_out
         params += weights + 2 * channels
-        live = output_elements + output_elements
-        live += input_elements if input_elements > output_elements else output_elements
-        if live > peak:
-            peak = live
+        peak = max(peak, 2 * output_elements + max(input_elements, output_elements))
     elif shortcut == "identity":
-        live = output_elements + input_elements + output_elements
-        if live > peak:
-            peak = live
+        peak = max(peak, 2 * output_elements + input_elements)
     return macs, params, peak, size_out
 
 
@@ -335,7 +318,5 @@ def _head(architecture: Architecture, channels: int, size: int) -> tuple[int, in
         peak = (channels + features) * pixels
         channels = features
     weights = channels * classes + classes
-    for live in (channels * pixels + channels, channels + classes):
-        if live > peak:
-            peak = live
+    peak = max(peak, channels * pixels + channels, channels + classes)
     return macs + weights, params + weights, peak

@@ -65,9 +65,8 @@ def build_module(draft: ModuleDraft, shape: ModuleShape) -> Module:
         outputs = shares(shape.channels, widths)
     else:
         outputs = [shape.channels] * len(draft.branches)
-    same_shape = shape.stride == 1 and shape.in_channels == shape.channels
     shortcut = draft.shortcut
-    if shortcut == "identity" and not same_shape:
+    if shortcut == "identity" and (shape.stride > 1 or shape.in_channels != shape.channels):
         shortcut = "projection"
     return Module(
         shape.stage,
@@ -115,15 +114,12 @@ def build_branch(draft: BranchDraft, shape: ModuleShape, channels: int) -> Branc
 
 def repaired(token: LayerToken) -> LayerToken:
     """What becomes of a layer that must change its channels or take a stride and cannot."""
-    return parse_token(token.becomes) if token.becomes else token
+    return parse_token(token.word.becomes) if token.word.becomes else token
 
 
 def _output_position(tokens: Sequence[LayerToken]) -> int | None:
     """The layer that takes the branch's output channels; None where all keep theirs."""
-    for position in range(len(tokens) - 1, -1, -1):
-        if tokens[position].chooses_channels:
-            return position
-    return None
+    return max((i for i, token in enumerate(tokens) if token.chooses_channels), default=None)
 
 
 def hidden_positions(tokens: Sequence[LayerToken]) -> list[int]:

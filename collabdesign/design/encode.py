@@ -58,13 +58,11 @@ def encode_design(
                 f"{describe_branch(branch, shape.in_channels)}"
             )
         spellings.append(list(found.values()))
-    shortcuts = dict.fromkeys([module.shortcut, *slot.shortcut.values])
+    shortcuts = sorted(slot.shortcut.values, key=lambda each: each != module.shortcut)
     for activation, branches in _with_activations(slot, pairs, spellings):
         if split is not None:
             branches = tuple(map(_with_share, branches, split))
         for shortcut in shortcuts:
-            if shortcut not in slot.shortcut.values:
-                continue
             draft = ModuleDraft(
                 shortcut, module.join, module.attention, activation, module.output, branches
             )
@@ -112,17 +110,12 @@ def _spell(slot: BranchSlot, branch: Branch, shape: ModuleShape) -> Iterator[Bra
     if depth not in slot.depth.values:
         return
     plain = branch.with_activations([None] * depth)
-    options = []
-    in_channels = shape.in_channels
-    for position, layer in enumerate(plain.layers):
-        options.append(
-            [
-                parse_token(text)
-                for text in slot.layers[position].values
-                if _may_give(parse_token(text), layer, in_channels)
-            ]
+    options = [
+        [token for token in map(parse_token, words.values) if _may_give(token, *layer_and_input)]
+        for words, layer_and_input in zip(
+            slot.layers, plain.with_inputs(shape.in_channels), strict=False
         )
-        in_channels = layer.channels
+    ]
     for tokens in itertools.product(*options):
         widths = [1.0] * depth
         for position in hidden_positions(tokens):
@@ -180,7 +173,6 @@ def _shares_of(module: Module, slot: ModuleSlot) -> tuple[float, ...] | None:
 
 
 def _with_share(draft: BranchDraft, share: float) -> BranchDraft:
-    position = positions_with_width(draft.tokens, True)[-1]
     widths = list(draft.widths)
-    widths[position] = share
+    widths[positions_with_width(draft.tokens, True)[-1]] = share
     return BranchDraft(draft.tokens, tuple(widths))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from math import gcd
 
-from collabdesign.design.architecture import Architecture, Branch, Layer
-from collabdesign.design.operators import IN_GROUPS, OPERATORS, SETTINGS, Look, Operator, Word
+from collabdesign.design.architecture import Branch, Layer
+from collabdesign.design.operators import IN_GROUPS, OPERATORS, SETTINGS, Look, Word
 from collabdesign.errors import InputError, Problem
 
 # Of any word, so that the schema does not change with the table.
@@ -36,10 +35,8 @@ class LayerToken:
         kernel: Side of the kernel.
         groups: As asked for; 1 unless written.
         settings: What else was written and is not the default.
-        chooses_channels: Whether the layer is free in its output channels.
-        depthwise: Whether each channel is a group of its own.
+        word: The row of its kind.
         takes_stride: Whether it can halve the resolution.
-        becomes: The word that takes its place where it cannot do what it must.
     """
 
     operator: str
@@ -47,14 +44,17 @@ class LayerToken:
     kernel: int
     groups: int
     settings: tuple[tuple[str, int | str], ...]
-    chooses_channels: bool
-    depthwise: bool
+    word: Word = field(compare=False)
     takes_stride: bool
-    becomes: str
+
+    @property
+    def chooses_channels(self) -> bool:
+        """Whether the layer is free in its output channels."""
+        return self.word.chooses_channels
 
     def layer(self, stride: int, in_channels: int, channels: int) -> Layer:
         """The layer between these channels; groups fall to the largest divisor of both."""
-        wanted = in_channels if self.depthwise else self.groups
+        wanted = in_channels if self.word.depthwise else self.groups
         groups = largest_divisor(gcd(in_channels, channels), wanted) if wanted > 1 else 1
         return _shared_layer(self.operator, self.kernel, stride, groups, channels, self.settings)
 
@@ -74,33 +74,25 @@ def parse_token(text: str) -> LayerToken:
     name, word = found
     values: dict[str, int | str] = {}
     for part in tail.split("/")[1:]:
-        read = {key: setting.read(part) for key, setting in SETTINGS.items()}
-        key = next((key for key, value in read.items() if value is not None), None)
-        if key is None or key in values:
+        for key, setting in SETTINGS.items():
+            if key not in values and (value := setting.read(part)) is not None:
+                values[key] = value
+                break
+        else:
             raise _no_word(text)
-        values[key] = read[key]  # type: ignore[assignment]
     kernel = _kernel(text, kind, word, kernel_text)
     for key, value in values.items():
-        setting = SETTINGS[key]
+        allowed = SETTINGS[key].values
         if key not in word.settings:
             raise InputError(f"{kind} has no {key} to choose, got {text!r}")
-        if not setting.allows(value):
-            rule = f"be one of {', '.join(map(str, setting.values))}" if setting.values else ""
-            raise InputError(f"{key} must {rule or 'be at least 1'}, got {text!r}")
+        if not SETTINGS[key].allows(value):
+            rule = f"one of {', '.join(map(str, allowed))}" if allowed else "at least 1"
+            raise InputError(f"{key} must be {rule}, got {text!r}")
     groups = values.pop("groups", 1)
     assert isinstance(groups, int)
     settings = sorted((k, v) for k, v in values.items() if v != SETTINGS[k].default)
-    return LayerToken(
-        name,
-        kind,
-        kernel,
-        groups,
-        tuple(settings),
-        word.chooses_channels,
-        word.depthwise,
-        OPERATORS[name].takes_stride,
-        word.becomes,
-    )
+    takes_stride = OPERATORS[name].takes_stride
+    return LayerToken(name, kind, kernel, groups, tuple(settings), word, takes_stride)
 
 
 def _words() -> dict[str, tuple[str, Word]]:
@@ -153,10 +145,8 @@ def largest_divisor(number: int, at_most: int) -> int:
 
 def word_of(layer: Layer, in_channels: int) -> tuple[str, Word]:
     """The word for a layer, without its numbers, and its row."""
-    operator: Operator = OPERATORS[layer.op]
-    return next(
-        (kind, word) for kind, word in operator.words.items() if word.names(layer, in_channels)
-    )
+    words = OPERATORS[layer.op].words.items()
+    return next((kind, word) for kind, word in words if word.names(layer, in_channels))
 
 
 def look_of(layer: Layer, in_channels: int) -> Look:
@@ -183,20 +173,4 @@ def describe_layer(layer: Layer, in_channels: int) -> str:
 
 def describe_branch(branch: Branch, in_channels: int) -> str:
     """A branch in words, from its input channels on: ``pw(64) - dw3/2 - pw(32)``."""
-    return " - ".join(describe_layer(*each) for each in placed(branch, in_channels))
-
-
-def placed(branch: Branch, in_channels: int) -> Iterator[tuple[Layer, int]]:
-    """The layers of a branch, each with its input channels."""
-    for layer in branch.layers:
-        yield layer, in_channels
-        in_channels = layer.channels
-
-
-def placed_layers(architecture: Architecture) -> Iterator[tuple[Layer, int]]:
-    """The layers of all modules, each with its input channels."""
-    channels = architecture.stem.channels
-    for module in architecture.modules:
-        for branch in module.branches:
-            yield from placed(branch, channels)
-        channels = module.channels
+    return " - ".join(describe_layer(*each) for each in branch.with_inputs(in_channels))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from collabdesign.design.files.values import Section
 from collabdesign.design.freedoms import (
     Activation,
     Attention,
@@ -35,74 +36,61 @@ from collabdesign.design.operators import ACTIVATIONS, ATTENTIONS, JOINS
 Location = tuple[str | int, ...]
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-def _fixed(value: Any) -> Freedom:
-    return Freedom((value,), own=value)
-
-
 def _or(names: Iterable[str]) -> str:
     *few, last = names
     return f"{', '.join(few)} or {last}"
 
 
-class StemFreedoms(_Written):
+def _fixed(own: Any, description: str) -> Any:
+    """A field that has one value where none is written."""
+    return Field(default=own, description=description, validate_default=True)
+
+
+class StemFreedoms(Section):
     """The first convolution."""
 
-    kernel: Kernel = Field(
-        default=_fixed(3), description="Side of the kernel: 1, 3, 5, 7, 9 or 11."
-    )
-    stride: Stride = Field(default=_fixed(1), description="1 keeps the resolution, 2 halves it.")
+    kernel: Kernel = _fixed(3, "Side of the kernel: 1, 3, 5, 7, 9 or 11.")
+    stride: Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
     channels: Channels = Field(description="Output channels, at least 4.")
-    activation: Activation = Field(default=_fixed("relu"), description=f"{_or(ACTIVATIONS)}.")
+    activation: Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
 
 
-class StageFreedoms(_Written):
+class StageFreedoms(Section):
     """Modules at one resolution; the first of them reduces it by the stage's stride."""
 
     modules: Count = Field(description="How many modules stand in the stage.")
-    stride: Stride = Field(default=_fixed(1), description="1 keeps the resolution, 2 halves it.")
+    stride: Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
     channels: Channels = Field(description="Output channels of every module, at least 4.")
     module: str = Field(description="Name of the kind of module, a key under `modules`.")
 
 
-class HeadFreedoms(_Written):
+class HeadFreedoms(Section):
     """What follows the last module."""
 
-    features: Features = Field(
-        default=_fixed(0),
-        description="Channels of a 1x1 convolution before the pooling; 0 leaves it out.",
+    features: Features = _fixed(
+        0, "Channels of a 1x1 convolution before the pooling; 0 leaves it out."
     )
-    activation: Activation = Field(default=_fixed("relu"), description="Of the 1x1 convolution.")
+    activation: Activation = _fixed("relu", "Of the 1x1 convolution.")
 
 
-class ModuleFreedoms(_Written):
+class ModuleFreedoms(Section):
     """One kind of module: what the machine may choose inside it."""
 
-    shortcut: Shortcut = Field(
-        default=_fixed("identity"), description="identity, projection or none."
-    )
-    branches: Branches = Field(default=_fixed(1), description="Parallel branches, 1 to 3.")
-    join: Join = Field(
-        default=_fixed("add"), description=f"How several branches join: {_or(JOINS)}."
-    )
+    shortcut: Shortcut = _fixed("identity", "identity, projection or none.")
+    branches: Branches = _fixed(1, "Parallel branches, 1 to 3.")
+    join: Join = _fixed("add", f"How several branches join: {_or(JOINS)}.")
     depth: Depth = Field(description="Layers in a branch, 1 to 4.")
     layers: Layers = Field(
         description="Layers to choose from, such as pw, dw3, conv3/g4, pool3. One list "
         "for every position, or a list of lists, position by position."
     )
-    widths: Widths = Field(
-        default=_fixed(1.0),
-        description="Hidden widths, times the stage's channels; for concat also the branches' "
-        "shares of them.",
+    widths: Widths = _fixed(
+        1.0,
+        "Hidden widths, times the stage's channels; for concat also the branches' shares of them.",
     )
-    attention: Attention = Field(default=_fixed("none"), description=f"{_or(ATTENTIONS)}.")
-    activation: Activation = Field(default=_fixed("relu"), description=f"{_or(ACTIVATIONS)}.")
-    output: Output = Field(
-        default=_fixed("activated"), description="activated, or linear as in inverted residuals."
-    )
+    attention: Attention = _fixed("none", f"{_or(ATTENTIONS)}.")
+    activation: Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
+    output: Output = _fixed("activated", "activated, or linear as in inverted residuals.")
     share: Literal["module", "stage"] = Field(
         default="module", description="A design for each module, or one for all modules of a stage."
     )
@@ -112,7 +100,7 @@ class ModuleFreedoms(_Written):
         return self.layers[min(position, len(self.layers) - 1)]
 
 
-class Prototype(_Written):
+class Prototype(Section):
     """A network-level macro-architecture with freedoms."""
 
     stem: StemFreedoms

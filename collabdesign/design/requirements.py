@@ -11,32 +11,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from collabdesign.design.cost import METRICS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
-from collabdesign.design.files.values import LIMITS, OBJECTIVES
+from collabdesign.design.files.values import LIMITS as LIMITS
+from collabdesign.design.files.values import Section
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.recipes import RECIPES
-from collabdesign.design.sources import Data, foreign_keys
-
-__all__ = [
-    "FREE_KEYS",
-    "LIMITS",
-    "OBJECTIVES",
-    "PLACES",
-    "Data",
-    "Deploy",
-    "Family",
-    "FamilyTraining",
-    "Goals",
-    "Limits",
-    "Requirements",
-    "Search",
-    "Training",
-    "resolved_yaml",
-]
+from collabdesign.design.sources import Data as Data
+from collabdesign.design.sources import foreign_keys
 
 FREE_KEYS = ("search.trials", "family")
 """What may change between two runs of one search; see :meth:`Requirements.changes`."""
@@ -45,20 +30,16 @@ PLACES = ("data.train", "data.test", "data.root", "data.download")
 """Where the pictures lie: what they are is told by their fingerprint."""
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
 if TYPE_CHECKING:
 
-    class Limits(_Written):
+    class Limits(Section):
         """A field for each metric."""
 
         def __getattr__(self, name: str) -> int | None: ...
 else:
     Limits = create_model(
         "Limits",
-        __base__=_Written,
+        __base__=Section,
         __module__=__name__,
         __doc__="Hard budgets, known without training: no network over one of them is trained.",
         **{
@@ -71,7 +52,7 @@ else:
     )
 
 
-class Deploy(_Written):
+class Deploy(Section):
     """What the networks will run as."""
 
     precision: Literal["float32", "float16", "int8"] = Field(
@@ -79,15 +60,15 @@ class Deploy(_Written):
     )
 
 
-class Goals(_Written):
+class Goals(Section):
     """What a finished network shall reach, judged on test."""
 
-    accuracy: Annotated[float, values.accuracy()] | None = Field(
+    accuracy: Annotated[float, values.ACCURACY] | None = Field(
         default=None, description="test_accuracy of a variant, as a share of 1 such as 0.80."
     )
 
 
-class Training(_Written):
+class Training(Section):
     """How a network is trained; the short proxy and the full training differ in this only."""
 
     recipe: Annotated[str, values.key_of(RECIPES)] = Field(
@@ -128,7 +109,7 @@ class FamilyTraining(Training):
 _IfWritten = BeforeValidator(lambda value: {} if value is None else value)
 
 
-class Search(_Written):
+class Search(Section):
     """How long to look, and how."""
 
     trials: Annotated[int, values.whole(1, 1_000_000)] = Field(
@@ -150,7 +131,7 @@ class Search(_Written):
     )
 
 
-class Family(_Written):
+class Family(Section):
     """What is handed over: from AttoNet-A, the most accurate, to the smallest."""
 
     size: Annotated[int, values.whole(1, 26)] = Field(default=4, description="Members at most.")
@@ -165,13 +146,13 @@ class Family(_Written):
     )
 
 
-class Requirements(_Written):
+class Requirements(Section):
     """Everything that a human asks for."""
 
     version: Annotated[int, values.whole(1, 1)] = Field(
         default=1, description="Of this file format."
     )
-    name: Annotated[str, values.name()] = Field(description="Names the run folder, runs/NAME.")
+    name: Annotated[str, values.NAME] = Field(description="Names the run folder, runs/NAME.")
     prototype: Prototype = Field(
         description="The network's macro-architecture with its freedoms: a file, relative to "
         "this one, or written in place."
@@ -180,11 +161,11 @@ class Requirements(_Written):
     limits: Annotated[Limits, _IfWritten] = Limits()
     deploy: Annotated[Deploy, _IfWritten] = Deploy()
     goals: Annotated[Goals, _IfWritten] = Goals()
-    objectives: Annotated[tuple[str, ...], values.objectives()] = Field(
+    objectives: Annotated[tuple[str, ...], values.FRONT] = Field(
         default=("accuracy", "macs", "params"),
         description="What the front trades: accuracy, and costs to make small.",
     )
-    storage: Annotated[str, values.database()] | None = Field(
+    storage: Annotated[str, values.DATABASE] | None = Field(
         default=None,
         description="Database that holds the study, such as postgresql://user@host/name, for a "
         "team's Optuna dashboard (default: study.db in the run folder). Keep the password out of "

@@ -2,120 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
+from collabdesign.design.files.values import Section
 from collabdesign.design.freedoms import Freedom
 from collabdesign.design.layer_words import parse_token
 from collabdesign.design.operators import JOINS
-from collabdesign.design.prototype import ModuleFreedoms, StageFreedoms
+from collabdesign.design.prototype import ModuleFreedoms, Prototype, StageFreedoms
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One freedom under its name in a parameter set.
-
-    Attributes:
-        name: Such as ``stage2.module1.branch1.layer2.width``.
-        values: What it may be.
-        own: The human's own value.
-        is_range: Steps of a range (neighbours are the next values) or choices (any other is).
-    """
+@dataclass(frozen=True, kw_only=True)
+class Parameter(Freedom):
+    """One freedom under its name, such as ``stage2.module1.branch1.layer2.width``."""
 
     name: str
-    values: tuple[Any, ...]
-    own: Any
-    is_range: bool
 
     @property
     def is_free(self) -> bool:
         """Whether there is anything to choose; what is fixed is in no parameter set."""
         return len(self.values) > 1
 
+    def steps_from(self, value: Any) -> Iterator[Any]:
+        """The next values of a range, any other of choices."""
+        here = self.values.index(value)
+        for index, other in enumerate(self.values):
+            if abs(index - here) == 1 or (index != here and not self.is_range):
+                yield other
 
-@dataclass(frozen=True, slots=True)
-class BranchSlot:
+
+class StemSlot(NamedTuple):
+    kernel: Parameter
+    stride: Parameter
+    channels: Parameter
+    activation: Parameter
+
+
+class BranchSlot(NamedTuple):
     depth: Parameter
     layers: tuple[Parameter, ...]
     widths: tuple[Parameter, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSlot:
+class ModuleSlot(NamedTuple):
     shortcut: Parameter
     branches: Parameter
     join: Parameter
+    branch: tuple[BranchSlot, ...]
     attention: Parameter
     activation: Parameter
     output: Parameter
-    branch: tuple[BranchSlot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StageSlot:
+class StageSlot(NamedTuple):
     modules: Parameter
     stride: Parameter
     channels: Parameter
-    shared: bool
     designs: tuple[ModuleSlot, ...]  # one a module, or one alone where it is shared
+    shared: bool
 
 
-def parameter_of(name: str, freedom: Freedom) -> Parameter:
-    return Parameter(name, freedom.values, freedom.own, freedom.is_range)
+class HeadSlot(NamedTuple):
+    features: Parameter
+    activation: Parameter
 
 
-def stage_slot(number: int, stage: StageFreedoms, kind: ModuleFreedoms) -> StageSlot:
-    """The slot of a stage, numbered from 1."""
-    name = f"stage{number}"
-    if kind.share == "stage":
-        designs: tuple[ModuleSlot, ...] = (_module_slot(f"{name}.design", kind),)
-    else:
-        designs = tuple(
-            _module_slot(f"{name}.module{i}", kind) for i in range(1, max(stage.modules.values) + 1)
-        )
+class NetworkSlot(NamedTuple):
+    stem: StemSlot
+    stages: tuple[StageSlot, ...]
+    head: HeadSlot
+
+
+def network_slot(prototype: Prototype) -> NetworkSlot:
+    stages = enumerate(prototype.stages, start=1)
+    return NetworkSlot(
+        StemSlot(**_parameters("stem", prototype.stem, *StemSlot._fields)),
+        tuple(_stage_slot(f"stage{i}", s, prototype.modules[s.module]) for i, s in stages),
+        HeadSlot(**_parameters("head", prototype.head, *HeadSlot._fields)),
+    )
+
+
+def parameters_of(slot: Any) -> Iterator[Parameter]:
+    """All parameters below a slot, in order."""
+    if isinstance(slot, Parameter):
+        yield slot
+    elif isinstance(slot, tuple):
+        for part in slot:
+            yield from parameters_of(part)
+
+
+def _parameter(name: str, freedom: Freedom) -> Parameter:
+    return Parameter(name=name, **vars(freedom))
+
+
+def _parameters(prefix: str, freedoms: Section, *keys: str) -> dict[str, Parameter]:
+    return {key: _parameter(f"{prefix}.{key}", getattr(freedoms, key)) for key in keys}
+
+
+def _stage_slot(name: str, stage: StageFreedoms, kind: ModuleFreedoms) -> StageSlot:
+    shared = kind.share == "stage"
+    designs = [f"module{i}" for i in range(1, max(stage.modules.values) + 1)]
     return StageSlot(
-        parameter_of(f"{name}.modules", stage.modules),
-        parameter_of(f"{name}.stride", stage.stride),
-        parameter_of(f"{name}.channels", stage.channels),
-        kind.share == "stage",
-        designs,
+        **_parameters(name, stage, "modules", "stride", "channels"),
+        designs=tuple(
+            _module_slot(f"{name}.{each}", kind) for each in (["design"] if shared else designs)
+        ),
+        shared=shared,
     )
 
 
 def _module_slot(name: str, kind: ModuleFreedoms) -> ModuleSlot:
-    depth = max(kind.depth.values)
-
-    def branch(prefix: str) -> BranchSlot:
-        return BranchSlot(
-            parameter_of(f"{prefix}.depth", kind.depth),
-            tuple(parameter_of(f"{prefix}.layer{i + 1}", kind.tokens(i)) for i in range(depth)),
-            tuple(parameter_of(f"{prefix}.layer{i + 1}.width", kind.widths) for i in range(depth)),
-        )
-
+    choices = ("shortcut", "branches", "join", "attention", "activation", "output")
+    branches = range(1, max(kind.branches.values) + 1)
     return ModuleSlot(
-        parameter_of(f"{name}.shortcut", kind.shortcut),
-        parameter_of(f"{name}.branches", kind.branches),
-        parameter_of(f"{name}.join", kind.join),
-        parameter_of(f"{name}.attention", kind.attention),
-        parameter_of(f"{name}.activation", kind.activation),
-        parameter_of(f"{name}.output", kind.output),
-        tuple(branch(f"{name}.branch{i}") for i in range(1, max(kind.branches.values) + 1)),
+        **_parameters(name, kind, *choices),
+        branch=tuple(_branch_slot(f"{name}.branch{i}", kind) for i in branches),
     )
 
 
-def one_step(parameter: Parameter, value: Any) -> list[Any]:
-    if not parameter.is_range:
-        return [other for other in parameter.values if other != value]
-    index = parameter.values.index(value)
-    return list(
-        parameter.values[max(0, index - 1) : index] + parameter.values[index + 1 : index + 2]
+def _branch_slot(name: str, kind: ModuleFreedoms) -> BranchSlot:
+    layers = range(max(kind.depth.values))
+    return BranchSlot(
+        _parameter(f"{name}.depth", kind.depth),
+        tuple(_parameter(f"{name}.layer{i + 1}", kind.tokens(i)) for i in layers),
+        tuple(_parameter(f"{name}.layer{i + 1}.width", kind.widths) for i in layers),
     )
-
-
-def at_most(parameter: Parameter, bound: float) -> Any:
-    allowed = [value for value in parameter.values if value <= bound]
-    return max(allowed) if allowed else min(parameter.values)
 
 
 def size_of(*parameters: Parameter) -> int:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from collabdesign.design.files import values
+from collabdesign.design.files.values import Section
 from collabdesign.design.folders import Found, look_into
 
 DEFAULT_TEST = 0.2
@@ -45,11 +46,10 @@ class SourceKeys:
         own: Its keys of ``data`` that not every source has. With ``test`` among them a part of
             train can be put aside as test; without it the source has a test part.
         needs: Those that must be written.
-        pictures: What is known of its pictures, by ``data.dataset`` or under None. Where it is
-            empty, ``data.resolution`` must be written.
+        pictures: What is known of its pictures, by ``data.dataset`` or under None.
         paths: Where its paths lead that are not written, relative to the file.
         look: From the absolute paths of its folders, by key, to what lies there, opening no
-            picture. Without it and ``pictures``, ``data.classes`` must be written.
+            picture.
     """
 
     help: str
@@ -58,6 +58,13 @@ class SourceKeys:
     pictures: Mapping[str | None, Pictures] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     look: Callable[[Mapping[str, str]], Found] | None = None
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Keys of ``data`` that must be written since the source does not tell them."""
+        if self.pictures:
+            return ()
+        return ("resolution",) if self.look else ("resolution", "classes")
 
 
 SOURCES: dict[str, SourceKeys] = {
@@ -95,15 +102,13 @@ SOURCES: dict[str, SourceKeys] = {
 """The same keys stand in ``evaluate.data.sources.SOURCES``."""
 
 
-class Data(BaseModel):
+class Data(Section):
     """The images, and how they are split and shown to a network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, values.key_of(SOURCES)] = Field(
         description=" ".join(f"{name}: {row.help}." for name, row in SOURCES.items())
     )
-    train: Annotated[Path, values.path()] | None = Field(
+    train: Annotated[Path, values.PATH] | None = Field(
         default=None, description="Folder that holds a folder of images for each class."
     )
     test: Annotated[Path | float, values.path_or_fraction(0.5)] | None = Field(
@@ -114,7 +119,7 @@ class Data(BaseModel):
     dataset: (
         Annotated[str, values.one_of(*filter(None, SOURCES["torchvision"].pictures))] | None
     ) = Field(default=None, description="Name in torchvision.datasets.")
-    root: Annotated[Path, values.path()] | None = Field(
+    root: Annotated[Path, values.PATH] | None = Field(
         default=None,
         description="Where the named data set lies or is downloaded to (default: data, beside "
         "this file).",

@@ -8,11 +8,9 @@ as drawn is repaired as :mod:`collabdesign.design.draft` says.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,12 +29,10 @@ from collabdesign.design.operators import JOIN_OF_ONE, JOINS
 from collabdesign.design.slots import (
     ModuleSlot,
     Parameter,
-    at_most,
     design_size,
-    one_step,
-    parameter_of,
+    network_slot,
+    parameters_of,
     size_of,
-    stage_slot,
 )
 from collabdesign.errors import InputError, OutsideSpace, Problem
 
@@ -53,6 +49,15 @@ class Suggester(Protocol):
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int: ...
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+class _Drawn(NamedTuple):
+    """A parameter set, and the parts of a network that it says."""
+
+    params: Params
+    stem: Stem
+    modules: list[tuple[ModuleDraft, ModuleShape]]
+    head: Head
 
 
 class DesignSpace:
@@ -78,20 +83,12 @@ class DesignSpace:
         self._input_channels = data.channels
         self._resolution = data.resolution
         self._classes = data.classes
-        stem, head = prototype.stem, prototype.head
-        self._stem_kernel = parameter_of("stem.kernel", stem.kernel)
-        self._stem_stride = parameter_of("stem.stride", stem.stride)
-        self._stem_channels = parameter_of("stem.channels", stem.channels)
-        self._stem_activation = parameter_of("stem.activation", stem.activation)
-        self._head_features = parameter_of("head.features", head.features)
-        self._head_activation = parameter_of("head.activation", head.activation)
-        self._stages = tuple(
-            stage_slot(number, stage, prototype.modules[stage.module])
-            for number, stage in enumerate(prototype.stages, start=1)
-        )
+        self._slot = network_slot(prototype)
         #: Every parameter that can be active, by name.
         self.parameters: dict[str, Parameter] = {
-            parameter.name: parameter for parameter in self._all() if parameter.is_free
+            parameter.name: parameter
+            for parameter in parameters_of(self._slot)
+            if parameter.is_free
         }
 
     # -- parameters to architecture ---------------------------------------------------------
@@ -108,15 +105,11 @@ class DesignSpace:
             raise OutsideSpace(f"the space has no parameter {min(unknown)!r}")
 
         def pick(parameter: Parameter) -> Any:
-            if len(parameter.values) == 1:
-                return parameter.own
-            try:
-                value = params[parameter.name]
-            except KeyError:
-                raise OutsideSpace(f"the parameter {parameter.name!r} is missing") from None
-            return _allowed(parameter, value)
+            if parameter.name not in params:
+                raise OutsideSpace(f"the parameter {parameter.name!r} is missing")
+            return _allowed(parameter, params[parameter.name])
 
-        return self._walk(pick)
+        return self._build(self._ask(pick))
 
     def suggest(self, trial: Suggester) -> Params:
         """Ask a trial for every active parameter, ranges as integers, choices as categories."""
@@ -128,15 +121,15 @@ class DesignSpace:
                 return trial.suggest_int(parameter.name, values[0], values[-1], step=step)
             return trial.suggest_categorical(parameter.name, values)
 
-        return self._collect(pick)
+        return self._ask(pick).params
 
     def sample(self, rng: np.random.Generator) -> Params:
         """A parameter set with every active parameter drawn uniformly; :meth:`decode` it."""
-        return self._collect(lambda p: p.values[int(rng.random() * len(p.values))])
+        return self.vary({}, rng, 1.0)
 
     def own(self) -> Params:
         """The human's own values: the only, the first, the middle of each freedom."""
-        return self._collect(lambda p: p.own)
+        return self.complete({})
 
     def complete(self, params: Mapping[str, Any]) -> Params:
         """Drop what is not active, give the own value to what is active and missing.
@@ -144,11 +137,7 @@ class DesignSpace:
         Raises:
             OutsideSpace: An active parameter has a value it may not have.
         """
-        return self._collect(lambda p: _allowed(p, params.get(p.name, p.own)))
-
-    def active(self, params: Mapping[str, Any]) -> list[Parameter]:
-        """The parameters that matter in a parameter set, in the order they are asked for."""
-        return [self.parameters[name] for name in self.complete(params)]
+        return self._completed(params).params
 
     # -- architecture to parameters ---------------------------------------------------------
 
@@ -173,42 +162,37 @@ class DesignSpace:
                 params[parameter.name] = value
 
         stem, head = architecture.stem, architecture.head
-        put(self._stem_kernel, stem.kernel)
-        put(self._stem_stride, stem.stride)
-        put(self._stem_channels, stem.channels)
-        put(self._stem_activation, stem.activation)
+        for key, parameter in self._slot.stem._asdict().items():
+            put(parameter, getattr(stem, key))
         in_channels = stem.channels
-        if architecture.modules[-1].stage + 1 != len(self._stages):
+        stages = architecture.modules[-1].stage + 1
+        if stages != len(self._slot.stages):
             raise OutsideSpace(
-                f"the space has {len(self._stages)} stages, the architecture "
-                f"{architecture.modules[-1].stage + 1}"
+                f"the space has {len(self._slot.stages)} stages, the architecture {stages}"
             )
-        for index, stage in enumerate(self._stages):
+        for index, stage in enumerate(self._slot.stages):
             modules = [module for module in architecture.modules if module.stage == index]
             if not modules:
                 raise OutsideSpace(f"stage {index + 1} has no module")
             put(stage.modules, len(modules))
-            put(stage.stride, modules[0].stride)
-            put(stage.channels, modules[0].channels)
-            shapes = []
-            for number, module in enumerate(modules):
-                if module.channels != modules[0].channels:
+            stride, channels = modules[0].stride, modules[0].channels
+            put(stage.stride, stride)
+            put(stage.channels, channels)
+            pairs = []
+            for module in modules:
+                if module.channels != channels:
                     raise OutsideSpace(
-                        f"all modules of a stage have its channels, {modules[0].channels} in "
+                        f"all modules of a stage have its channels, {channels} in "
                         f"stage {index + 1}, got {module.channels}"
                     )
-                stride = modules[0].stride if number == 0 else 1
-                shapes.append(ModuleShape(index, stride, in_channels, modules[0].channels))
-                in_channels = module.channels
-            pairs = list(zip(modules, shapes, strict=True))
-            if stage.shared:
-                encode_design(stage.designs[0], pairs, put)
-            else:
-                for design, pair in zip(stage.designs, pairs, strict=False):
-                    encode_design(design, [pair], put)
-        put(self._head_features, head.features)
+                pairs.append((module, ModuleShape(index, stride, in_channels, channels)))
+                stride, in_channels = 1, channels
+            alike = [pairs] if stage.shared else [[pair] for pair in pairs]
+            for design, group in zip(stage.designs, alike, strict=False):
+                encode_design(design, group, put)
+        put(self._slot.head.features, head.features)
         if head.features:
-            put(self._head_activation, head.activation)
+            put(self._slot.head.activation, head.activation)
         if self.decode(params) != architecture:
             raise OutsideSpace("no parameter set of the space gives this architecture")
         return params
@@ -224,13 +208,12 @@ class DesignSpace:
         here = self.complete(params)
         seen = {self.decode(here).id}
         for name, value in here.items():
-            parameter = self.parameters[name]
-            for other in one_step(parameter, value):
-                neighbour = self.complete({**here, name: other})
-                identity = self.decode(neighbour).id
+            for other in self.parameters[name].steps_from(value):
+                neighbour = self._completed({**here, name: other})
+                identity = self._build(neighbour).id
                 if identity not in seen:
                     seen.add(identity)
-                    yield neighbour
+                    yield neighbour.params
 
     def vary(self, params: Mapping[str, Any], rng: np.random.Generator, rate: float) -> Params:
         """A variation: each active parameter is drawn anew with probability ``rate``.
@@ -243,15 +226,14 @@ class DesignSpace:
                 return params[parameter.name]
             return parameter.values[int(rng.random() * len(parameter.values))]
 
-        return self._collect(pick)
+        return self._ask(pick).params
 
     def size(self) -> int:
         """How many parameter sets there are (several may spell one network)."""
-        total = size_of(self._stem_kernel, self._stem_stride, self._stem_channels)
-        total *= size_of(self._stem_activation)
-        with_activation = len(self._head_activation.values)
-        total *= sum(with_activation if features else 1 for features in self._head_features.values)
-        for stage in self._stages:
+        features, activation = self._slot.head
+        total = size_of(*self._slot.stem)
+        total *= sum(size_of(activation) if count else 1 for count in features.values)
+        for stage in self._slot.stages:
             total *= size_of(stage.stride, stage.channels) * sum(
                 prod(design_size(d) for d in stage.designs[: 1 if stage.shared else count])
                 for count in stage.modules.values
@@ -266,20 +248,22 @@ class DesignSpace:
         modules, and then the hidden widths their smallest value. None where nothing of this
         fits.
         """
-        scaled = {self._stem_channels.name, self._head_features.name}
-        scaled |= {stage.channels.name for stage in self._stages}
-        counts = {stage.modules.name for stage in self._stages}
         own = self.own()
         base = dict(own)
-        for reduced in (set(), counts, {p.name for p in self._width_parameters()}):
-            base |= {name: min(self.parameters[name].values) for name in reduced & own.keys()}
+        for reduced in (None, ".modules", ".width"):
+            for name in own:
+                if reduced and name.endswith(reduced):
+                    base[name] = min(self.parameters[name].values)
             for percent in range(100, -1, -1):
                 params = dict(base)
-                for name in scaled & base.keys():
-                    params[name] = at_most(self.parameters[name], base[name] * percent / 100)
-                params = self.complete(params)
-                if fits(self.decode(params)):
-                    return params
+                for name in base:
+                    if name.endswith((".channels", ".features")):
+                        values, bound = self.parameters[name].values, base[name] * percent / 100
+                        few = [value for value in values if value <= bound]
+                        params[name] = max(few, default=min(values))
+                drawn = self._completed(params)
+                if fits(self._build(drawn)):
+                    return drawn.params
         return None
 
     def descend(
@@ -309,105 +293,70 @@ class DesignSpace:
         def lower(architecture: Architecture) -> tuple[float, ...]:
             return (score(architecture),)
 
-        is_enough = partial(operator.ge, enough)
-        here, best = self._fall(self.complete(params), lower, is_enough)
+        here, best = self._fall(params, lower, enough)
         while best > enough:
-            there, reached = self._fall(here, smaller, partial(operator.gt, best))
+            there, reached = self._fall(here, smaller, math.nextafter(best, -math.inf))
             if reached >= best:
                 break
-            here, best = self._fall(there, lower, is_enough)
+            here, best = self._fall(there, lower, enough)
         return here
 
     def _fall(
-        self,
-        here: Params,
-        rank: Callable[[Architecture], tuple[float, ...]],
-        is_enough: Callable[[float], bool],
+        self, params: Params, rank: Callable[[Architecture], tuple[float, ...]], enough: float
     ) -> tuple[Params, float]:
-        """Where no parameter alone gives a lower rank, or the first of it is enough."""
-        best = rank(self.decode(here))
+        """Where no parameter alone gives a lower rank, or the first of it is at most enough."""
+        drawn = self._completed(params)
+        here, best = drawn.params, rank(self._build(drawn))
         improved = True
-        while improved and not is_enough(best[0]):
+        while improved and best[0] > enough:
             improved = False
             for name in list(here):
-                if name not in here:
-                    continue
                 for value in self.parameters[name].values:
-                    if value == here.get(name):
+                    if here.get(name, value) == value:  # or it is no longer active
                         continue
-                    there = self.complete({**here, name: value})
-                    reached = rank(self.decode(there))
+                    drawn = self._completed({**here, name: value})
+                    reached = rank(self._build(drawn))
                     if reached < best:
-                        here, best, improved = there, reached, True
-                        if is_enough(best[0]):
+                        here, best, improved = drawn.params, reached, True
+                        if best[0] <= enough:
                             return here, best[0]
-                    if name not in here:
-                        break
         return here, best[0]
 
     # -- the walk that all of the above share -----------------------------------------------
 
-    def _collect(self, pick: Pick) -> Params:
+    def _completed(self, params: Mapping[str, Any]) -> _Drawn:
+        return self._ask(lambda p: _allowed(p, params.get(p.name, p.own)))
+
+    def _build(self, drawn: _Drawn) -> Architecture:
+        modules = tuple(build_module(draft, shape) for draft, shape in drawn.modules)
+        shape = self._input_channels, self._resolution, self._classes
+        return Architecture(*shape, drawn.stem, modules, drawn.head)
+
+    def _ask(self, pick: Pick) -> _Drawn:
+        """Ask once for each active parameter that is free, in order."""
         params: Params = {}
 
-        def note(parameter: Parameter) -> Any:
-            if len(parameter.values) == 1:
+        def value_of(parameter: Parameter) -> Any:
+            if not parameter.is_free:
                 return parameter.own
             value = params[parameter.name] = pick(parameter)
             return value
 
-        for _ in self._visit(note):
-            pass
-        return params
-
-    def _walk(self, pick: Pick) -> Architecture:
-        stem, *drafts, head = self._visit(pick)
-        modules = tuple(build_module(draft, shape) for draft, shape in drafts)
-        return Architecture(
-            self._input_channels, self._resolution, self._classes, stem, modules, head
-        )
-
-    def _visit(self, pick: Pick) -> Iterator[Any]:
-        """Stem, each module's draft and shape, and head, asking for each active parameter once."""
-        stem = Stem(
-            pick(self._stem_kernel),
-            pick(self._stem_stride),
-            pick(self._stem_channels),
-            pick(self._stem_activation),
-        )
-        yield stem
+        stem = Stem(*map(value_of, self._slot.stem))
+        modules = []
         in_channels = stem.channels
-        for index, stage in enumerate(self._stages):
-            count = pick(stage.modules)
-            stride = pick(stage.stride)
-            channels = pick(stage.channels)
-            draft: ModuleDraft | None = None
+        for index, stage in enumerate(self._slot.stages):
+            count = value_of(stage.modules)
+            stride = value_of(stage.stride)
+            channels = value_of(stage.channels)
             for number in range(count):
-                if draft is None or not stage.shared:
-                    draft = _draft(stage.designs[number], pick)
-                shape = ModuleShape(index, stride if number == 0 else 1, in_channels, channels)
-                yield draft, shape
-                in_channels = channels
-        features = pick(self._head_features)
-        yield Head(features, pick(self._head_activation)) if features else Head(0)
-
-    def _width_parameters(self) -> Iterator[Parameter]:
-        for stage in self._stages:
-            for design in stage.designs:
-                for branch in design.branch:
-                    yield from branch.widths
-
-    def _all(self) -> Iterator[Parameter]:
-        yield from (self._stem_kernel, self._stem_stride, self._stem_channels)
-        yield self._stem_activation
-        for stage in self._stages:
-            yield from (stage.modules, stage.stride, stage.channels)
-            for design in stage.designs:
-                yield from (design.shortcut, design.branches, design.join)
-                for branch in design.branch:
-                    yield from (branch.depth, *branch.layers, *branch.widths)
-                yield from (design.attention, design.activation, design.output)
-        yield from (self._head_features, self._head_activation)
+                if number == 0 or not stage.shared:
+                    draft = _draft(stage.designs[number], value_of)
+                modules.append((draft, ModuleShape(index, stride, in_channels, channels)))
+                stride, in_channels = 1, channels
+        features = value_of(self._slot.head.features)
+        head = Head(features, value_of(self._slot.head.activation)) if features else Head(0)
+        return _Drawn(params, stem, modules, head)
 
 
 def _allowed(parameter: Parameter, value: Any) -> Any:

@@ -15,7 +15,7 @@ from itertools import groupby
 from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
 from collabdesign.design.cost import PartCost, part_costs
-from collabdesign.design.layer_words import look_of, placed, placed_layers, settings_of, word_of
+from collabdesign.design.layer_words import look_of, settings_of, word_of
 from collabdesign.design.operators import ATTENTIONS, CONVOLUTION, IN_GROUPS, OPERATORS, Look
 
 WIDTH = 1000
@@ -166,7 +166,7 @@ def _lane(branch: Branch, in_channels: int, y: float, middle: float) -> str:
         f"M{IN_X} {middle:g}C{IN_X + 14} {middle:g} {IN_X + 4} {y:g} {BOXES_X} {y:g}"
         f"H{end}C{end + 14} {y:g} {end + 6} {middle:g} {JOIN_X} {middle:g}"
     )
-    return wire + _boxes(y, [_drawn(*each) for each in placed(branch, in_channels)])
+    return wire + _boxes(y, [_drawn(*each) for each in branch.with_inputs(in_channels)])
 
 
 def _drawn(layer: Layer, in_channels: int) -> Drawn:
@@ -259,7 +259,7 @@ def _looks(architecture: Architecture) -> list[Look]:
     pointwise = look_of(Layer(CONVOLUTION, 1, 1, 1, 1), 1)
     stem = Layer(CONVOLUTION, architecture.stem.kernel, 1, 1, 1)
     used = {look_of(stem, 1), AVERAGE, LINEAR}
-    used |= {look_of(*each) for each in placed_layers(architecture)}
+    used |= {look_of(*each) for each in architecture.layers_with_inputs()}
     attentions = [ATTENTIONS[module.attention] for module in architecture.modules]
     used |= {row.look for row in attentions if row}
     if architecture.head.features or any(

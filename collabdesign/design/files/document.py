@@ -35,15 +35,9 @@ _FLOAT = re.compile(
     re.ASCII,
 )
 
-_PLAIN_TAGS = {
-    "tag:yaml.org,2002:str": str,
-    "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": float,
-    "tag:yaml.org,2002:bool": bool,
-    "tag:yaml.org,2002:null": type(None),
-    "tag:yaml.org,2002:map": dict,
-    "tag:yaml.org,2002:seq": list,
-}
+_KINDS = {"null": type(None), "map": dict, "seq": list}
+_KINDS |= {kind.__name__: kind for kind in (str, int, float, bool)}
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}": kind for name, kind in _KINDS.items()}
 
 # libyaml's parser where it is built in, about ten times faster.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -124,14 +118,8 @@ for _pattern, _tag in ((_INTEGER, "int"), (_FLOAT, "float")):
 
 def write_text(data: Any) -> str:
     """Plain data as YAML that :func:`read_text` reads back as equal data."""
-    text: str = yaml.dump(
-        data,
-        Dumper=_Dumper,
-        sort_keys=False,
-        default_flow_style=None,
-        allow_unicode=True,
-        width=100,
-    )
+    layout: dict[str, Any] = {"default_flow_style": None, "allow_unicode": True, "width": 100}
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, **layout)
     return text
 
 
@@ -147,9 +135,8 @@ def _read_file(file: str) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(Problem(f"the file must be readable, got: {reason}", "", file)) from None
     if len(raw) > MAX_BYTES:
-        raise InputError(
-            Problem(f"the file must have at most {MAX_BYTES // 10**6} MB, got more", "", file)
-        )
+        rule = f"the file must have at most {MAX_BYTES // 10**6} MB"
+        raise InputError(Problem(f"{rule}, got more", "", file))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -165,17 +152,15 @@ def _nearby(file: str) -> str:
     path = Path(file)
     try:
         folder = path if path.is_dir() else path.parent
-        names = sorted(entry.name for entry in folder.iterdir() if _is_yaml(entry))
+        names = sorted(
+            entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")
+        )
     except (OSError, ValueError):
         return f"there is no folder {path.parent}"
     few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     if names:
         return f"in {folder} there are: {few}"
     return f"in {folder} there is no YAML file; collabdesign init --data FOLDER writes one"
-
-
-def _is_yaml(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml")
 
 
 def _kind(value: Any) -> str:

@@ -61,15 +61,14 @@ class Overlays:
             InputError: As :func:`read_document`.
         """
         document = read_document(file)
-        self._put(tuple(map(str, location)), document.data)
-        self._overlays.append(
-            Overlay(location, document, os.path.dirname(file), dropped=len(location))
-        )
+        self.data, _ = _with(self.data, tuple(map(str, location)), document.data)
+        folder = os.path.dirname(file)
+        self._overlays.append(Overlay(location, document, folder, dropped=len(location)))
 
     def lay_override(self, override: Override) -> None:
         """Put one value in place."""
         try:
-            said = self._put(override.keys, override.document.data)
+            self.data, said = _with(self.data, override.keys, override.document.data)
         except InputError as error:
             file = override.document.file
             self.problems += [Problem(p.message, p.hint, file) for p in error.problems]
@@ -120,10 +119,6 @@ class Overlays:
                 return overlay
         raise AssertionError("the first overlay is everywhere")
 
-    def _put(self, keys: tuple[str, ...], value: Any) -> Location:
-        self.data, said = _with(self.data, keys, value, ())
-        return said
-
 
 def parse_override(text: str) -> Override:
     """Read ``search.trials=80``; the value is YAML.
@@ -145,7 +140,7 @@ def parse_override(text: str) -> Override:
 
 
 def _with(
-    holder: Any, keys: tuple[str, ...], value: Any, above: tuple[str, ...]
+    holder: Any, keys: tuple[str, ...], value: Any, above: tuple[str, ...] = ()
 ) -> tuple[Any, Location]:
     """A copy that has ``value`` at ``keys``, and the location of all that is new in it."""
     if not keys:

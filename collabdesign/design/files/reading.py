@@ -169,12 +169,12 @@ def _translate(overlays: Overlays, details: ErrorDetails, check_data: bool) -> N
 
 def _is_found_elsewhere(overlays: Overlays, location: tuple[int | str, ...], check: bool) -> bool:
     """Whether a missing key follows from others, with which something is wrong already."""
-    row = keys_of(overlays.data.get("data"))
-    if row is None:
-        return location in (("data", "classes"), ("data", "resolution"))
-    if location == ("data", "classes"):
-        return bool(row.pictures) or (row.look is not None and check)
-    return location == ("data", "resolution") and bool(row.pictures)
+    if location not in (("data", "classes"), ("data", "resolution")):
+        return False
+    row, key = keys_of(overlays.data.get("data")), location[-1]
+    if row is None or row.pictures:
+        return True
+    return key not in row.untold and (check or key != "classes")
 
 
 def _help(location: tuple[int | str, ...]) -> str:

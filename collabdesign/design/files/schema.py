@@ -8,22 +8,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from collabdesign.design.freedoms import Freedom
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import Family, Requirements, Search
-from collabdesign.design.sources import SOURCES, SourceKeys, foreign_keys
+from collabdesign.design.sources import SOURCES, foreign_keys
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out titles that only repeat a key, and writes defaults as a person does."""
+    """Leaves out titles that only repeat a key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
-
-    def encode_default(self, dft: Any) -> Any:
-        return dft.written() if isinstance(dft, Freedom) else super().encode_default(dft)
 
 
 def prototype_schema() -> dict[str, Any]:
@@ -54,20 +50,13 @@ def requirements_schema() -> dict[str, Any]:
         {
             "if": {"properties": {"source": {"const": source}}},
             "then": {
-                "required": [*row.needs, *_unknown(row)],
+                "required": [*row.needs, *row.untold],
                 "properties": {key: {"enum": [None, False]} for key in foreign_keys(source)},
             },
         }
         for source, row in SOURCES.items()
     ]
     return {"$schema": _DRAFT, **schema}
-
-
-def _unknown(row: SourceKeys) -> list[str]:
-    """What must be written since the source does not tell it."""
-    if row.pictures:
-        return []
-    return ["resolution"] if row.look else ["resolution", "classes"]
 
 
 def _is_section(field: FieldInfo) -> bool:

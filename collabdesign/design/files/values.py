@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from pydantic_core import core_schema
 
 from collabdesign.design.cost import METRICS, Metric
@@ -25,6 +26,12 @@ LIMITS = tuple(METRICS)
 OBJECTIVES = ("accuracy", *LIMITS)
 
 FLOPS_HINT = "write macs, multiply-adds: 1 MAC is 2 FLOPs"
+
+
+class Section(BaseModel):
+    """A mapping that a person writes, all of whose keys are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # Compared by identity: typing hashes annotations, and a schema has no hash.
@@ -65,19 +72,12 @@ def count(of: str) -> Written:
     return Written(read, _quantity_schema(units.COUNT_PATTERN), units.exact_count)
 
 
-def memory() -> Written:
-    """A positive number of bytes such as ``512KiB``."""
-    return Written(units.parse_bytes, _quantity_schema(units.BYTES_PATTERN), units.exact_bytes)
-
-
 def limit(metric: Metric) -> Written:
     """A limit on a metric, in its unit."""
-    kinds = {"count": lambda: count(metric.title), "bytes": memory, "ms": milliseconds}
-    return kinds[metric.unit]()
-
-
-def milliseconds() -> Written:
-    """A positive number of milliseconds such as ``12.5``."""
+    if metric.unit == "count":
+        return count(metric.title)
+    if metric.unit == "bytes":
+        return Written(units.parse_bytes, _quantity_schema(units.BYTES_PATTERN), units.exact_bytes)
     return number(0, 10**6, above=True)
 
 
@@ -140,11 +140,6 @@ def key_of(table: Mapping[str, Any]) -> Written:
     )
 
 
-def accuracy() -> Written:
-    """A share of 1, not per cent."""
-    return Written(_read_accuracy, {"type": "number", "exclusiveMinimum": 0, "maximum": 1})
-
-
 def _read_accuracy(value: Any) -> float:
     if type(value) in (int, float) and 0 < value <= 1:
         return float(value)
@@ -158,39 +153,31 @@ def _read_accuracy(value: Any) -> float:
     )
 
 
-def name() -> Written:
-    """A word that is safe as the name of a folder."""
-    pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ACCURACY = Written(_read_accuracy, {"type": "number", "exclusiveMinimum": 0, "maximum": 1})
+"""A share of 1, not per cent."""
 
+
+def _matching(pattern: str, rule: str) -> Written:
     def read(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             return value
-        hint = "write it in quotes" if type(value) in (int, float, bool) else ""
-        rule = "must begin with a letter or digit and have at most 64 of these, '-', '_' and '.'"
+        is_plain = type(value) in (int, float, bool) and re.fullmatch(pattern, str(value))
+        hint = "write it in quotes" if is_plain else ""
         raise InputError(Problem(f"{rule}, got {shown(value)}", hint))
 
     return Written(read, {"type": "string", "pattern": pattern})
 
 
-def database() -> Written:
-    """The address of a database."""
-    pattern = r"^[a-z][a-z0-9+]*://.+$"
+NAME = _matching(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    "must begin with a letter or digit and have at most 64 of these, '-', '_' and '.'",
+)
+"""A word that is safe as the name of a folder."""
 
-    def read(value: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        rule = "must be the address of a database such as postgresql://user@host/name"
-        raise InputError(f"{rule}, got {shown(value)}")
-
-    return Written(read, {"type": "string", "pattern": pattern})
-
-
-_PATH_SCHEMA = {"type": "string", "minLength": 1}
-
-
-def path() -> Written:
-    """A path, relative to the file that it stands in until it is read from there."""
-    return Written(_read_path, _PATH_SCHEMA, str)
+DATABASE = _matching(
+    r"^[a-z][a-z0-9+]*://.+$",
+    "must be the address of a database such as postgresql://user@host/name",
+)
 
 
 def _read_path(value: Any) -> Path:
@@ -199,6 +186,10 @@ def _read_path(value: Any) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise InputError(f"must be a path, got {shown(value)}")
     return Path(value)
+
+
+PATH = Written(_read_path, {"type": "string", "minLength": 1}, str)
+"""A path, relative to the file that it stands in until it is read from there."""
 
 
 def path_or_fraction(high: float) -> Written:
@@ -215,19 +206,7 @@ def path_or_fraction(high: float) -> Written:
     def write(value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
 
-    return Written(read, {"anyOf": [_PATH_SCHEMA, fraction.schema]}, write)
-
-
-def objectives() -> Written:
-    """Accuracy and costs, each once; accuracy is moved to the front."""
-    schema = {
-        "type": "array",
-        "items": {"enum": list(OBJECTIVES)},
-        "contains": {"const": "accuracy"},
-        "minItems": 2,
-        "uniqueItems": True,
-    }
-    return Written(_read_objectives, schema, list)
+    return Written(read, {"anyOf": [PATH.schema, fraction.schema]}, write)
 
 
 def _read_objectives(value: Any) -> tuple[str, ...]:
@@ -244,3 +223,17 @@ def _read_objectives(value: Any) -> tuple[str, ...]:
     if "accuracy" not in value or len(value) < 2 or len(set(value)) < len(value):
         raise InputError(f"{rule}, got [{', '.join(value)}]")
     return ("accuracy", *(objective for objective in value if objective != "accuracy"))
+
+
+FRONT = Written(
+    _read_objectives,
+    {
+        "type": "array",
+        "items": {"enum": list(OBJECTIVES)},
+        "contains": {"const": "accuracy"},
+        "minItems": 2,
+        "uniqueItems": True,
+    },
+    list,
+)
+"""Accuracy and costs, each once; accuracy is moved to the front."""
