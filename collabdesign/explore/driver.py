@@ -38,6 +38,7 @@ from collabdesign.explore.record import (
     CurvePoint,
     Rejection,
     as_of_today,
+    scale_of_record,
 )
 from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter
@@ -91,9 +92,6 @@ class Driver:
         requirements: Of the search.
         space: What to propose from.
         executor: Where trainings run.
-        standing: Tells the progress.
-        epochs: Of a proxy.
-        select_images: On which accuracies are counted.
         on_progress: Called after each proposal and event, and while waiting.
     """
 
@@ -103,20 +101,18 @@ class Driver:
         requirements: Requirements,
         space: DesignSpace,
         executor: Executor,
-        standing: Standing,
-        epochs: int,
-        select_images: int,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._study = study
         self._requirements = requirements
         self._space = space
         self._executor = executor
-        self._standing = standing
-        self._epochs = epochs
-        self._select_images = select_images
         self._on_progress = on_progress
         record = study.read()
+        self._epochs = record.proxy_epochs
+        self._select_images = record.attributes["data"]["select_images"]
+        scale = scale_of_record(record, requirements)
+        self._standing = Standing(requirements, self._epochs, scale)
         self._proposals = Proposals(
             space, requirements, proxy_goal(requirements, noted_calibration(record))
         )
@@ -135,7 +131,7 @@ class Driver:
                 # The pictures changed, by consent: it counts as a trial, and tells nothing.
                 self._of_others.add(candidate.index)
                 self._candidates[candidate.index] = candidate
-                standing.add(replace(candidate, accuracy=None))
+                self._standing.add(replace(candidate, accuracy=None))
         self._expect()
 
     def _expect(self) -> None:
