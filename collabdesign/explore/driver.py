@@ -75,24 +75,11 @@ class _PassedOver:
         self.repeated += 1
         self.repeats = (*self.repeats, (params, known.number))[:REJECTIONS_KEPT]
 
-    def counts(self) -> dict[str, object]:
-        """For the study, where no candidate came next."""
-        return {
-            "rejected": self.rejected,
-            "repeated": self.repeated,
-            "rejected_by": self.rejected_by,
-        }
-
 
 class Driver:
-    """One search.
+    """One search, whose study has begun.
 
-    Args:
-        study: Begun, open for writing.
-        requirements: Of the search.
-        space: What to propose from.
-        executor: Where trainings run.
-        on_progress: Called after each proposal and event, and while waiting.
+    ``on_progress`` is called after each proposal and event, and while waiting.
     """
 
     def __init__(
@@ -223,7 +210,8 @@ class Driver:
                 return replace(candidate, predicted=predicted, **vars(passed_over))
             self._show(passed_over)
         self._passed_over = passed_over
-        self._study.set({"tail": passed_over.counts()})
+        counts = ("rejected", "repeated", "rejected_by")
+        self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
         return None
 
     def _candidate(
@@ -344,19 +332,12 @@ class Driver:
 
 
 def _log(candidate: Candidate) -> None:
+    result = f"stopped {candidate.reason}" if candidate.outcome == "stopped" else candidate.reason
     if candidate.accuracy is not None:
         result = f"{100 * candidate.accuracy:.2f} %"
-    else:
-        stopped = candidate.outcome == "stopped"
-        result = f"stopped {candidate.reason}" if stopped else candidate.reason
     log.info(
-        "candidate %d (%s): %s, %s MACs, %s params, %.1f s, %d rejected and %d repeated before",
-        candidate.number,
-        candidate.architecture.id,
-        result,
-        f"{candidate.cost.macs:,}",
-        f"{candidate.cost.params:,}",
-        candidate.seconds,
-        candidate.rejected,
-        candidate.repeated,
+        f"candidate {candidate.number} ({candidate.architecture.id}): {result}, "
+        f"{candidate.cost.macs:,} MACs, {candidate.cost.params:,} params, "
+        f"{candidate.seconds:.1f} s, "
+        f"{candidate.rejected} rejected and {candidate.repeated} repeated before"
     )

@@ -31,14 +31,7 @@ class InUse(InputError):
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock.
-
-    Attributes:
-        pid: Its number on its machine.
-        host: Name of the machine.
-        since: When it began, as it shall be read.
-        command: What started it.
-    """
+    """The process that holds a lock, the machine it is on, since when, and what started it."""
 
     pid: int
     host: str

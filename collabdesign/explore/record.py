@@ -37,10 +37,7 @@ class CurvePoint(NamedTuple):
 class Rejection:
     """A proposal over a limit: never trained, never a trial.
 
-    Attributes:
-        params: What was proposed.
-        cost: What it would cost.
-        violations: Each limit to ``cost / limit - 1``.
+    Its ``violations`` are each limit to ``cost / limit - 1``.
     """
 
     params: Mapping[str, Any]
