@@ -23,14 +23,13 @@ from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.compare import write_references
 from collabdesign.deliver.family import RULE, build_family
 from collabdesign.deliver.full_training import FamilyProgress
-from collabdesign.deliver.report.gather import gather, scale_of_record
+from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import TestData, load_test
-from collabdesign.evaluate.plan import plan_training
-from collabdesign.explore.begin import Prepared, begin, make_folder, prepare, require_same_images
+from collabdesign.explore.begin import Prepared, begin, prepare, require_same_images
 from collabdesign.explore.calibrate import NETWORKS, CalibrateProgress, Outlook
 from collabdesign.explore.calibrate import calibrate as train_both_ways
 from collabdesign.explore.calibration import Calibration
@@ -40,10 +39,9 @@ from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
 from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
-from collabdesign.explore.feasible import scale_of
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder, in_use
-from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading, Standing
-from collabdesign.explore.record import Record, requirements_of
+from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
+from collabdesign.explore.record import Record, requirements_of, scale_of_record
 from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json
@@ -281,7 +279,6 @@ def _opened(
         accept_changes=accept_changes,
         on_data=lambda done, total: tell(Reading("pictures", done, total)),
     )
-    make_folder(run_dir)
     # Of a calibration beside a search nobody is told there.
     watched = tell.writing() if lock == SEARCHING else nullcontext()
     with held(run_dir, lock), _logged(run_dir), watched:
@@ -339,18 +336,7 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
         )
         if changes:
             here.tell(Notice("the data changed: " + "; ".join(changes)))
-        epochs = plan_training(len(prepared.data.train_labels), requirements.search.proxy).epochs
-        standing = Standing(requirements, epochs, scale_of(prepared.space, requirements))
-        Driver(
-            study,
-            requirements,
-            prepared.space,
-            here.executor,
-            standing,
-            epochs,
-            len(prepared.data.select_labels),
-            here.tell,
-        ).run()
+        Driver(study, requirements, prepared.space, here.executor, here.tell).run()
         return study.read()
     finally:
         study.close()

@@ -22,6 +22,9 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import GoalsNotMet, InputError, NothingFits
 from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.training import EpochRecord
+from collabdesign.explore.begin import prepare
+from collabdesign.explore.calibrate import CalibrateProgress, calibrate
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -40,6 +43,8 @@ from collabdesign.explore.calibration_plan import (
     proxy_lengths,
     spread_networks,
 )
+from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task
+from collabdesign.explore.executors.executor import Trained as TrainingEnded
 from collabdesign.explore.feasible import default_params
 from collabdesign.explore.proposals import Proposals
 from collabdesign.explore.rank import Estimate
@@ -455,6 +460,64 @@ def test_what_the_goal_means_for_proxies_is_told(
     show_calibrated(tmp_path, more, "images")
     said = capsys.readouterr().err.replace("\N{NO-BREAK SPACE}", " ")
     assert "99.5 % was reached by no network" in said and "from 50.0 %" in said
+
+
+class TenSecondsAPass:
+    """Trains nothing: each pass takes ten seconds, and one network fails after its first."""
+
+    slots, ahead, where = 1, 0, "nowhere"
+
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
+        self.events: list[Event] = []
+        self.passes_left = 0
+
+    def submit(self, task: Task) -> None:
+        passes = range(1, task.recipe.epochs + 1)
+        fails = task.architecture.id == self.failing and len(passes) > 1
+        self.passes_left += len(passes)
+        for epoch in passes[:1] if fails else passes:
+            record = EpochRecord(epoch, 1.0, 0.5 + self.passes_left / 1e4, 10.0)
+            self.events.append(PassEnded(task.key, record, b"" if task.keeps else None))
+        if fails:
+            self.events.append(Failed(task.key, "diverged: loss"))
+        else:
+            self.events.append(TrainingEnded(task.key, None))
+
+    def wait(self, seconds: float) -> Event | None:
+        event = self.events.pop(0)
+        if isinstance(event, PassEnded):
+            self.passes_left -= 1
+        elif isinstance(event, Failed):
+            self.passes_left -= int(event.key.split("-")[3]) - 1
+        return event
+
+    def cancel(self, key: str) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_time_left_counts_of_a_failed_training_what_it_trained(
+    tiny: Path, tmp_path: Path
+) -> None:
+    requirements = load_requirements(tiny)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    prepared = prepare(requirements, run_dir, device="cpu")
+    executor = TenSecondsAPass(chosen(requirements, 5)[0])
+    told = 0
+
+    def on_progress(progress: CalibrateProgress) -> None:
+        nonlocal told
+        told += 1
+        assert progress.seconds_left == pytest.approx(10 * executor.passes_left)
+
+    found = calibrate(
+        requirements, run_dir, prepared, executor, networks=5, on_progress=on_progress
+    )
+    assert told > 0 and (len(found.points), found.failed) == (4, 1)
 
 
 def searched(requirements: Requirements, aim: float | None) -> list[Candidate]:

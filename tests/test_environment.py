@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from collabdesign.explore import environment
-from collabdesign.explore.begin import ENVIRONMENT, note_environment, read_environments
 from collabdesign.explore.environment import devices_for, usable_cores, workers_for
+from collabdesign.explore.provenance import ENVIRONMENT, note_environment, read_environments
 
 CPU = torch.device("cpu")
 GIB = 1 << 30

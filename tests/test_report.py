@@ -90,6 +90,13 @@ def test_every_environment_is_shown_the_newest_first(finished_copy: Path) -> Non
         "Candidates 8 to 13: collabdesign 0.2.0 \u00b7 torch 2.2",
         "Candidates 0 to 7: collabdesign 0.1.0 \u00b7 torch 2.1",
     ]
+    # The last environment trains on until another one comes.
+    runs[1]["candidates"] = [8, None]
+    assert said_of(run_dir, {"runs": runs})[0].startswith("Candidates 8 to 13: ")
+    # One environment trained them all.
+    assert said_of(run_dir, {"runs": [{**old, "candidates": [0, None]}]}) == [
+        "collabdesign 0.1.0 \u00b7 torch 2.1"
+    ]
     # A run that has begun and trained nothing yet.
     assert said_of(run_dir, {"runs": [{**old, "candidates": None}]}) == [
         "collabdesign 0.1.0 \u00b7 torch 2.1"

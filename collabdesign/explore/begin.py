@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,13 +20,14 @@ from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
+from collabdesign.explore.provenance import note_environment
 from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record, without_password
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json, write_text
 
-ENVIRONMENT = "environment.json"
 _IMAGES = "images.json"
+_CONSENT = "choose another --run-dir, or say --accept-changes"
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,6 @@ def require_folder(run_dir: Path) -> None:
         raise InputError(f"the run folder must lie in a folder, and {str(nearest)!r} is a file")
 
 
-def make_folder(run_dir: Path) -> None:
-    """Make the run folder and its parents.
-
-    Raises:
-        InputError: The system refuses.
-    """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the run folder must be writable: {error}; choose another --run-dir"
-        ) from None
-
-
 def _require_same(record: Record, requirements: Requirements, accept_changes: bool) -> None:
     """Refuse to continue with other requirements than a run began with."""
     if "requirements" not in record.attributes:
@@ -104,11 +90,13 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
     # Where the pictures lie is not what they are: their fingerprint is compared once it is known.
     changes = began_with.changes(requirements, (*FREE_KEYS, *PLACES))
     if changes and not accept_changes:
-        raise InputError(
-            "a run continues with the requirements it began with, but these changed:\n"
-            + "\n".join(f"    {change}" for change in changes)
-            + "\n    choose another --run-dir, or say --accept-changes"
-        )
+        rule = "a run continues with the requirements it began with, but these changed"
+        raise refusal(rule, changes, _CONSENT)
+
+
+def refusal(rule: str, changes: Sequence[str], remedy: str) -> InputError:
+    """The error for what changed and may not, a line each."""
+    return InputError("\n    ".join([f"{rule}:", *changes, remedy]))
 
 
 def _listed(values: Iterable[str | None]) -> str:
@@ -199,36 +187,6 @@ def require_same_images(
         known = record.attributes.get("test_fingerprint") or test.fingerprint
         changed += ["the test images are others"] * (known != test.fingerprint)
     if changed and not accept_changes:
-        raise InputError(
-            "a run continues on the images it began with, but the data changed:\n"
-            + "\n".join(f"    {change}" for change in changed)
-            + "\n    choose another --run-dir, or say --accept-changes"
-        )
+        rule = "a run continues on the images it began with, but the data changed"
+        raise refusal(rule, changed, _CONSENT)
     return changed
-
-
-def note_environment(run_dir: Path, environment: Mapping[str, str], first: int) -> None:
-    """Add to ``environment.json`` on what the candidates from a number on are trained.
-
-    It holds one entry for each environment that trained any: the versions, and the first and last
-    number of the candidates; no last one while the search goes on.
-    """
-    runs: list[dict[str, Any]] = [
-        each for each in read_environments(run_dir) if (each["candidates"][0] or 0) < first
-    ]
-    if runs and {**runs[-1], "candidates": None} == {**environment, "candidates": None}:
-        first = runs.pop()["candidates"][0]
-    elif runs:
-        runs[-1]["candidates"][1] = first - 1
-    runs.append({**environment, "candidates": [first, None]})
-    write_json(run_dir / ENVIRONMENT, {"runs": runs})
-
-
-def read_environments(run_dir: Path) -> list[dict[str, Any]]:
-    """The entries of :func:`note_environment`, also of the one that earlier versions wrote."""
-    with suppress(OSError, ValueError):
-        found = json.loads((run_dir / ENVIRONMENT).read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            runs: list[dict[str, Any]] = found.get("runs", [{**found, "candidates": [0, None]}])
-            return runs
-    return []

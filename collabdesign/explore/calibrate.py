@@ -19,7 +19,7 @@ from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.training import EpochRecord
-from collabdesign.explore.begin import Prepared
+from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -31,6 +31,7 @@ from collabdesign.explore.calibration_plan import (
     Planned,
     compare,
     plan_trainings,
+    proxy_lengths,
     spread_networks,
 )
 from collabdesign.explore.check import images_per_second
@@ -51,13 +52,10 @@ class CalibrateProgress:
     """Where a calibration stands.
 
     Attributes:
-        done: Trainings that ended, those of an earlier process included.
-        trainings: All of them.
-        kind: ``proxy`` or ``full``, of the training whose pass ended last.
-        epoch: Of that training, 0 before the first pass.
-        epochs: Of that training.
+        done: Of the trainings, those that ended, also in an earlier process.
+        kind: ``proxy`` or ``full``, of the training whose pass ended last, like ``epoch``.
         under_way: Shares of the trainings under way that are through, added up.
-        accuracy: On the held-out part after the pass, None before the first.
+        accuracy: On the held-out part after the pass, None where the training failed.
         seconds_left: Estimate.
     """
 
@@ -77,10 +75,8 @@ class Outlook:
 
     Attributes:
         networks: Different networks that are trained; fewer than asked where fewer fit.
-        trainings: All of them.
-        done: Of these, those of an earlier process.
+        done: Of the trainings, those of an earlier process.
         proxy_epochs: Lengths of the proxies, shortest first.
-        full_epochs: Of a full training.
         seconds: Estimate for what is left, from measured steps.
     """
 
@@ -111,7 +107,7 @@ def calibrate(
         executor: Where to train.
         networks: How many to train, at least 4.
         on_outlook: Called once, before the first training.
-        on_progress: Called after each epoch and training.
+        on_progress: Called after each pass and training.
 
     Raises:
         InputError: The proxy is as long as the full training, or the run folder holds a calibration
@@ -136,7 +132,18 @@ def calibrate(
     left = {each.name: each for each in plan if each.key not in known}
     pace = _Pace(_seconds_per_image(list(left.values()), requirements, prepared.device))
     if on_outlook is not None:
-        on_outlook(_outlook(plan, list(left.values()), pace, executor.slots))
+        lengths = proxy_lengths(requirements, images).values()
+        on_outlook(
+            Outlook(
+                networks=len(chosen),
+                trainings=len(plan),
+                done=len(plan) - len(left),
+                proxy_epochs=tuple(length.epochs for length in lengths),
+                full_epochs=full,
+                seconds=pace.seconds_for(sum(each.images for each in left.values()))
+                / executor.slots,
+            )
+        )
     work = run_dir / _WORK
     work.mkdir(exist_ok=True)
     through: dict[str, int] = {}  # passes of the trainings under way
@@ -156,13 +163,15 @@ def calibrate(
                 epochs=planned.key.epochs,
                 under_way=sum(n / left[name].key.epochs for name, n in through.items()),
                 accuracy=accuracy,
-                seconds_left=pace.seconds(rest) / executor.slots,
+                seconds_left=pace.seconds_for(rest) / executor.slots,
             )
         )
 
     def on_pass(task: Task, record: EpochRecord) -> None:
+        planned = left[task.key]
         through[task.key] = record.epoch
-        show(left[task.key], record.epoch, record.accuracy)
+        pace.add(planned.images // planned.key.epochs, record.seconds)
+        show(planned, record.epoch, record.accuracy)
 
     for ended in carry_out(executor, [each.task for each in left.values()], work, on_pass):
         through.pop(ended.task.key, None)
@@ -170,7 +179,6 @@ def calibrate(
         seconds = sum(record.seconds for record in ended.curve)
         accuracy = None if ended.reason else ended.curve[-1].accuracy
         known[planned.key] = Trained(planned.key, accuracy, seconds, ended.reason)
-        pace.add(planned.images, seconds)
         # At once: a kill costs the trainings under way and nothing else.
         file = replace(file, trained=tuple(known.values()))
         file.write(run_dir)
@@ -207,27 +215,24 @@ def _require_same(
 ) -> None:
     changes = before.changes(requirements, data.fingerprint)
     if changes:
-        raise InputError(
-            f"a calibration is of one set of requirements, and the {what} in the run folder is of "
-            "others:\n" + "\n".join(f"    {change}" for change in changes) + f"\n    {remedy}"
-        )
+        rule = f"a calibration is of one set of requirements, and the {what} in the run folder is "
+        raise refusal(f"{rule}of others", changes, remedy)
 
 
+@dataclass
 class _Pace:
-    """How long images take: at first as timed, then as seen."""
+    """How long images take: at first as timed, then as seen, pass by pass."""
 
-    def __init__(self, timed: float) -> None:
-        self._timed = timed
-        self._images = 0
-        self._seconds = 0.0
+    timed: float
+    images: int = 0
+    seconds: float = 0.0
 
     def add(self, images: int, seconds: float) -> None:
-        self._images += images
-        self._seconds += seconds
+        self.images += images
+        self.seconds += seconds
 
-    def seconds(self, images: int) -> float:
-        seen = self._seconds / self._images if self._images else self._timed
-        return max(0.0, images * seen)
+    def seconds_for(self, images: int) -> float:
+        return images * (self.seconds / self.images if self.images else self.timed)
 
 
 def _seconds_per_image(
@@ -243,15 +248,3 @@ def _seconds_per_image(
     batch = left[-1].key.batch  # of the full trainings, which take the most of the time
     speeds = [images_per_second(networks[i], requirements, batch, device) for i in sorted(timed)]
     return math.fsum(1 / speed for speed in speeds) / len(speeds)
-
-
-def _outlook(plan: Sequence[Planned], left: Sequence[Planned], pace: _Pace, slots: int) -> Outlook:
-    proxies = {(e.images, e.key.epochs) for e in plan if e.key.kind == "proxy"}
-    return Outlook(
-        networks=len({each.key.architecture for each in plan}),
-        trainings=len(plan),
-        done=len(plan) - len(left),
-        proxy_epochs=tuple(epochs for _, epochs in sorted(proxies)),
-        full_epochs=max(each.key.epochs for each in plan if each.key.kind == "full"),
-        seconds=pace.seconds(sum(each.images for each in left)) / slots,
-    )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
@@ -79,11 +79,8 @@ class Calibration:
     Attributes:
         points: The networks that were trained both ways.
         failed: How many more could not be trained.
-        asked: The ``search.proxy.epochs`` that was calibrated.
-        proxy_epochs: Passes of that proxy.
-        proxy_seeds: Proxies a network.
-        full_epochs: Passes of the full training.
-        full_seeds: Full trainings a network.
+        asked: The ``search.proxy.epochs`` that was calibrated; it comes to ``proxy_epochs``.
+        proxy_seeds: Proxies a network; ``full_seeds`` likewise.
         spearman: Between mean proxy and mean full accuracy.
         kendall: Likewise.
         noise: Standard deviation of proxy_accuracy between seeds, of one network; a share of 1.
@@ -159,18 +156,7 @@ class Calibration:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         """Read what :meth:`to_json` gave."""
-        return cls(
-            **{
-                **data,
-                "points": tuple(Point(*point) for point in data["points"]),
-                "spearman": Estimate(**data["spearman"]),
-                "kendall": Estimate(**data["kendall"]),
-                "budgets": tuple(
-                    Budget(**{**each, "spearman": Estimate(**each["spearman"])})
-                    for each in data["budgets"]
-                ),
-            }
-        )
+        return TypeAdapter(cls).validate_python(data)
 
 
 class Key(NamedTuple):
@@ -185,14 +171,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one training.
-
-    Attributes:
-        key: Which one.
-        accuracy: On the held-out part after the last pass, None where it failed.
-        seconds: Wall time.
-        reason: Why it failed, else empty.
-    """
+    """What became of one training: accuracy on the held-out part after the last pass, 0 to 1, None
+    where it failed; wall time; and why it failed, else empty."""
 
     key: Key
     accuracy: float | None
@@ -202,14 +182,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class CalibrationFile:
-    """All of ``calibration.json``.
-
-    Attributes:
-        requirements: That the trainings were made for.
-        data_fingerprint: Of the images.
-        trained: Every training so far.
-        result: Of the last calibration that came to its end.
-    """
+    """All of ``calibration.json``; ``result`` is of the last calibration that came to its end."""
 
     requirements: Requirements
     data_fingerprint: str
@@ -279,7 +252,7 @@ def calibration_of(
         InputError: The run folder's file is none of ours.
     """
     found = read_calibration(run_dir)
-    if found is None or misfits(run_dir, requirements, data_fingerprint):
+    if found is None or found.changes(requirements, data_fingerprint):
         return None
     return found.result
 
@@ -308,8 +281,6 @@ def proxy_goal(requirements: Requirements, found: Calibration | None) -> float |
     are made at random.
     """
     goal, search = requirements.goals.accuracy, requirements.search
-    if goal is None or found is None or found.asked != search.proxy.epochs:
+    if goal is None or found is None or search.sampler == "random":
         return None
-    if search.sampler == "random":
-        return None
-    return found.proxy_for(goal)
+    return found.proxy_for(goal) if found.asked == search.proxy.epochs else None

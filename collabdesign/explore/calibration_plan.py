@@ -39,14 +39,7 @@ _SMALLEST_RATE, _LARGEST_RATE = 0.05, 0.5
 
 @dataclass(frozen=True)
 class Planned:
-    """One training to make.
-
-    Attributes:
-        key: Which one.
-        architecture: Of the network.
-        recipe: With its length.
-        images: That go through the network, repeats included.
-    """
+    """One training to make; ``images`` go through the network, repeats included."""
 
     key: Key
     architecture: Architecture
@@ -173,35 +166,14 @@ def compare(
     """The statistics of finished trainings.
 
     Args:
-        plan: From :func:`plan_trainings`.
+        plan: From :func:`plan_trainings`, the full trainings last.
         known: What became of each of them.
-        requirements: Give the lengths that were asked for and the seed of the intervals.
+        requirements: Whose proxy this is.
 
     Raises:
         GoalsNotMet: Fewer than 4 networks could be trained in every way.
     """
-    search = requirements.search
     networks = {each.architecture.id: each.architecture for each in plan}
-    lengths: dict[tuple[int, int], tuple[int, int]] = {}  # batch, epochs -> asked, steps
-    full_epochs = 0
-    for each in plan:
-        if each.key.kind == "full":
-            full_epochs = each.key.epochs
-        else:
-            steps = each.images // each.key.batch
-            lengths[each.key.batch, each.key.epochs] = each.recipe.epochs, steps
-    mine = next(length for length, (asked, _) in lengths.items() if asked == search.proxy.epochs)
-
-    def accuracies(name: str, kind: str, length: tuple[int, int] | None = None) -> list[float]:
-        return [
-            accuracy
-            for each in plan
-            if each.key.architecture == name
-            and each.key.kind == kind
-            and length in (None, (each.key.batch, each.key.epochs))
-            and (accuracy := known[each.key].accuracy) is not None
-        ]
-
     failed = {each.key.architecture for each in plan if known[each.key].accuracy is None}
     whole = [name for name in networks if name not in failed]
     if len(whole) < FEWEST_NETWORKS:
@@ -211,41 +183,52 @@ def compare(
             f"both ways, and {len(whole)} of {len(networks)} could"
             + (f"; one of the reasons: {reason}" if reason else "")
         )
-    full = [statistics.fmean(accuracies(name, "full")) for name in whole]
-    proxies = [accuracies(name, "proxy", mine) for name in whole]
-    mean = [statistics.fmean(each) for each in proxies]
-    budgets = []
-    for length, (asked, steps) in lengths.items():
-        single = [accuracies(name, "proxy", length)[0] for name in whole]
-        seconds = [
-            known[each.key].seconds
-            for each in plan
-            if each.key.kind == "proxy" and (each.key.batch, each.key.epochs) == length
-        ]
-        budgets.append(
-            Budget(
-                asked=asked,
-                epochs=length[1],
-                steps=steps,
-                spearman=estimate(spearman, single, full, search.seed),
-                seconds=statistics.fmean(seconds),
-            )
+
+    by_length: dict[tuple[str, int, int], list[Planned]] = {}
+    for each in plan:
+        by_length.setdefault((each.key.kind, each.key.batch, each.key.epochs), []).append(each)
+    *proxies, fully = by_length.values()
+    seed, asked = requirements.search.seed, requirements.search.proxy.epochs
+    mine = next(trainings for trainings in proxies if trainings[0].recipe.epochs == asked)
+
+    def accuracies(trainings: Sequence[Planned]) -> list[list[float]]:
+        """Of each network that could be trained, by seed."""
+        found: dict[str, list[float]] = {name: [] for name in whole}
+        for each in trainings:
+            accuracy = known[each.key].accuracy
+            if each.key.architecture in found and accuracy is not None:
+                found[each.key.architecture].append(accuracy)
+        return list(found.values())
+
+    full = [statistics.fmean(seeds) for seeds in accuracies(fully)]
+    mean = [statistics.fmean(seeds) for seeds in accuracies(mine)]
+
+    def budget(trainings: Sequence[Planned]) -> Budget:
+        first, *_ = trainings
+        single = [seeds[0] for seeds in accuracies(trainings)]
+        return Budget(
+            asked=first.recipe.epochs,
+            epochs=first.key.epochs,
+            steps=first.images // first.key.batch,
+            spearman=estimate(spearman, single, full, seed),
+            seconds=statistics.fmean(known[each.key].seconds for each in trainings),
         )
+
     return Calibration(
         points=tuple(
             Point(name, cost_of(networks[name]).macs, proxy, trained)
             for name, proxy, trained in zip(whole, mean, full, strict=True)
         ),
         failed=len(failed),
-        asked=search.proxy.epochs,
-        proxy_epochs=mine[1],
+        asked=asked,
+        proxy_epochs=mine[0].key.epochs,
         proxy_seeds=PROXY_SEEDS,
-        full_epochs=full_epochs,
+        full_epochs=fully[0].key.epochs,
         full_seeds=requirements.family.training.seeds,
-        spearman=estimate(spearman, mean, full, search.seed),
-        kendall=estimate(kendall, mean, full, search.seed),
-        noise=pooled_deviation(proxies),
-        budgets=tuple(budgets),
+        spearman=estimate(spearman, mean, full, seed),
+        kendall=estimate(kendall, mean, full, seed),
+        noise=pooled_deviation(accuracies(mine)),
+        budgets=tuple(map(budget, proxies)),
         seconds=sum(known[each.key].seconds for each in plan),
     )
 

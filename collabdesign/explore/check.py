@@ -31,7 +31,6 @@ class TimeEstimate:
     """How long a search takes, from a measured training step.
 
     Attributes:
-        device: It was measured on.
         networks: How many different networks were measured.
         images_per_second: In training, of the slowest, middle and fastest of them.
         proxy_seconds: For one proxy of the middle one.
@@ -83,10 +82,7 @@ def check(
 ) -> Check:
     """Look at the space, the data and the machine; trains nothing but a few timed steps.
 
-    Args:
-        requirements: To check.
-        device: As for :func:`collabdesign.pipeline.run`.
-        on_progress: Called with what is being done, and how much of it.
+    ``on_progress`` is called with what is being done, and how much of it.
 
     Raises:
         InputError: The data cannot be read at all.
@@ -105,13 +101,15 @@ def _estimate(
 ) -> TimeEstimate:
     """Time a few steps of the default network and of random ones that fit."""
     architectures = _timed_architectures(space, requirements)
-    batch = plan_training(images, requirements.search.proxy).batch
-    speeds = sorted(images_per_second(each, requirements, batch, device) for each in architectures)
-    slow, middle, fast = speeds[0], speeds[len(speeds) // 2], speeds[-1]
     proxy = plan_training(images, requirements.search.proxy)
+    speeds = sorted(
+        images_per_second(each, requirements, proxy.batch, device) for each in architectures
+    )
+    slow, middle, fast = speeds[0], speeds[len(speeds) // 2], speeds[-1]
     full = plan_training(images, requirements.family.training)
     proxy_images = proxy.steps * proxy.batch
     trials, family = requirements.search.trials, requirements.family
+    searched = trials * proxy_images
     trainings = min(family.size, trials) * family.training.seeds
     if family.finalists > 1:
         # With the prototype's default, and without the one that wins and is a member.
@@ -121,11 +119,7 @@ def _estimate(
         networks=len(speeds),
         images_per_second=(slow, middle, fast),
         proxy_seconds=proxy_images / middle,
-        search_seconds=(
-            trials * proxy_images / slow,
-            trials * proxy_images / middle,
-            trials * proxy_images / fast,
-        ),
+        search_seconds=(searched / slow, searched / middle, searched / fast),
         family_seconds=trainings * full.steps * full.batch / middle,
     )
 
@@ -138,8 +132,7 @@ def _timed_architectures(space: DesignSpace, requirements: Requirements) -> list
         if len(found) == _TIMED_NETWORKS:
             break
         architecture = space.decode(space.sample(rng))
-        cost = cost_of(architecture, requirements.deploy.precision)
-        if requirements.fits(cost):
+        if requirements.fits(cost_of(architecture, requirements.deploy.precision)):
             found.append(architecture)
     return found
 

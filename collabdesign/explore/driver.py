@@ -38,6 +38,7 @@ from collabdesign.explore.record import (
     CurvePoint,
     Rejection,
     as_of_today,
+    scale_of_record,
 )
 from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter
@@ -74,27 +75,11 @@ class _PassedOver:
         self.repeated += 1
         self.repeats = (*self.repeats, (params, known.number))[:REJECTIONS_KEPT]
 
-    def counts(self) -> dict[str, object]:
-        """For the study, where no candidate came next."""
-        return {
-            "rejected": self.rejected,
-            "repeated": self.repeated,
-            "rejected_by": self.rejected_by,
-        }
-
 
 class Driver:
-    """One search.
+    """One search, whose study has begun.
 
-    Args:
-        study: Begun, open for writing.
-        requirements: Of the search.
-        space: What to propose from.
-        executor: Where trainings run.
-        standing: Tells the progress.
-        epochs: Of a proxy.
-        select_images: On which accuracies are counted.
-        on_progress: Called after each proposal and event, and while waiting.
+    ``on_progress`` is called after each proposal and event, and while waiting.
     """
 
     def __init__(
@@ -103,20 +88,18 @@ class Driver:
         requirements: Requirements,
         space: DesignSpace,
         executor: Executor,
-        standing: Standing,
-        epochs: int,
-        select_images: int,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._study = study
         self._requirements = requirements
         self._space = space
         self._executor = executor
-        self._standing = standing
-        self._epochs = epochs
-        self._select_images = select_images
         self._on_progress = on_progress
         record = study.read()
+        self._epochs = record.proxy_epochs
+        self._select_images = record.attributes["data"]["select_images"]
+        scale = scale_of_record(record, requirements)
+        self._standing = Standing(requirements, self._epochs, scale)
         self._proposals = Proposals(
             space, requirements, proxy_goal(requirements, noted_calibration(record))
         )
@@ -135,7 +118,7 @@ class Driver:
                 # The pictures changed, by consent: it counts as a trial, and tells nothing.
                 self._of_others.add(candidate.index)
                 self._candidates[candidate.index] = candidate
-                standing.add(replace(candidate, accuracy=None))
+                self._standing.add(replace(candidate, accuracy=None))
         self._expect()
 
     def _expect(self) -> None:
@@ -227,7 +210,8 @@ class Driver:
                 return replace(candidate, predicted=predicted, **vars(passed_over))
             self._show(passed_over)
         self._passed_over = passed_over
-        self._study.set({"tail": passed_over.counts()})
+        counts = ("rejected", "repeated", "rejected_by")
+        self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
         return None
 
     def _candidate(
@@ -348,19 +332,12 @@ class Driver:
 
 
 def _log(candidate: Candidate) -> None:
+    result = f"stopped {candidate.reason}" if candidate.outcome == "stopped" else candidate.reason
     if candidate.accuracy is not None:
         result = f"{100 * candidate.accuracy:.2f} %"
-    else:
-        stopped = candidate.outcome == "stopped"
-        result = f"stopped {candidate.reason}" if stopped else candidate.reason
     log.info(
-        "candidate %d (%s): %s, %s MACs, %s params, %.1f s, %d rejected and %d repeated before",
-        candidate.number,
-        candidate.architecture.id,
-        result,
-        f"{candidate.cost.macs:,}",
-        f"{candidate.cost.params:,}",
-        candidate.seconds,
-        candidate.rejected,
-        candidate.repeated,
+        f"candidate {candidate.number} ({candidate.architecture.id}): {result}, "
+        f"{candidate.cost.macs:,} MACs, {candidate.cost.params:,} params, "
+        f"{candidate.seconds:.1f} s, "
+        f"{candidate.rejected} rejected and {candidate.repeated} repeated before"
     )

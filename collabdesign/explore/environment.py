@@ -44,13 +44,10 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def threads_for(macs: int | None) -> int:
-    """CPU threads for training networks of up to so many MACs.
+    """CPU threads for training networks of up to so many MACs, None where there is no limit.
 
     A small network's layers take less time than waking a second thread for each of them, and
     on a busy machine two threads that wait for each other are many times slower than one.
-
-    Args:
-        macs: The limit, None where there is none.
     """
     return 1 if macs is not None and macs <= _ONE_THREAD_MACS else torch.get_num_threads()
 
@@ -60,10 +57,6 @@ def workers_for(device: torch.device, threads: int) -> int:
 
     One for so many CPU threads as each takes, as far as memory reaches; one a GPU, or two on a
     single one.
-
-    Args:
-        device: Where they train.
-        threads: CPU threads of each.
     """
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if device.index is None else 1

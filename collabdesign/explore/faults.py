@@ -17,6 +17,9 @@ from typing import BinaryIO
 #: So often, and it is the network's, on this machine's libraries.
 MOST_FAULTS = 2
 
+#: The reason of what failed by a fault begins so.
+FAULT = "fault: "
+
 _REPORT = "Fatal Python error: (.*)"
 
 

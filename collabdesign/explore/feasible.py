@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,19 +25,17 @@ _ALMOST_NOTHING = 0.01
 
 @dataclass(frozen=True)
 class Share:
-    """A share of random proposals, with Wilson's 95 % interval."""
+    """A share of random proposals, 0 to 1, with Wilson's 95 % interval."""
 
     count: int
     of: int
 
     @property
     def value(self) -> float:
-        """The share itself, 0 to 1."""
         return self.count / self.of
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound, 0 to 1."""
         return wilson_interval(self.value, self.of)
 
 
@@ -46,8 +44,7 @@ class Feasibility:
     """What ``collabdesign check`` says about a space and its limits.
 
     Attributes:
-        parameter_sets: How many parameter sets the space has.
-        parameters: How many of its parameters can be active.
+        parameters: How many parameters of the space can be active.
         smallest: Cost of the network with the fewest MACs that descent finds.
         median: Of the random proposals, each cost on its own.
         largest: Cost of the network with the most MACs that ascent finds.
@@ -103,10 +100,7 @@ def require_possible(space: DesignSpace, requirements: Requirements) -> None:
     Raises:
         NothingFits: With what ``check`` says about it.
     """
-    closest = cost_of(
-        space.decode(closest_params(space, requirements)), requirements.deploy.precision
-    )
-    if not requirements.fits(closest):
+    if default_params(space, requirements) is None:
         raise NothingFits(explain(feasibility(space, requirements), requirements))
 
 
@@ -123,13 +117,7 @@ def scale_of(space: DesignSpace, requirements: Requirements) -> Scale:
 def feasibility(
     space: DesignSpace, requirements: Requirements, samples: int = SAMPLES
 ) -> Feasibility:
-    """Look at the space before any training; takes about a second.
-
-    Args:
-        space: Of the requirements.
-        requirements: Give the limits, the precision and the seed of the draws.
-        samples: Random proposals to draw.
-    """
+    """Look at the space before any training; takes about a second."""
     precision = requirements.deploy.precision
     proposals = _proposals(space, requirements, samples)
     costs = [cost_of(space.decode(params), precision) for params in proposals]
@@ -258,20 +246,15 @@ def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[
     reached = _reach(space, requirements)
     alone = []
     for name in (limit for limit in LIMITS if getattr(requirements.limits, limit)):
+        without = requirements.limits.model_copy(update={name: None})
+        others = requirements.model_copy(update={"limits": without})
 
-        def score(architecture: Architecture, name: str = name) -> float:
-            cost = cost_of(architecture, precision)
-            others = sum(
-                max(0.0, value)
-                for limit, value in requirements.violations(cost).items()
-                if limit != name
-            )
-            own: float = cost[name] / getattr(requirements.limits, name)
-            return 1e6 * others + own
+        def score(net: Architecture, name: str = name, others: Requirements = others) -> float:
+            own: float = cost_of(net, precision)[name] / getattr(requirements.limits, name)
+            return 1e6 * _excess(net, others) + own
 
         best = cost_of(space.decode(space.descend(reached, score)), precision)
-        violations = requirements.violations(best)
-        if all(value <= 0 for limit, value in violations.items() if limit != name):
+        if others.fits(best):
             alone.append(f"raise limits.{name} to {_written(best, name)}: then something fits")
     if alone:
         yield from alone
@@ -291,61 +274,46 @@ def _written(of: Cost | Limits, name: str) -> str:
     return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
 
 
+class _Edit(NamedTuple):
+    """A change of a written prototype, in words, and what then stands at a path in it."""
+
+    words: str
+    path: tuple[str | int, ...]
+    value: Any
+
+
 def _prototype_changes(requirements: Requirements) -> Iterator[str]:
     """Each freedom alone, opened towards the small; else all of them together."""
-    written = requirements.prototype.model_dump(mode="json")
-    edits = list(_smaller(written))
-    alone = [words for words, edit in edits if _possible_with(requirements, [edit])]
+    edits = list(_smaller(requirements.prototype.model_dump(mode="json")))
+    alone = [edit.words for edit in edits if _possible_with(requirements, [edit])]
     if alone:
         yield from (f"or in the prototype, {words}: then something fits" for words in alone)
-    elif _possible_with(requirements, [edit for _, edit in edits]):
-        yield (
-            "or in the prototype, all of: "
-            + "; ".join(words for words, _ in edits)
-            + ": then something fits"
-        )
+    elif _possible_with(requirements, edits):
+        together = "; ".join(edit.words for edit in edits)
+        yield f"or in the prototype, all of: {together}: then something fits"
 
 
-Edit = Callable[[dict[str, Any]], None]
-
-
-def _smaller(written: dict[str, Any]) -> Iterator[tuple[str, Edit]]:
-    """Edits of a written prototype that make its smallest network smaller, with their words."""
-
-    def put(value: Any, *path: str | int) -> Edit:
-        def edit(prototype: dict[str, Any]) -> None:
-            here: Any = prototype
-            for key in path[:-1]:
-                here = here[key]
-            here[path[-1]] = value
-
-        return edit
-
-    places: list[tuple[str, tuple[str | int, ...], Any]] = [
-        ("stem.channels", ("stem", "channels"), written["stem"]["channels"])
-    ]
+def _smaller(written: dict[str, Any]) -> Iterator[_Edit]:
+    """Edits that make the smallest network smaller."""
+    places: list[tuple[str, tuple[str | int, ...], Any]] = [("stem", ("stem",), written["stem"])]
     for index, stage in enumerate(written["stages"]):
-        path: tuple[str | int, ...] = ("stages", index)
-        places.append((f"stages[{index}].channels", (*path, "channels"), stage["channels"]))
+        name, path = f"stages[{index}]", ("stages", index)
+        places.append((name, path, stage))
         least = _least(stage["modules"])
         if least > 1:
-            yield (
-                f"let stages[{index}].modules be 1 (at least {least} now)",
-                put([*_all(stage["modules"]), 1], *path, "modules"),
-            )
-    for name, place, value in places:
-        least = _least(value)
+            words = f"let {name}.modules be 1 (at least {least} now)"
+            yield _Edit(words, (*path, "modules"), [*_all(stage["modules"]), 1])
+    for name, place, part in places:
+        least = _least(part["channels"])
         if least > 4:
             smaller = max(4, least // 2)
-            yield (
-                f"let {name} fall to {smaller} (at least {least} now)",
-                put([*_all(value), smaller], *place),
-            )
+            words = f"let {name}.channels fall to {smaller} (at least {least} now)"
+            yield _Edit(words, (*place, "channels"), [*_all(part["channels"]), smaller])
     features = written["head"]["features"]
     if _least(features) > 0:
-        yield "let head.features be 0", put([*_all(features), 0], "head", "features")
+        yield _Edit("let head.features be 0", ("head", "features"), [*_all(features), 0])
     if _all(written["stem"]["stride"]) == [1]:
-        yield "let stem.stride be 2 (1 now)", put([1, 2], "stem", "stride")
+        yield _Edit("let stem.stride be 2 (1 now)", ("stem", "stride"), [1, 2])
 
 
 def _all(value: Any) -> list[Any]:
@@ -358,10 +326,13 @@ def _least(value: Any) -> int:
     return int(min(_all(value)))
 
 
-def _possible_with(requirements: Requirements, edits: list[Edit]) -> bool:
+def _possible_with(requirements: Requirements, edits: list[_Edit]) -> bool:
     written = requirements.prototype.model_dump(mode="json")
-    for edit in edits:
-        edit(written)
+    for _, (*path, last), value in edits:
+        here: Any = written
+        for key in path:
+            here = here[key]
+        here[last] = value
     changed = requirements.model_copy(update={"prototype": Prototype.model_validate(written)})
     try:
         space = DesignSpace(changed)

@@ -31,14 +31,7 @@ class InUse(InputError):
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock.
-
-    Attributes:
-        pid: Its number on its machine.
-        host: Name of the machine.
-        since: When it began, as it shall be read.
-        command: What started it.
-    """
+    """The process that holds a lock, the machine it is on, since when, and what started it."""
 
     pid: int
     host: str
@@ -51,13 +44,14 @@ class Holder(NamedTuple):
 
 @contextmanager
 def held(run_dir: Path, lock: str = SEARCHING) -> Iterator[None]:
-    """Let this process alone do what the lock is for.
+    """Let this process alone do what the lock is for, in a folder that is made if need be.
 
     Raises:
         InUse: Another process holds it; the message says which, and how to watch it.
         InputError: The folder cannot be written.
     """
     try:
+        run_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(run_dir / lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise InputError(

@@ -20,9 +20,6 @@ class Progress:
 
     Attributes:
         trials: How many it may finish.
-        trained: Candidates with a proxy_accuracy.
-        stopped: Candidates whose proxy was stopped early.
-        failed: Candidates that could not be trained.
         rejected: Proposals over a limit.
         repeated: Proposals whose network was known.
         best: Highest proxy_accuracy within the limits, None before the first.
@@ -66,13 +63,7 @@ class Notice:
 
 
 class Standing:
-    """Tells a search's progress from the candidates that it is told of.
-
-    Args:
-        requirements: Of the search.
-        epochs: Of a proxy.
-        scale: Of the objectives.
-    """
+    """Tells a search's progress from the candidates that it is told of."""
 
     def __init__(self, requirements: Requirements, epochs: int, scale: Scale) -> None:
         self._requirements = requirements
@@ -102,14 +93,7 @@ class Standing:
     def at(
         self, running: Sequence[Candidate], workers: int, rejected: int = 0, repeated: int = 0
     ) -> Progress:
-        """Where it stands.
-
-        Args:
-            running: Candidates in training.
-            workers: Trainings at a time.
-            rejected: Proposals over a limit since the last candidate.
-            repeated: Likewise, known ones.
-        """
+        """Where it stands, with what was rejected and repeated since the last candidate."""
         if self._hypervolume is None:
             self._hypervolume = self._scale.hypervolume(self._values)
         finished, trials = sum(self._counts.values()), self._requirements.search.trials

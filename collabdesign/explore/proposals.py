@@ -26,7 +26,6 @@ from optuna.trial import TrialState, create_trial
 
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
-from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import REJECTIONS_KEPT, Candidate
@@ -101,22 +100,17 @@ class Proposals:
         self._told: _Told | None = None
 
     def at(self, index: int, candidates: Sequence[Candidate]) -> Proposer:
-        """The proposer of one index.
-
-        Args:
-            index: Of the candidate to propose.
-            candidates: All others, finished or in training, with costs as they are today.
-        """
+        """The proposer of one index; ``candidates`` are all others, finished or in training, with
+        costs as they are today."""
         search = self._requirements.search
-        sampler = self._lasting or SAMPLERS[search.sampler](
-            self._space, self._requirements, _seed(search.seed, index)
-        )
         if self._told is None or self._told.is_stale or self._lasting is None:
+            sampler = self._lasting or SAMPLERS[search.sampler](
+                self._space, self._requirements, _seed(search.seed, index)
+            )
             self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
         self._told.tell(candidates)
-        return Proposer(
-            self._space, self._told, sampler, index, search.seed, self._varied(index, candidates)
-        )
+        varied = self._varied(index, candidates)
+        return Proposer(self._space, self._told, index, search.seed, varied)
 
     def _varied(self, index: int, candidates: Sequence[Candidate]) -> Mapping[str, Any] | None:
         """What TPE's first proposals vary; None where proposals are the sampler's."""
@@ -136,14 +130,12 @@ class Proposer:
         self,
         space: DesignSpace,
         told: _Told,
-        sampler: BaseSampler,
         index: int,
         seed: int,
         varied: Mapping[str, Any] | None,
     ) -> None:
         self._space = space
         self._told = told
-        self._sampler = sampler
         self._index = index
         self._varied = varied
         self._rng = np.random.default_rng([seed, index])
@@ -161,9 +153,10 @@ class Proposer:
 
     def expected_accuracy(self) -> tuple[float, float] | None:
         """Mean and deviation that the sampler expects of its last proposal, if it does."""
-        if not isinstance(self._sampler, GenerativeSampler) or self._trial is None:
+        sampler = self._told.study.sampler
+        if not isinstance(sampler, GenerativeSampler) or self._trial is None:
             return None
-        return self._sampler.expectation(self._trial.number).get(self._told.accuracy_axis)
+        return sampler.expectation(self._trial.number).get(self._told.accuracy_axis)
 
     def tell_rejected(self, violations: Mapping[str, float]) -> None:
         """It breaks limits: each to ``cost / limit - 1``."""
@@ -194,6 +187,7 @@ class _Told:
         study: The sampler's.
         running: By index, the trials whose outcome is not known.
         is_stale: Whether it holds what a study made anew would not.
+        accuracy_axis: Place of the accuracy among the objectives.
     """
 
     def __init__(
@@ -206,6 +200,7 @@ class _Told:
         self._space = space
         self._requirements = requirements
         self._objectives = requirements.objectives
+        self.accuracy_axis = self._objectives.index("accuracy")
         self._proxy_goal = proxy_goal
         self.study = optuna.create_study(
             directions=directions_of(self._objectives), sampler=sampler
@@ -214,11 +209,6 @@ class _Told:
         self.is_stale = False
         self._finished: set[int] = set()
         self._complete = 0
-
-    @property
-    def accuracy_axis(self) -> int:
-        """Place of the accuracy among the objectives."""
-        return self._objectives.index("accuracy")
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
         """Take in what is new."""
@@ -237,10 +227,7 @@ class _Told:
                 self._finished.add(candidate.index)
 
     def end(
-        self,
-        trial: optuna.Trial,
-        values: Sequence[float] | None,
-        constraints: Mapping[str, float],
+        self, trial: optuna.Trial, values: Sequence[float] | None, constraints: Mapping[str, float]
     ) -> None:
         """Tell the outcome of a trial that was asked for here."""
         for name, value in {**constraints, **self._misses(values)}.items():
@@ -260,36 +247,32 @@ class _Told:
     def _enter(self, candidate: Candidate, by_number: Mapping[int, Candidate]) -> None:
         """What was passed over before a candidate, and the candidate itself."""
         for rejection in candidate.rejections:
-            self._add(rejection.params, TrialState.PRUNED, None, rejection.violations)
+            self._add(rejection.params, None, rejection.violations)
         for params, number in candidate.repeats:
             known = by_number.get(number)
-            values = None if known is None else self.values(known)
-            state = TrialState.PRUNED if values is None else TrialState.COMPLETE
-            self._add(params, state, values, {})
-        if candidate.outcome == "running":
-            if self._is_possible(candidate.params):
-                self.running[candidate.index] = self._begin(candidate.params)
-            return
-        values = self.values(candidate)
-        state = TrialState.PRUNED if values is None else TrialState.COMPLETE
-        self._add(candidate.params, state, values, self._limits(candidate))
+            self._add(params, None if known is None else self.values(known), {})
+        if candidate.outcome != "running":
+            self._add(candidate.params, self.values(candidate), self._limits(candidate))
+        elif self._is_possible(candidate.params):
+            self.running[candidate.index] = self._begin(candidate.params)
 
     def _add(
         self,
         params: Mapping[str, Any],
-        state: TrialState,
         values: Sequence[float] | None,
         constraints: Mapping[str, float],
     ) -> None:
+        """A trial that is over; one without values is pruned."""
         if not self._is_possible(params):
             return
-        attributes: dict[str, Any] = {}
-        if state == TrialState.COMPLETE:
-            attributes |= generation_attribute(self._complete // _POPULATION)
+        attributes = {}
+        if values is not None:
+            # What NSGA-II writes into a trial and reads there; Optuna has no public name for it.
+            attributes[NSGAIISampler._get_generation_key()] = self._complete // _POPULATION
             self._complete += 1
         self.study.add_trial(
             create_trial(
-                state=state,
+                state=TrialState.PRUNED if values is None else TrialState.COMPLETE,
                 values=values,
                 params=dict(params),
                 distributions=distributions_of(self._space, params),
@@ -299,10 +282,11 @@ class _Told:
         )
 
     def _begin(self, params: Mapping[str, Any]) -> optuna.Trial:
-        """A running trial with these parameters."""
+        """A running trial with these parameters, for which the sampler is not asked."""
         sampler = self.study.sampler
         try:
-            self.study.sampler = _Given(params, distributions_of(self._space, params))
+            self.study.sampler = RandomSampler()
+            self.study.enqueue_trial(dict(params))
             trial = self.study.ask()
             self._space.suggest(trial)
         finally:
@@ -326,43 +310,17 @@ class _Told:
         return {"accuracy": self._proxy_goal - values[self.accuracy_axis]}
 
 
-class _Given(BaseSampler):
-    """Proposes what it is given."""
-
-    def __init__(
-        self, params: Mapping[str, Any], distributions: dict[str, BaseDistribution]
-    ) -> None:
-        self._params = dict(params)
-        self._distributions = distributions
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
-        return self._distributions
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return self._params
-
-    def sample_independent(
-        self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise AssertionError(f"the parameter set is complete, and {param_name} is not in it")
-
-
-def generation_attribute(generation: int) -> dict[str, int]:
-    """What NSGA-II writes into a trial, and reads there; Optuna has no public name for it."""
-    return {NSGAIISampler._get_generation_key(): generation}
-
-
 def distributions_of(space: DesignSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each parameter, as :meth:`DesignSpace.suggest` asks for it."""
-    return {name: distribution_of(space.parameters[name]) for name in params}
-
-
-def distribution_of(parameter: Parameter) -> BaseDistribution:
-    """A range as integers, choices as categories."""
-    values = parameter.values
-    if parameter.is_range:
-        return IntDistribution(values[0], values[-1], step=values[1] - values[0])
-    return CategoricalDistribution(values)
+    """Optuna's distribution of each parameter, as :meth:`DesignSpace.suggest` asks for it: a range
+    as integers, choices as categories."""
+    found: dict[str, BaseDistribution] = {}
+    for name in params:
+        values = space.parameters[name].values
+        if space.parameters[name].is_range:
+            found[name] = IntDistribution(values[0], values[-1], step=values[1] - values[0])
+        else:
+            found[name] = CategoricalDistribution(values)
+    return found
 
 
 def _seed(seed: int, index: int) -> int:

@@ -15,13 +15,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of a few networks with its 95 % interval.
-
-    Attributes:
-        value: Of all networks.
-        low: Lower bound of the interval.
-        high: Upper bound.
-    """
+    """A statistic of a few networks with its 95 % interval."""
 
     value: float
     low: float

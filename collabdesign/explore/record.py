@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
+from collabdesign.explore.front import Scale
 
 SCHEMA_VERSION = 1
 
@@ -35,10 +37,7 @@ class CurvePoint(NamedTuple):
 class Rejection:
     """A proposal over a limit: never trained, never a trial.
 
-    Attributes:
-        params: What was proposed.
-        cost: What it would cost.
-        violations: Each limit to ``cost / limit - 1``.
+    Its ``violations`` are each limit to ``cost / limit - 1``.
     """
 
     params: Mapping[str, Any]
@@ -95,73 +94,49 @@ class Candidate:
 
     def to_train(self, cost: Cost) -> Candidate:
         """As it was proposed, without what an earlier attempt to train it left."""
-        return Candidate(
+        return replace(
+            self,
             number=-1,
-            index=self.index,
-            params=self.params,
-            architecture=self.architecture,
             cost=cost,
-            proposed_by=self.proposed_by,
-            predicted=self.predicted,
-            rejected=self.rejected,
-            rejected_by=self.rejected_by,
-            repeated=self.repeated,
-            rejections=self.rejections,
-            repeats=self.repeats,
+            outcome="running",
+            reason="",
+            accuracy=None,
+            expected=None,
+            curve=(),
+            seconds=0.0,
         )
 
     def to_json(self) -> dict[str, Any]:
         """The trial's attribute; :meth:`from_json` is its inverse."""
         return {
             "version": SCHEMA_VERSION,
-            "index": self.index,
             "id": self.architecture.id,
-            "params": dict(self.params),
+            **{name: value for name, value in vars(self).items() if name != "number"},
             "architecture": self.architecture.to_dict(),
             "cost": self.cost.to_json(),
-            "proposed_by": self.proposed_by,
-            "predicted": list(self.predicted) if self.predicted else None,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "accuracy": self.accuracy,
-            "expected": self.expected,
-            "curve": [list(point) for point in self.curve],
-            "seconds": self.seconds,
-            "rejected": self.rejected,
-            "rejected_by": dict(self.rejected_by or {}),
-            "repeated": self.repeated,
+            "rejected_by": self.rejected_by or {},
             "rejections": [
-                [dict(each.params), each.cost.to_json(), dict(each.violations)]
-                for each in self.rejections
+                (each.params, each.cost.to_json(), each.violations) for each in self.rejections
             ],
-            "repeats": [[dict(params), number] for params, number in self.repeats],
         }
 
     @classmethod
     def from_json(cls, number: int, data: Mapping[str, Any]) -> Candidate:
-        """Read the attribute of trial ``number``."""
+        """Read the attribute of trial ``number``, also of earlier versions, which kept less."""
         return cls(
             number=number,
-            index=data["index"],
-            params=data["params"],
-            architecture=Architecture.from_dict(data["architecture"]),
-            cost=Cost.from_json(data["cost"]),
-            proposed_by=data["proposed_by"],
-            predicted=tuple(data["predicted"]) if data.get("predicted") else None,
-            outcome=data["outcome"],
-            reason=data["reason"],
-            accuracy=data["accuracy"],
-            expected=data.get("expected"),
-            curve=tuple(CurvePoint(*point) for point in data["curve"]),
-            seconds=data["seconds"],
-            rejected=data["rejected"],
-            rejected_by=data["rejected_by"],
-            repeated=data["repeated"],
-            rejections=tuple(
-                Rejection(params, Cost.from_json(cost), violations)
-                for params, cost, violations in data["rejections"]
-            ),
-            repeats=tuple((params, known) for params, known in data.get("repeats", ())),
+            **{name: value for name, value in data.items() if name not in ("version", "id")}
+            | {
+                "architecture": Architecture.from_dict(data["architecture"]),
+                "cost": Cost.from_json(data["cost"]),
+                "predicted": tuple(data["predicted"]) if data.get("predicted") else None,
+                "curve": tuple(CurvePoint(*point) for point in data["curve"]),
+                "rejections": tuple(
+                    Rejection(params, Cost.from_json(cost), violations)
+                    for params, cost, violations in data["rejections"]
+                ),
+                "repeats": tuple((params, known) for params, known in data.get("repeats", ())),
+            },
         )
 
 
@@ -192,27 +167,35 @@ class Record:
     @property
     def running(self) -> tuple[Candidate, ...]:
         """The candidates that are claimed and not finished."""
-        return tuple(each for each in self.candidates if each.outcome == "running")
+        return self._that_are("running")
 
     @property
     def trained(self) -> tuple[Candidate, ...]:
         """The candidates with a proxy_accuracy."""
-        return tuple(each for each in self.candidates if each.outcome == "trained")
+        return self._that_are("trained")
 
     @property
     def stopped(self) -> tuple[Candidate, ...]:
         """The candidates whose proxy was stopped early."""
-        return tuple(each for each in self.candidates if each.outcome == "stopped")
+        return self._that_are("stopped")
 
     @property
     def failed(self) -> tuple[Candidate, ...]:
         """The candidates that could not be trained."""
-        return tuple(each for each in self.candidates if each.outcome == "failed")
+        return self._that_are("failed")
+
+    def _that_are(self, outcome: str) -> tuple[Candidate, ...]:
+        return tuple(each for each in self.candidates if each.outcome == outcome)
+
+    @property
+    def proxy_epochs(self) -> int:
+        """Of a proxy that is trained to its end; 0 before the search began."""
+        return int(self.attributes.get("data", {}).get("proxy_epochs", 0))
 
     @property
     def epochs_saved(self) -> float:
         """Share of the epochs of all proxies, trained or stopped, that stopping left out."""
-        asked = int(self.attributes.get("data", {}).get("proxy_epochs", 0))
+        asked = self.proxy_epochs
         of = asked * (len(self.trained) + len(self.stopped))
         left_out = sum(max(0, asked - len(each.curve)) for each in self.stopped)
         return left_out / of if of else 0.0
@@ -230,14 +213,15 @@ class Record:
     @property
     def rejected_by(self) -> dict[str, int]:
         """Limit to how many proposals broke it; one may break several."""
-        total: dict[str, int] = {}
-        for counts in (
-            *(each.rejected_by or {} for each in self.candidates),
-            self._tail.get("rejected_by", {}),
-        ):
-            for name, count in counts.items():
-                total[name] = total.get(name, 0) + count
-        return total
+        total: Counter[str] = Counter()
+        for each in self.candidates:
+            total.update(each.rejected_by or {})
+        total.update(self._tail.get("rejected_by", {}))
+        return dict(total)
+
+    def is_complete(self, trials: int) -> bool:
+        """Whether a search of so many trials has ended."""
+        return len(self.finished) >= trials or self.ran_out
 
     @property
     def ran_out(self) -> bool:
@@ -269,6 +253,13 @@ def requirements_of(record: Record) -> Requirements:
         ) from None
 
 
+def scale_of_record(record: Record, requirements: Requirements) -> Scale:
+    """The ranges of the objectives, as the search wrote them down."""
+    ranges = record.attributes["scale"]
+    chance = 1 / requirements.data.classes
+    return Scale(requirements.objectives, chance, ranges["lowest"], ranges["highest"])
+
+
 def trained_within(record: Record, requirements: Requirements) -> tuple[Candidate, ...]:
     """The trained candidates that keep today's limits, which may be tighter than they were; as
     :func:`as_of_today` has them."""
@@ -288,14 +279,13 @@ def as_of_today(
     """Candidates for today's pictures, with their costs at today's precision: by consent
     either may be another than it was when they were trained."""
     data, precision = requirements.data, requirements.deploy.precision
-    asked = (data.channels, data.resolution, data.classes)
+
+    def is_for_today(net: Architecture) -> bool:
+        asked = data.channels, data.resolution, data.classes
+        return (net.input_channels, net.resolution, net.classes) == asked
+
     return tuple(
         replace(each, cost=cost_of(each.architecture, precision))
         for each in candidates
-        if asked
-        == (
-            each.architecture.input_channels,
-            each.architecture.resolution,
-            each.architecture.classes,
-        )
+        if is_for_today(each.architecture)
     )

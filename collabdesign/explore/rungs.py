@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import Candidate
 
 Floats = NDArray[np.float64]
@@ -108,9 +107,7 @@ class Rungs:
         the first tenth of the epochs, and at the last; and any while fewer than
         :data:`LEAST_CURVES` are fully trained.
 
-        Args:
-            accuracies: Its own so far, epoch by epoch, at least one.
-            costs: As of :func:`costs_of`.
+        Its accuracies so far are at least one, 0 to 1; its costs those of :func:`costs_of`.
         """
         epochs = len(accuracies)
         if not self._tell_of(epochs) or epochs < _BEGINNING * len(self.full[0].accuracies):
@@ -129,10 +126,6 @@ class Rungs:
 
         The median of what became of such an accuracy at that epoch, and never more than the best
         of those that it was held against; its last accuracy while too few are fully trained.
-
-        Args:
-            accuracies: Its own, epoch by epoch, at least one.
-            costs: As of :func:`costs_of`.
         """
         if not self._tell_of(len(accuracies)):
             return accuracies[-1]
@@ -191,13 +184,7 @@ def full_curve(candidate: Candidate, objectives: Sequence[str]) -> FullCurve:
 
 def costs_of(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
     """The objectives besides accuracy; less is better."""
-    values = values_of(objectives, 0.0, candidate.cost)
-    directions = directions_of(objectives)
-    return tuple(
-        value
-        for value, direction in zip(values, directions, strict=True)
-        if direction == "minimize"
-    )
+    return tuple(float(candidate.cost[name]) for name in objectives if name != "accuracy")
 
 
 def _size(costs: Sequence[float]) -> float:

@@ -32,7 +32,6 @@ _ATTRIBUTES = """
 _KILLED = """
     SELECT count(*) FROM trials JOIN studies USING (study_id)
     WHERE study_name = :study AND state = 'FAIL'"""
-TRIALS = "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = :study"
 DISTRIBUTIONS = """
     SELECT DISTINCT param_name, distribution_json FROM trial_params
     JOIN trials USING (trial_id) JOIN studies USING (study_id) WHERE study_name = :study"""

@@ -28,7 +28,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from collabdesign.errors import InputError
-from collabdesign.explore.faults import MOST_FAULTS
+from collabdesign.explore.faults import FAULT, MOST_FAULTS
 from collabdesign.explore.front import directions_of, values_of
 from collabdesign.explore.record import SCHEMA_VERSION, Candidate, Record
 from collabdesign.explore.study import (
@@ -39,7 +39,6 @@ from collabdesign.explore.study import (
     GIVEN_BACK,
     RUNNING,
     STUDY_NAME,
-    TRIALS,
     address_of,
     candidate_of,
     has_study,
@@ -51,8 +50,6 @@ from collabdesign.explore.study import (
     without_password,
 )
 from collabdesign.files import write_json
-
-_FAULT = "fault: "
 
 # SQLite's write-ahead log is shared memory between processes, which no network disk has.
 _NETWORK_DISKS = frozenset(
@@ -87,7 +84,6 @@ class StudyWriter:
                 _make(run_dir, self._objectives, storage, name)
         self._storage, self._study_id = _open(run_dir)
         with reading(run_dir) as (rows, self._place):
-            self._trials = rows(TRIALS)[0][0]
             self._distributions = {
                 name: json_to_distribution(text) for name, text in rows(DISTRIBUTIONS)
             }
@@ -117,13 +113,7 @@ class StudyWriter:
         distributions: Mapping[str, BaseDistribution],
         violations: Mapping[str, float],
     ) -> Candidate:
-        """Enter a candidate as being trained, in one transaction; gives it its number.
-
-        Args:
-            candidate: Of any number.
-            distributions: Of its parameters.
-            violations: Each limit to ``cost / limit - 1``.
-        """
+        """Enter a candidate as being trained, in one transaction; gives it its number."""
         kept = {}
         for each, distribution in distributions.items():
             # A study keeps the choices that a parameter began with. Where the prototype changed
@@ -140,9 +130,8 @@ class StudyWriter:
             user_attrs={CANDIDATE: candidate.to_json()},
         )
         with _writing(self._place):
-            self._storage.create_new_trial(self._study_id, trial)
-        self._trials += 1
-        return replace(candidate, number=self._trials - 1)
+            trial_id = self._storage.create_new_trial(self._study_id, trial)
+            return replace(candidate, number=self._storage.get_trial_number_from_id(trial_id))
 
     def finish(self, candidate: Candidate) -> None:
         """Enter what became of a candidate: trained, stopped or failed."""
@@ -160,17 +149,16 @@ class StudyWriter:
         """Enter that a training ended before its end: it does not count, and is done again.
 
         Args:
-            candidate: Being trained.
             fault: What its process died of, empty where it was killed from outside.
 
         Returns:
             The candidate as failed where its network has ended its process too often, which
             counts as an outcome; None where it is done again.
         """
-        reason = f"{_FAULT}{fault}" if fault else ""
+        reason = f"{FAULT}{fault}" if fault else ""
         if fault and len(self._faults_of(candidate)) + 1 >= MOST_FAULTS:
             rule = f"a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
-            failed = replace(candidate, outcome="failed", reason=f"{_FAULT}{rule}")
+            failed = replace(candidate, outcome="failed", reason=f"{FAULT}{rule}")
             self.finish(failed)
             return failed
         candidate = replace(candidate, reason=reason)
@@ -183,11 +171,7 @@ class StudyWriter:
         return None
 
     def take_back(self, fault: str = "") -> None:
-        """What a dead process left running: the finished is finished, the rest is given back.
-
-        Args:
-            fault: As of :meth:`give_back`.
-        """
+        """What a dead process left running: the finished is finished, the rest is given back."""
         with reading(self._run_dir) as (rows, _):
             left = [candidate_of(*row) for row in rows(RUNNING)]
         for candidate in left:
@@ -205,7 +189,7 @@ class StudyWriter:
         return [
             each.reason
             for each in self._given_back
-            if each.reason.startswith(_FAULT) and each.architecture.id == candidate.architecture.id
+            if each.reason.startswith(FAULT) and each.architecture.id == candidate.architecture.id
         ]
 
     def _trial_id(self, candidate: Candidate) -> int:

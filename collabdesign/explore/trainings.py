@@ -14,14 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collabdesign.evaluate.training import EpochRecord
-from collabdesign.explore.executors.executor import (
-    Executor,
-    Failed,
-    PassEnded,
-    Task,
-    Trained,
-)
-from collabdesign.explore.faults import MOST_FAULTS
+from collabdesign.explore.executors.executor import Executor, Failed, PassEnded, Task, Trained
+from collabdesign.explore.faults import FAULT, MOST_FAULTS
 from collabdesign.files import write_bytes, write_json
 
 log = logging.getLogger(__name__)
@@ -33,14 +27,8 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A training that came to its end.
-
-    Attributes:
-        task: What was trained.
-        curve: Pass by pass.
-        weights: As they are saved, where the task keeps them.
-        reason: Why it failed; empty where it did not.
-    """
+    """A training that came to its end: its weights, as they are saved, where the task keeps them,
+    and the reason where it failed."""
 
     task: Task
     curve: tuple[EpochRecord, ...]
@@ -93,10 +81,11 @@ def carry_out(
                 continue  # a pass of an earlier process
             on_pass(task, event.record)
             continue
-        if isinstance(event, Trained | Failed):
-            reason = event.reason if isinstance(event, Failed) else ""
-            weights = event.weights if isinstance(event, Trained) else None
-            yield Ended(left.pop(task.key), tuple(curves[task.key]), weights, reason)
+        if isinstance(event, Trained):
+            yield Ended(left.pop(task.key), tuple(curves[task.key]), event.weights)
+            continue
+        if isinstance(event, Failed):
+            yield Ended(left.pop(task.key), tuple(curves[task.key]), reason=event.reason)
             continue
         log.warning("%s died while it trained %s", event.how, task.key)
         if event.fault:
@@ -135,7 +124,7 @@ def _given_up(folder: Path, task: Task) -> str:
                 "again, remove %s",
                 *(task.key, len(found), found[-1], folder / FAULTS),
             )
-            return f"fault: {found[-1]}"
+            return f"{FAULT}{found[-1]}"
     return ""
 
 

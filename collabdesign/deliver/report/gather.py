@@ -26,17 +26,18 @@ from collabdesign.explore.calibration import (
     proxy_goal,
 )
 from collabdesign.explore.front import Scale
+from collabdesign.explore.provenance import read_environments
 from collabdesign.explore.record import (
     Candidate,
     Record,
     Rejection,
     as_of_today,
     requirements_of,
+    scale_of_record,
     trained_within,
 )
 from collabdesign.explore.study import read_record
 
-ENVIRONMENT = "environment.json"
 FAMILY = "family"
 FINALISTS = "finalists.json"
 
@@ -80,15 +81,8 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         calibrate_command=_calibrate_command(run_dir, requirements, fingerprint),
         proxy_goal=proxy_goal(requirements, noted),
         importance=importance(trained),
-        environments=_environments(_json(run_dir / ENVIRONMENT) or {}),
+        environments=_environments(read_environments(run_dir), record),
     )
-
-
-def scale_of_record(record: Record, requirements: Requirements) -> Scale:
-    """The ranges of the objectives, as the search wrote them down."""
-    ranges = record.attributes["scale"]
-    chance = 1 / requirements.data.classes
-    return Scale(requirements.objectives, chance, ranges["lowest"], ranges["highest"])
 
 
 def _as_of_today(record: Record, requirements: Requirements) -> Record:
@@ -134,13 +128,14 @@ def _calibrate_command(run_dir: Path, requirements: Requirements, fingerprint: s
     return command
 
 
-def _environments(found: Mapping[str, Any]) -> tuple[Environment, ...]:
-    """Newest first, of a list of runs as they were written, or of the one of earlier folders."""
+def _environments(runs: Sequence[Mapping[str, Any]], record: Record) -> tuple[Environment, ...]:
+    """Newest first, each with its candidates where there are several."""
     environments = []
-    for run in reversed(found.get("runs", [found] if found else [])):
+    for run in reversed(runs):
         versions = {name: str(value) for name, value in run.items() if name != "candidates"}
-        candidates = run.get("candidates")
-        environments.append(Environment(versions, tuple(candidates) if candidates else None))
+        first, last = run["candidates"]
+        candidates = first, record.next_number - 1 if last is None else last
+        environments.append(Environment(versions, candidates if len(runs) > 1 else None))
     return tuple(environments)
 
 

@@ -34,7 +34,6 @@ class ClusterExecutor:
     """Trains on the GPUs of a cluster, or on its CPUs where it has none or these are asked for.
 
     Args:
-        data: What to train on.
         address: Of the cluster, or ``auto``.
         device: ``cpu``, ``cuda``, or what the cluster has where None.
         threads: CPU threads of each training.
@@ -45,12 +44,7 @@ class ClusterExecutor:
     """
 
     def __init__(
-        self,
-        data: ImageData,
-        address: str,
-        device: str | None,
-        threads: int,
-        workers: int | None,
+        self, data: ImageData, address: str, device: str | None, threads: int, workers: int | None
     ) -> None:
         try:
             import ray

@@ -23,8 +23,6 @@ class Task:
 
     Attributes:
         key: Names it in events; of those under way each has another.
-        architecture: Of the network.
-        recipe: Proxy or full.
         seed: Of the network's beginning, the order of images and their augmentation.
         keeps: Whether a checkpoint comes with each pass, and the weights with the end.
         checkpoint: Of an earlier attempt at this very training, to go on from.

@@ -19,8 +19,6 @@ class InlineExecutor:
     """Trains while it is waited for, a pass at a time.
 
     Args:
-        data: What to train on, on the device.
-        device: Where to train.
         faults: Where a fault that ends this process is reported, after the task's key; see
             :func:`collabdesign.explore.faults.death_of`.
         died: What that function told of an earlier process: the same task is told as died once.

@@ -29,14 +29,7 @@ from collabdesign.errors import CollabdesignError
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.data.shared import SharedImages
 from collabdesign.evaluate.memory import keep_freed_memory
-from collabdesign.explore.executors.executor import (
-    Died,
-    Event,
-    Failed,
-    Task,
-    Trained,
-    TrainersDied,
-)
+from collabdesign.explore.executors.executor import Died, Event, Failed, Task, Trained, TrainersDied
 from collabdesign.explore.executors.trainer import events_of
 from collabdesign.explore.interrupts import unheard
 
@@ -64,9 +57,8 @@ class ProcessExecutor:
     """Trains in as many processes as devices are named.
 
     Args:
-        data: What to train on; shared, not copied.
+        data: Shared, not copied.
         devices: One a process; a device may be named several times.
-        threads: CPU threads of each process.
         folder: Where the images lie if there is too little shared memory.
     """
 
@@ -80,7 +72,7 @@ class ProcessExecutor:
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.is_closed = False
         context = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
             context.set_forkserver_preload(_PRELOAD)
@@ -109,7 +101,7 @@ class ProcessExecutor:
 
     def close(self) -> None:
         with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._changed.notify_all()
         for slot in self._slots:
             slot.end()
@@ -125,16 +117,11 @@ class ProcessExecutor:
             self._images = SharedImages(self._data, self._folder)
         return self._images
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing is to be trained any more."""
-        return self._is_closed
-
     def next_task(self) -> Task | None:
         """Waits for one; None where nothing is to be trained any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._tasks or self._is_closed)
-            return None if self._is_closed else self._tasks.popleft()
+            self._changed.wait_for(lambda: self._tasks or self.is_closed)
+            return None if self.is_closed else self._tasks.popleft()
 
     def tell(self, event: Event | BaseException) -> None:
         """Pass something on to the driver."""
@@ -227,13 +214,19 @@ class _Slot:
         self._start()
 
     def _start(self) -> None:
+        context: Any = multiprocessing.get_context(_METHOD)
         for attempt in range(_ATTEMPTS):
             ours, theirs = multiprocessing.Pipe()
             try:
                 with _STARTING, unheard(), _without_main(), _environment(self._threads):
                     if self._executor.is_closed:
                         return
-                    process = self._started(theirs)
+                    process: BaseProcess = context.Process(
+                        target=_work,
+                        args=(theirs, self._executor.images, self._device, self._threads),
+                        daemon=True,
+                    )
+                    process.start()
             except (EOFError, OSError) as error:
                 # The process that it is forked from was killed; the next attempt begins another.
                 if attempt == _ATTEMPTS - 1:
@@ -246,16 +239,6 @@ class _Slot:
             self._process, self._connection = process, ours
             if self._executor.is_closed:
                 process.kill()
-
-    def _started(self, theirs: Connection) -> BaseProcess:
-        context: Any = multiprocessing.get_context(_METHOD)
-        process: BaseProcess = context.Process(
-            target=_work,
-            args=(theirs, self._executor.images, self._device, self._threads),
-            daemon=True,
-        )
-        process.start()
-        return process
 
 
 @contextmanager

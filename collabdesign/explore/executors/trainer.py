@@ -23,11 +23,7 @@ def events_of(
 ) -> Iterator[Event]:
     """Train as the iterator is advanced; ends without a last event where it is stopped.
 
-    Args:
-        task: What to train.
-        data: On the device.
-        device: Where to train.
-        should_stop: Asked after each step.
+    ``should_stop`` is asked after each step.
     """
     network = build_network(task.architecture)
     initialise(network, task.seed)
