@@ -29,6 +29,7 @@ from collabdesign.deliver.report.front_plot import AXES, front_figure
 from collabdesign.deliver.report.importance import FEWEST as FEWEST_CANDIDATES
 from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import (
+    HEADS,
     QUANTITIES,
     describe,
     percent,
@@ -52,14 +53,6 @@ PROPOSED_BY = {"prototype": "the prototype's default", "machine": "machine", "hu
 FEWEST_PREDICTIONS = 5  # with fewer, a correlation says nothing
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
-
-# Heads of tables, where a quantity's full name is too wide.
-_HEADS = {
-    "macs": "MACs",
-    "params": "params",
-    "weight_bytes": "weights",
-    "peak_activation_bytes": "peak activation",
-}
 
 
 def write_report(run_dir: Path, view: ReportView) -> Path:
@@ -115,7 +108,7 @@ def render_report(view: ReportView) -> str:
             each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
             for each in record.candidates
         },
-        heads={name: _HEADS.get(name, name) for name in LIMITS},
+        heads={name: HEADS[name] for name in LIMITS},
         axes=[(axis, QUANTITIES[axis]) for axis in AXES],
         quantities=QUANTITIES,
         diagrams=[

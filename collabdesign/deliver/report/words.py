@@ -12,6 +12,7 @@ from collabdesign.design.layer_words import describe_branch
 from collabdesign.design.operators import ATTENTIONS, UNUSED_ACTIVATION
 
 __all__ = [
+    "HEADS",
     "QUANTITIES",
     "TIMES",
     "counted",
@@ -27,6 +28,13 @@ TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
 QUANTITIES = {**{name: row.title for name, row in METRICS.items()}, "accuracy": "accuracy"}
+
+# Heads of tables, where a quantity's full name is too wide.
+HEADS = {name: name for name in METRICS} | {
+    "macs": "MACs",
+    "weight_bytes": "weights",
+    "peak_activation_bytes": "peak activation",
+}
 
 
 def counted(count: int, noun: str) -> str:
