@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -176,10 +176,7 @@ def search(
 
 
 def family(
-    run_dir: Path | str,
-    *,
-    machine: Machine = Machine(),
-    on_event: OnEvent | None = None,
+    run_dir: Path | str, *, machine: Machine = Machine(), on_event: OnEvent | None = None
 ) -> tuple[Certificate, ...]:
     """Train the family of a search, judge it once on test and write its folders.
 
@@ -286,20 +283,19 @@ def _opened(
         on_data=lambda done, total: tell(Reading("pictures", done, total)),
     )
     make_folder(run_dir)
-    threads = torch.get_num_threads()
-    with held(run_dir, lock), _logged(run_dir):
-        try:
-            finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
-            tell(Began(requirements, run_dir, finished, prepared))
-            faults = run_dir / f"{lock}.faults"
-            died = death_of(faults)
-            trains = _executor(requirements, run_dir, prepared, machine, faults, died)
-            with closing(trains) as executor:
-                yield _Here(requirements, run_dir, prepared, executor, tell, died[1])
-        finally:
-            torch.set_num_threads(threads)
-            if lock == SEARCHING:  # else the file is of a search beside this calibration
-                (run_dir / PROGRESS).unlink(missing_ok=True)
+    with ExitStack() as after:
+        after.enter_context(held(run_dir, lock))
+        after.enter_context(_logged(run_dir))
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        if lock == SEARCHING:  # else the file is of a search beside this calibration
+            after.callback((run_dir / PROGRESS).unlink, missing_ok=True)
+        finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
+        tell(Began(requirements, run_dir, finished, prepared))
+        faults = run_dir / f"{lock}.faults"
+        died = death_of(faults)
+        executor = _executor(requirements, run_dir, prepared, machine, faults, died)
+        after.callback(executor.close)
+        yield _Here(requirements, run_dir, prepared, executor, tell, died[1])
 
 
 def _executor(
@@ -390,18 +386,15 @@ def _teller(on_event: OnEvent | None, path: Path) -> OnEvent:
 @contextmanager
 def _logged(run_dir: Path) -> Iterator[None]:
     """Append what the library logs to the run's ``search.log``; Optuna keeps quiet."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logger = logging.getLogger("collabdesign")
     kept = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
     kept.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("collabdesign")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(kept)
-    try:
+    with ExitStack() as after:
+        after.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
+        after.callback(kept.close)
+        after.callback(logger.removeHandler, kept)
+        logger.addHandler(kept)
         yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-        logger.removeHandler(kept)
-        logger.setLevel(level)
-        kept.close()

@@ -131,7 +131,7 @@ def _show_data(part: DataPart) -> None:
     spread = f"{counts[least]:,} ({escape(least)}) to {counts[most]:,} ({escape(most)}) a class"
     if counts[least] == counts[most]:
         spread = f"{counts[least]:,} of each class"
-    sizes = ", ".join(f"{w}x{h} ({n:,})" for (w, h), n in list(part.sizes.items())[:3])
+    sizes = ", ".join(f"{size} ({n:,})" for size, n in list(part.sizes.items())[:3])
     more = f" and {len(part.sizes) - 3} more" if len(part.sizes) > 3 else ""
     opened = "all opened" if part.inspected == part.images else f"{part.inspected:,} of them opened"
     out.print(

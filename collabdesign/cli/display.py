@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,17 +56,10 @@ def print_json(data: Any) -> None:
     """Frozen data, for programs."""
 
     def plain(value: Any) -> Any:
-        if is_dataclass(value) and not isinstance(value, type):
-            value = asdict(value)
-        if isinstance(value, Mapping):
-            return {_key(key): plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        is_data = is_dataclass(value) and not isinstance(value, type)
+        return asdict(value) if is_data else dict(value)
 
-    click.echo(json.dumps(plain(data), indent=2, ensure_ascii=False))
-
-
-def _key(key: Any) -> str:
-    return "x".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=plain))
 
 
 Line = tuple[str, float, float, str, bool]

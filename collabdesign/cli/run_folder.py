@@ -12,13 +12,7 @@ import click
 from rich.markup import escape
 
 from collabdesign.cli.display import Display, out, print_json, say
-from collabdesign.deliver.report.words import (
-    counted,
-    describe,
-    percent,
-    short_quantity,
-    short_time,
-)
+from collabdesign.deliver.report.words import counted, describe, percent, short_quantity, short_time
 from collabdesign.errors import InputError
 from collabdesign.explore.lock import holder
 from collabdesign.explore.progress import PROGRESS

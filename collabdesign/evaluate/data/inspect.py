@@ -29,7 +29,7 @@ class DataPart:
         name: ``train`` or ``test``.
         images: All of them.
         per_class: Images by class name.
-        sizes: Images by (width, height), most frequent first; of those inspected.
+        sizes: Images by ``WIDTHxHEIGHT``, most frequent first; of those inspected.
         inspected: How many were opened.
         unreadable: Path and reason.
         stray: What was passed over.
@@ -38,7 +38,7 @@ class DataPart:
     name: str
     images: int
     per_class: Mapping[str, int]
-    sizes: Mapping[tuple[int, int], int]
+    sizes: Mapping[str, int]
     inspected: int
     unreadable: tuple[tuple[str, str], ...]
     stray: tuple[str, ...]
@@ -88,7 +88,7 @@ def _open(name: str, listing: FolderListing, on_progress: OnInspect | None) -> D
         name=name,
         images=len(listing.files),
         per_class=found.images_per_class,
-        sizes=found.sizes,
+        sizes={f"{width}x{height}": count for (width, height), count in found.sizes.items()},
         inspected=found.inspected,
         unreadable=tuple((str(path), reason) for path, reason in found.unreadable),
         stray=tuple(str(path) for path in listing.stray),
@@ -114,7 +114,7 @@ def _as_read(
         name=name,
         images=len(labels),
         per_class={each: counts[label] for label, each in enumerate(class_names)},
-        sizes={(resolution, resolution): len(labels)},
+        sizes={f"{resolution}x{resolution}": len(labels)},
         inspected=len(labels),
         unreadable=(),
         stray=(),
