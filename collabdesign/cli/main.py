@@ -1,7 +1,7 @@
 """The command line: a table of commands over the library's functions.
 
-Alone this room prints, parses and exits. Everything heavy is imported inside the command that
-needs it, so that ``--help`` answers at once.
+Alone this room prints, parses and exits. A command's file is imported when it is called or
+explained, and what takes seconds to load inside its function: ``--help`` answers at once.
 """
 
 from __future__ import annotations
