@@ -8,16 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = [
-    "CollabdesignError",
-    "GoalsNotMet",
-    "InputError",
-    "NothingFits",
-    "OutsideSpace",
-    "Problem",
-    "TrainingFailed",
-]
-
 
 class CollabdesignError(Exception):
     """Base of every error that is shown to a person without a traceback."""

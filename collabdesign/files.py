@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +26,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """As :func:`write_text`, indented."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-def as_json(data: Any) -> str:
-    """Frozen data as JSON text, for programs that read our answers."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return plain(dataclasses.asdict(value))
-        if isinstance(value, Mapping):
-            return {_key(key): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return value
-
-    return json.dumps(plain(data), indent=2, ensure_ascii=False)
-
-
-def _key(key: Any) -> str:
-    return "x".join(map(str, key)) if isinstance(key, tuple) else str(key)

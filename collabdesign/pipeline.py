@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import optuna
 import torch
 
 from collabdesign.deliver.certificate import Certificate
@@ -25,6 +26,7 @@ from collabdesign.deliver.family import RULE, build_family
 from collabdesign.deliver.full_training import FamilyProgress
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
+from collabdesign.deliver.report.view import ReportView
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
@@ -99,6 +101,7 @@ class Run:
         family: The members' certificates, the most accurate first; empty where every full
             training failed.
         report: The page to read.
+        view: What the page shows.
         ended: Why the search ended before its last trial, None where it did not.
     """
 
@@ -106,6 +109,7 @@ class Run:
     record: Record
     family: tuple[Certificate, ...]
     report: Path
+    view: ReportView
     ended: NothingFits | None = None
 
 
@@ -147,8 +151,9 @@ def run(
             ended, record = error, read_record(here.run_dir)
             if not record.trained:
                 raise
-        members = _family(here, test)
-        return Run(here.run_dir, record, members, report(here.run_dir), ended)
+        members = _family(here, record, test)
+        view = gather(here.run_dir, running=False)
+        return Run(here.run_dir, record, members, write_report(here.run_dir, view), view, ended)
 
 
 def search(
@@ -169,10 +174,7 @@ def search(
 
 
 def family(
-    run_dir: Path | str,
-    *,
-    machine: Machine = Machine(),
-    on_event: OnEvent | None = None,
+    run_dir: Path | str, *, machine: Machine = Machine(), on_event: OnEvent | None = None
 ) -> tuple[Certificate, ...]:
     """Train the family of a search, judge it once on test and write its folders.
 
@@ -180,9 +182,9 @@ def family(
     """
     requirements = requirements_of(read_record(Path(run_dir)))
     with _opened(requirements, run_dir, machine, False, on_event) as here:
-        test = here.test()
-        require_same_images(here.run_dir, read_record(here.run_dir), here.prepared.data, test)
-        return _family(here, test)
+        test, record = here.test(), read_record(here.run_dir)
+        require_same_images(here.run_dir, record, here.prepared.data, test)
+        return _family(here, record, test)
 
 
 def report(run_dir: Path | str) -> Path:
@@ -191,8 +193,7 @@ def report(run_dir: Path | str) -> Path:
     Raises:
         InputError: The folder holds no search.
     """
-    run_dir = Path(run_dir)
-    return write_report(run_dir, gather(run_dir, running=False))
+    return write_report(Path(run_dir), gather(Path(run_dir)))
 
 
 def calibrate(
@@ -271,7 +272,7 @@ def _opened(
     run_dir = Path("runs") / requirements.name if run_dir is None else Path(run_dir)
     if (who := holder(run_dir, lock)) is not None:
         raise InUse(in_use(run_dir, lock, who))
-    tell = _Teller(on_event, run_dir)
+    tell = _teller(on_event, run_dir / PROGRESS)
     prepared = prepare(
         requirements,
         run_dir,
@@ -279,18 +280,21 @@ def _opened(
         accept_changes=accept_changes,
         on_data=lambda done, total: tell(Reading("pictures", done, total)),
     )
-    # Of a calibration beside a search nobody is told there.
-    watched = tell.writing() if lock == SEARCHING else nullcontext()
-    with held(run_dir, lock), _logged(run_dir), watched:
+    with ExitStack() as after:
+        after.enter_context(held(run_dir, lock))
+        after.enter_context(_logged(run_dir))
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        if lock == SEARCHING:  # else the file is of a search beside this calibration
+            after.callback((run_dir / PROGRESS).unlink, missing_ok=True)
         finished = len(read_record(run_dir).finished) if has_study(run_dir) else 0
         tell(Began(requirements, run_dir, finished, prepared))
         faults = run_dir / f"{lock}.faults"
         died = death_of(faults)
-        with _executor(requirements, run_dir, prepared, machine, faults, died) as executor:
-            yield _Here(requirements, run_dir, prepared, executor, tell, died[1])
+        executor = _executor(requirements, run_dir, prepared, machine, faults, died)
+        after.callback(executor.close)
+        yield _Here(requirements, run_dir, prepared, executor, tell, died[1])
 
 
-@contextmanager
 def _executor(
     requirements: Requirements,
     run_dir: Path,
@@ -298,31 +302,24 @@ def _executor(
     machine: Machine,
     faults: Path,
     died: tuple[str, str],
-) -> Iterator[Executor]:
-    """Where trainings run, until the block ends; nothing is started before the first training."""
+) -> Executor:
+    """Where trainings run; nothing is started before the first training."""
     data, device, threads = prepared.data, prepared.device, machine.threads or 1
-    before = torch.get_num_threads()
-    executor: Executor
     if machine.cluster is not None:
         from collabdesign.explore.executors.cluster import ClusterExecutor
 
-        executor = ClusterExecutor(data, machine.cluster, machine.device, threads, machine.workers)
-    elif (count := machine.workers or workers_for(device, threads)) > 1:
-        executor = ProcessExecutor(data, devices_for(device, count), threads, run_dir)
-    else:
-        torch.set_num_threads(machine.threads or threads_for(requirements.limits.macs))
-        executor = InlineExecutor(data, device, faults, died)
-    try:
-        yield executor
-    finally:
-        executor.close()
-        torch.set_num_threads(before)
+        return ClusterExecutor(data, machine.cluster, machine.device, threads, machine.workers)
+    if (count := machine.workers or workers_for(device, threads)) > 1:
+        return ProcessExecutor(data, devices_for(device, count), threads, run_dir)
+    torch.set_num_threads(machine.threads or threads_for(requirements.limits.macs))
+    return InlineExecutor(data, device, faults, died)
 
 
 def _search(here: _Here, test: TestData | None, accept_changes: bool, command: str) -> Record:
     requirements, run_dir, prepared = here.requirements, here.run_dir, here.prepared
-    study = StudyWriter(run_dir, requirements.objectives, requirements.storage, requirements.name)
-    try:
+    with closing(
+        StudyWriter(run_dir, requirements.objectives, requirements.storage, requirements.name)
+    ) as study:
         study.take_back(here.died_of)
         changes = begin(
             run_dir,
@@ -338,12 +335,9 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
             here.tell(Notice("the data changed: " + "; ".join(changes)))
         Driver(study, requirements, prepared.space, here.executor, here.tell).run()
         return study.read()
-    finally:
-        study.close()
 
 
-def _family(here: _Here, test: TestData) -> tuple[Certificate, ...]:
-    record = read_record(here.run_dir)
+def _family(here: _Here, record: Record, test: TestData) -> tuple[Certificate, ...]:
     members = build_family(
         here.requirements,
         here.run_dir,
@@ -359,54 +353,35 @@ def _family(here: _Here, test: TestData) -> tuple[Certificate, ...]:
     return members
 
 
-class _Teller:
-    """Passes events on, and writes where the run stands for those who watch it."""
+def _teller(on_event: OnEvent | None, path: Path) -> OnEvent:
+    """Passes events on, and writes now and then where the run stands for those who watch it."""
+    written = 0.0
 
-    def __init__(self, on_event: OnEvent | None, run_dir: Path) -> None:
-        self._on_event = on_event
-        self._path = run_dir / PROGRESS
-        self._is_writing = False
-        self._written = 0.0
-
-    def __call__(self, event: RunEvent) -> None:
+    def tell(event: RunEvent) -> None:
+        nonlocal written
         now = time.monotonic()
-        if (
-            self._is_writing
-            and isinstance(event, Progress | FamilyProgress)
-            and now - self._written >= _TOLD_SECONDS
-        ):
-            self._written = now
+        if isinstance(event, Progress | FamilyProgress) and now - written >= _TOLD_SECONDS:
+            written = now
             with suppress(OSError):  # who watches sees less
-                write_json(self._path, {"stage": type(event).__name__, **asdict(event)})
-        if self._on_event is not None:
-            self._on_event(event)
+                write_json(path, {"stage": type(event).__name__, **asdict(event)})
+        if on_event is not None:
+            on_event(event)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        self._is_writing = True
-        try:
-            yield
-        finally:
-            self._path.unlink(missing_ok=True)
+    return tell
 
 
 @contextmanager
 def _logged(run_dir: Path) -> Iterator[None]:
     """Append what the library logs to the run's ``search.log``; Optuna keeps quiet."""
-    import optuna
-
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logger = logging.getLogger("collabdesign")
     kept = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
     kept.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("collabdesign")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(kept)
-    try:
+    with ExitStack() as after:
+        after.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
+        after.callback(kept.close)
+        after.callback(logger.removeHandler, kept)
+        logger.addHandler(kept)
         yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-        logger.removeHandler(kept)
-        logger.setLevel(level)
-        kept.close()

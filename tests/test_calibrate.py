@@ -364,7 +364,7 @@ def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
     code, said = run(search_words(folder, "--set", "search.trials=3"), folder)
     assert code == 0, said
     record = read_record(folder / "run")
-    found = calibration_of(folder / "run", requirements, record.attributes["data_fingerprint"])
+    found, _ = calibration_of(folder / "run", requirements, record.attributes["data_fingerprint"])
     assert found is not None
     assert Calibration.from_json(record.attributes["calibration"]) == found
     assert "calibrated: Spearman" in said and found.noise_sentence in said

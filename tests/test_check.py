@@ -229,7 +229,7 @@ def test_the_data_of_a_folder(shapes: Path) -> None:
     (train,) = found.data
     assert (train.name, train.images, train.inspected) == ("train", 60, 60)
     assert train.per_class == dict.fromkeys(SHAPES, 20)
-    assert train.sizes == {(SIDE, SIDE): 60}
+    assert train.sizes == {f"{SIDE}x{SIDE}": 60}
     assert not train.unreadable
     assert {Path(path).name for path in train.stray} == {
         "README.md",

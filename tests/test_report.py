@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 from report_view import LIMITS, VIEWS, full_view, hostile_view, plain, without_plotly
 from tiny_search import edited
 
+import collabdesign
 from collabdesign.deliver.family import RULE
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import render_report
 from collabdesign.deliver.report.words import percent
+from collabdesign.explore.lock import held
 from collabdesign.explore.study import read_record
 
 # The page
@@ -120,6 +123,14 @@ def test_costs_are_shown_at_the_precision_of_today(finished_copy: Path) -> None:
     assert today.requirements.deploy.precision == "int8"
     for shown in (today.record.trained, today.front):
         assert shown and all(each.cost.weight_bytes == each.cost.params for each in shown)
+
+
+def test_a_report_says_whether_a_search_is_at_work(finished_copy: Path) -> None:
+    run_dir = finished_copy / "run"
+    for state, at_work in (("finished", nullcontext()), ("running", held(run_dir))):
+        with at_work:
+            page = collabdesign.report(run_dir).read_text()
+        assert f'<span class="state {state}">{state}</span>' in page
 
 
 def test_the_rule_of_the_family_is_a_list(finished: Path) -> None:

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from collabdesign.cli.codes import BAD_INPUT, NOTHING_FITS
-from collabdesign.cli.display import Display, named, new_table, out
-from collabdesign.cli.options import load, machine_of, print_json
+from collabdesign.cli.display import Display, named, new_table, out, print_json, say
 from collabdesign.cli.search import show_lengthened
-from collabdesign.deliver.report.words import counted, short_count, short_quantity, short_time
+from collabdesign.deliver.report.words import (
+    HEADS,
+    counted,
+    short_count,
+    short_quantity,
+    short_time,
+)
+from collabdesign.design.cost import METRICS
+from collabdesign.design.files.reading import load_requirements
+from collabdesign.design.requirements import Requirements
+from collabdesign.errors import CollabdesignError, NothingFits
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore.feasible import Feasibility, explain
 
 if TYPE_CHECKING:
-    from collabdesign.design.cost import Cost, PartCost
-    from collabdesign.design.requirements import Requirements
     from collabdesign.evaluate.data.inspect import DataPart
-    from collabdesign.explore.check import Check, TimeEstimate
-    from collabdesign.explore.feasible import Feasibility
-
-_COSTS = ("macs", "params", "weight_bytes", "peak_activation_bytes")
+    from collabdesign.explore.check import TimeEstimate
 
 
 def check(
@@ -31,51 +36,39 @@ def check(
 
     Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
     """
-    requirements = load(file, overrides)
-    machine_of(device, None, threads, None)
+    requirements = load_requirements(file, overrides)
     import torch
 
+    from collabdesign.evaluate.memory import keep_freed_memory
     from collabdesign.explore.check import check as look
     from collabdesign.explore.environment import threads_for
 
+    keep_freed_memory()
     torch.set_num_threads(threads or threads_for(requirements.limits.macs))
-    display = Display()
-    with display.shown():
+    with Display().shown() as display:
         found = look(requirements, device=device, on_progress=display.count)
     if as_json:
         print_json(found)
     else:
-        show_check(found, requirements, file)
+        _show_space(found.feasibility, requirements)
+        _show_default(found.feasibility)
+        for part in found.data:
+            _show_data(part)
+        if found.parts is not None:
+            _show_parts(found.parts, requirements)
+        if found.time is not None:
+            _show_time(found.time, requirements)
+        if found.unreadable:
+            out.print("\n[red]Not ready:[/] mend or remove the unreadable pictures.")
+        elif found.possible:
+            out.print("\n[green]Ready[/] to search.")
+            say(
+                "Whether the proxy ranks networks as their full training does: "
+                f"collabdesign calibrate {shlex.quote(str(file))}"
+            )
     if not found.feasibility.possible:
-        return NOTHING_FITS
-    return BAD_INPUT if found.unreadable else 0
-
-
-def show_check(found: Check, requirements: Requirements, file: Path) -> None:
-    """All of ``collabdesign check``.
-
-    Args:
-        found: To show.
-        requirements: That were checked.
-        file: Where the person wrote them.
-    """
-    _show_space(found.feasibility, requirements)
-    _show_default(found.feasibility)
-    for part in found.data:
-        _show_data(part)
-    if found.parts is not None:
-        _show_parts(found.parts, requirements)
-    if found.time is not None:
-        _show_time(found.time, requirements)
-    if found.unreadable:
-        out.print("\n[red]Not ready:[/] mend or remove the unreadable pictures.")
-    elif found.feasibility.possible:
-        out.print("\n[green]Ready[/] to search.")
-        out.print(
-            "Whether the proxy ranks networks as their full training does: "
-            f"collabdesign calibrate {shlex.quote(str(file))}",
-            markup=False,
-        )
+        return NothingFits.exit_code
+    return CollabdesignError.exit_code if found.unreadable else 0
 
 
 def _show_space(found: Feasibility, requirements: Requirements) -> None:
@@ -83,31 +76,23 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         f"[bold]Space[/]: {found.parameters} parameters, about {float(found.parameter_sets):.1e} "
         "parameter sets"
     )
-    table = new_table("", "MACs", "params", "weights", "peak activation")
-    rows: list[tuple[str, Cost]] = [
-        ("smallest found", found.smallest),
-        ("median", found.median),
-        ("largest found", found.largest),
-        ("prototype as drawn", found.own_cost),
-    ]
+    table = new_table("", *(HEADS[name] for name in METRICS))
+    costs = {
+        "smallest found": found.smallest,
+        "median": found.median,
+        "largest found": found.largest,
+        "prototype as drawn": found.own_cost,
+    }
     if found.default_cost is not None:
-        rows.append(("prototype's default", found.default_cost))
-    for name, cost in rows:
-        table.add_row(name, *(short_quantity(key, getattr(cost, key)) for key in _COSTS))
-    limits = [getattr(requirements.limits, key) for key in _COSTS]
+        costs["prototype's default"] = found.default_cost
+    for title, cost in costs.items():
+        table.add_row(title, *(short_quantity(name, cost[name]) for name in METRICS))
+    limits = requirements.limits.model_dump(exclude_none=True)
     table.add_section()
-    table.add_row(
-        "limit",
-        *(
-            "-" if limit is None else short_quantity(key, limit)
-            for key, limit in zip(_COSTS, limits, strict=True)
-        ),
-    )
-    shares = [found.fits.get(key) for key in _COSTS]
-    table.add_row(
-        "proposals that fit",
-        *("-" if share is None else f"{100 * share.value:.1f} %" for share in shares),
-    )
+    limited = {name: short_quantity(name, value) for name, value in limits.items()}
+    table.add_row("limit", *(limited.get(name, "-") for name in METRICS))
+    shares = {name: f"{100 * share.value:.1f} %" for name, share in found.fits.items()}
+    table.add_row("proposals that fit", *(shares.get(name, "-") for name in METRICS))
     out.print(table)
     every = found.fits["all"]
     low, high = every.interval
@@ -117,16 +102,15 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         + (f"; [bold]{found.binding}[/] binds" if found.binding else "")
     )
     if not found.possible:
-        from collabdesign.explore.feasible import explain
-
         out.print(f"[red]{escape(explain(found, requirements))}[/]")
     for change in found.changes if found.possible else ():
         out.print(f"[yellow]{escape(change)}[/]")
 
 
 def _show_default(found: Feasibility) -> None:
-    parts: tuple[PartCost, ...] = found.default if found.default is not None else found.own
-    title = "prototype's default" if found.default is not None else "prototype as drawn"
+    title, parts = "prototype's default", found.default
+    if parts is None:
+        title, parts = "prototype as drawn", found.own
     table = new_table(title, "pixels", "channels", "MACs", "share", "params")
     total = sum(part.macs for part in parts)
     for part in parts:
@@ -143,28 +127,24 @@ def _show_default(found: Feasibility) -> None:
 
 def _show_data(part: DataPart) -> None:
     counts = part.per_class
-    least = min(counts, key=lambda name: counts[name])
-    most = max(counts, key=lambda name: counts[name])
+    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     spread = f"{counts[least]:,} ({escape(least)}) to {counts[most]:,} ({escape(most)}) a class"
     if counts[least] == counts[most]:
         spread = f"{counts[least]:,} of each class"
-    sizes = ", ".join(f"{w}x{h} ({n:,})" for (w, h), n in list(part.sizes.items())[:3])
-    more = len(part.sizes) - 3
+    sizes = ", ".join(f"{size} ({n:,})" for size, n in list(part.sizes.items())[:3])
+    more = f" and {len(part.sizes) - 3} more" if len(part.sizes) > 3 else ""
     opened = "all opened" if part.inspected == part.images else f"{part.inspected:,} of them opened"
     out.print(
         f"[bold]Data, {part.name}[/]: {part.images:,} pictures ({opened}), {len(counts)} classes, "
-        f"{spread}; "
-        f"sizes {sizes}" + (f" and {more} more" if more > 0 else "")
+        f"{spread}; sizes {sizes}{more}"
     )
     named("passed over", part.stray)
     named("[red]unreadable[/]", [f"{path}: {reason}" for path, reason in part.unreadable])
 
 
 def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:
-    from collabdesign.evaluate.plan import plan_training
-
     learn, choose, test = parts
-    out.print(
+    say(
         f"  of these {learn:,} to learn from, {choose:,} held out to choose by (one picture is "
         f"{100 / choose:.2g} points), {test:,} to test (one is {100 / test:.2g})"
     )
@@ -180,11 +160,11 @@ def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None
 
 def _show_time(found: TimeEstimate, requirements: Requirements) -> None:
     slow, middle, fast = found.images_per_second
-    longest, usual, shortest = found.search_seconds
+    longest, usual, shortest = map(short_time, found.search_seconds)
     out.print(
         f"[bold]Time[/] on {found.device}, measured on {counted(found.networks, 'network')}: "
         f"{middle:,.0f} images/s ({slow:,.0f} to {fast:,.0f}); a proxy takes about "
         f"{short_time(found.proxy_seconds)}, {requirements.search.trials} trials "
-        f"{short_time(usual)} ({short_time(shortest)} to {short_time(longest)}), the full "
+        f"{usual} ({shortest} to {longest}), the full "
         f"trainings of the family and its finalists at most {short_time(found.family_seconds)}"
     )

@@ -1,15 +1,18 @@
-"""What every command shows with: two consoles, one live line at a time, tables.
+"""What every command shows with: two consoles, one live line at a time, tables, JSON.
 
 Progress goes to standard error, answers to standard output.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collabdesign.deliver.full_training import FamilyProgress
     from collabdesign.explore.calibrate import CalibrateProgress
     from collabdesign.explore.progress import Progress as SearchProgress
-    from collabdesign.explore.progress import Reading
     from collabdesign.explore.rank import Estimate
     from collabdesign.pipeline import RunEvent
 
@@ -38,6 +40,27 @@ class _Console(Console):
 
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line of the answer, as it is."""
+    out.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """A line beside the answer, as it is."""
+    err.print(text, markup=False)
+
+
+def print_json(data: Any) -> None:
+    """Frozen data, for programs."""
+
+    def plain(value: Any) -> Any:
+        is_data = is_dataclass(value) and not isinstance(value, type)
+        return asdict(value) if is_data else dict(value)
+
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=plain))
+
 
 Line = tuple[str, float, float, str, bool]
 """What goes on, how much of how much is done, in words, and whether that is all."""
@@ -60,15 +83,12 @@ class Display:
     @contextmanager
     def shown(self) -> Iterator[Display]:
         """Show it while the block runs."""
-        if err.is_terminal:
-            with self._bar:
-                yield self
-        else:
+        with self._bar if err.is_terminal else nullcontext():
             yield self
 
     def count(self, what: str, done: int, total: int) -> None:
         """So many of so many."""
-        self._update(what, done, total, f"{done:,} of {total:,}", done == total)
+        self._update(*_count(what, done, total))
 
     def tell(self, event: RunEvent) -> None:
         """Show one event of a run; what is no progress is shown elsewhere."""
@@ -88,37 +108,31 @@ class Display:
         now = time.monotonic()
         if final or now - self._last_line >= _LINE_EVERY_SECONDS:
             self._last_line = now
-            err.print(f"{what}: {text}", markup=False)
+            note(f"{what}: {text}")
 
 
-def _reading(at: Reading) -> Line:
-    text = f"{at.done:,} of {at.total:,}"
-    return f"reading {at.what}", at.done, at.total, text, at.done == at.total
+def _count(what: str, done: int, total: int) -> Line:
+    return what, done, total, f"{done:,} of {total:,}", done == total
 
 
 def _search(at: SearchProgress) -> Line:
     done = at.trained + at.stopped + at.failed
     best = "none yet" if at.best is None else percent(at.best)
+    training = f"epoch {at.epoch}/{at.epochs}" if at.epoch else ""
     parts = [
         f"{done}/{at.trials} trials",
+        f"{at.stopped} stopped early" if at.stopped else "",
+        f"{at.failed} failed" if at.failed else "",
         f"{at.rejected} rejected",
         f"{at.repeated} repeated",
         f"best {best}",
         f"hypervolume {at.hypervolume:.3f}",
+        f"{at.workers} workers" if at.workers > 1 else training,
+        "" if at.seconds_left is None else f"about {short_time(max(0.0, at.seconds_left))} left",
     ]
-    if at.failed:
-        parts.insert(1, f"{at.failed} failed")
-    if at.stopped:
-        parts.insert(1, f"{at.stopped} stopped early")
-    if at.workers > 1:
-        parts.append(f"{at.workers} workers")
-    elif at.epoch:
-        parts.append(f"epoch {at.epoch}/{at.epochs}")
-    if at.seconds_left is not None:
-        parts.append(f"about {short_time(max(0.0, at.seconds_left))} left")
     within = at.epoch / at.epochs if at.epochs and done < at.trials else 0
     final = done == at.trials and at.epoch == 0
-    return "search", done + within, at.trials, " · ".join(parts), final
+    return "search", done + within, at.trials, " · ".join(filter(None, parts)), final
 
 
 def _family(at: FamilyProgress) -> Line:
@@ -131,18 +145,19 @@ def _family(at: FamilyProgress) -> Line:
 
 
 def _calibrate(at: CalibrateProgress) -> Line:
-    parts = [f"{at.done}/{at.trainings} trainings"]
-    if at.epoch:
-        parts.append(f"{at.kind}, epoch {at.epoch}/{at.epochs}")
-    if at.accuracy is not None:
-        parts.append(f"{percent(at.accuracy)} on the held-out part")
-    parts.append(f"about {short_time(at.seconds_left)} left")
+    parts = [
+        f"{at.done}/{at.trainings} trainings",
+        f"{at.kind}, epoch {at.epoch}/{at.epochs}" if at.epoch else "",
+        "" if at.accuracy is None else f"{percent(at.accuracy)} on the held-out part",
+        f"about {short_time(at.seconds_left)} left",
+    ]
     done = at.done + at.under_way
-    return "calibrate", done, at.trainings, " · ".join(parts), at.done == at.trainings
+    text = " · ".join(filter(None, parts))
+    return "calibrate", done, at.trainings, text, at.done == at.trainings
 
 
 _LINES: dict[str, Callable[[Any], Line]] = {
-    "Reading": _reading,
+    "Reading": lambda at: _count(f"reading {at.what}", at.done, at.total),
     "Progress": _search,
     "FamilyProgress": _family,
     "CalibrateProgress": _calibrate,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from collabdesign.cli.display import Display, named, out
-
-if TYPE_CHECKING:
-    from collabdesign.deliver.init import InitResult
+from collabdesign.cli.display import Display, named, out, say
 
 
 def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
@@ -21,8 +17,7 @@ def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
     """
     from collabdesign.deliver.init import init as write
 
-    display = Display()
-    with display.shown():
+    with Display().shown() as display:
         result = write(
             folder,
             into,
@@ -30,7 +25,17 @@ def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
             force=force,
             on_progress=lambda done, total: display.count("opening pictures", done, total),
         )
-    _show_init(result)
+    pictures = "colour" if result.channels == 3 else "grey"
+    out.print(
+        f"{result.images:,} {pictures} pictures of {len(result.classes)} classes; networks will "
+        f"see {result.resolution}x{result.resolution} pixels"
+    )
+    named("[yellow]worth knowing[/]", result.warnings)
+    say(
+        f"\nwrote {result.requirements} and {result.prototype}: read them, change what you like, "
+        f"then\n  collabdesign check {result.requirements}\n"
+        f"  collabdesign search {result.requirements}"
+    )
     return 0
 
 
@@ -40,19 +45,3 @@ def schema(prototype: bool) -> int:
 
     click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
     return 0
-
-
-def _show_init(result: InitResult) -> None:
-    """What was written, and how to go on."""
-    pictures = "colour" if result.channels == 3 else "grey"
-    out.print(
-        f"{result.images:,} {pictures} pictures of {len(result.classes)} classes; networks will "
-        f"see {result.resolution}x{result.resolution} pixels"
-    )
-    named("[yellow]worth knowing[/]", result.warnings)
-    out.print(
-        f"\nwrote {result.requirements} and {result.prototype}: read them, change what you like, "
-        f"then\n  collabdesign check {result.requirements}\n"
-        f"  collabdesign search {result.requirements}",
-        markup=False,
-    )

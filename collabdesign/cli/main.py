@@ -1,7 +1,7 @@
 """The command line: a table of commands over the library's functions.
 
-Alone this room prints, parses and exits. Everything heavy is imported inside the command that
-needs it, so that ``--help`` answers at once.
+Alone this room prints, parses and exits. A command's file is imported when it is called or
+explained, and what takes seconds to load inside its function: ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -18,91 +18,54 @@ from typing import Any
 
 import click
 
-from collabdesign.cli.codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
-from collabdesign.cli.options import (
-    CLUSTER,
-    DEVICE,
-    FILE,
-    INTO,
-    JSON,
-    RUN,
-    SET,
-    THREADS,
-    WORKERS,
-    command,
-)
+from collabdesign.cli.options import DEVICE, FILE, INTO, JSON, MACHINE, RUN, SET, THREADS, command
 from collabdesign.errors import CollabdesignError
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 
 # name of a command and its function -> (its file here, what it does, arguments and options)
 COMMANDS: dict[str, tuple[str, str, list[Callable[..., Any]]]] = {
-    "init": (
-        "init",
-        "Requirements and a prototype for your pictures.",
-        [
-            click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
-                         metavar="FOLDER", help="Your pictures, one folder a class."),
-            click.option("--into", type=click.Path(path_type=Path), default=Path(),
-                         metavar="DIR", help="Where to write (default: here)."),
-            click.option("--name", help="Of the run (default: the folder's)."),
-            click.option("--force", is_flag=True, help="Write over earlier files."),
-        ],
-    ),
-    "check": (
-        "check",
-        "Space, data and machine, before any training.",
-        [FILE, SET, DEVICE, THREADS, JSON],
-    ),
-    "calibrate": (
-        "calibrate",
-        "Does the proxy rank networks as full training does?",
-        [
-            FILE,
-            INTO,
-            click.option("--networks", type=click.IntRange(4), default=12, metavar="K",
-                         help="How many to train both ways (default: 12; 10 to 20 tell most)."),
-            SET,
-            DEVICE,
-            WORKERS,
-            THREADS,
-            CLUSTER,
-            JSON,
-        ],
-    ),
-    "search": (
-        "search",
-        "Search, train the family, write the report.",
-        [
-            FILE,
-            INTO,
-            SET,
-            DEVICE,
-            WORKERS,
-            THREADS,
-            CLUSTER,
-            click.option("--accept-changes", is_flag=True,
-                         help="Continue a run although its requirements or data changed."),
-        ],
-    ),
-    "status": (
-        "status",
-        "Where a run stands.",
-        [
-            RUN,
-            JSON,
-            click.option("--follow", is_flag=True, help="Show its progress until it ends."),
-        ],
-    ),
+    "init": ("init", "Requirements and a prototype for your pictures.", [
+        click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
+                     metavar="FOLDER", help="Your pictures, one folder a class."),
+        click.option("--into", type=click.Path(path_type=Path), default=Path(),
+                     metavar="DIR", help="Where to write (default: here)."),
+        click.option("--name", help="Of the run (default: the folder's)."),
+        click.option("--force", is_flag=True, help="Write over earlier files."),
+    ]),
+    "check": ("check", "Space, data and machine, before any training.", [
+        FILE, SET, DEVICE, THREADS, JSON,
+    ]),
+    "calibrate": ("calibrate", "Does the proxy rank networks as full training does?", [
+        FILE,
+        INTO,
+        click.option("--networks", type=click.IntRange(4), default=12, metavar="K",
+                     help="How many to train both ways (default: 12; 10 to 20 tell most)."),
+        SET,
+        *MACHINE,
+        JSON,
+    ]),
+    "search": ("search", "Search, train the family, write the report.", [
+        FILE,
+        INTO,
+        SET,
+        *MACHINE,
+        click.option("--accept-changes", is_flag=True,
+                     help="Continue a run although its requirements or data changed."),
+    ]),
+    "status": ("run_folder", "Where a run stands.", [
+        RUN,
+        JSON,
+        click.option("--follow", is_flag=True, help="Show its progress until it ends."),
+    ]),
     "report": ("run_folder", "Write the report of a run anew.", [RUN]),
-    "show": (
-        "run_folder",
-        "One candidate of a run.",
-        [RUN, click.argument("candidate", type=int), JSON],
-    ),
-    "schema": (
-        "init",
-        "The JSON Schema of requirements, for editors.",
-        [click.option("--prototype", is_flag=True, help="Of prototype files instead.")],
-    ),
+    "show": ("run_folder", "One candidate of a run.", [
+        RUN, click.argument("candidate", type=int), JSON,
+    ]),
+    "schema": ("init", "The JSON Schema of requirements, for editors.", [
+        click.option("--prototype", is_flag=True, help="Of prototype files instead."),
+    ]),
 }  # fmt: skip
 
 
@@ -168,19 +131,19 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         if sys.argv[1:2] in (["search"], ["calibrate"]):
             click.echo(f"Interrupted. To continue: {command()}", err=True)
-        code = INTERRUPTED
+        code = _INTERRUPTED
     except BrokenPipeError:
         # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        code = BROKEN_PIPE
+        code = _BROKEN_PIPE
     except OSError as error:
         click.echo(
             f"collabdesign: the system refused: {error}; once that is mended, the same command "
             "goes on",
             err=True,
         )
-        code = BAD_INPUT
+        code = CollabdesignError.exit_code
     sys.exit(code)
 
 

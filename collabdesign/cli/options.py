@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collabdesign.design.requirements import Requirements
     from collabdesign.pipeline import Machine
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -38,33 +37,18 @@ CLUSTER = click.option(
     "--cluster", metavar="ADDRESS",
     help="Train on a Ray cluster: auto, or its address.",
 )  # fmt: skip
+MACHINE = (DEVICE, WORKERS, THREADS, CLUSTER)
 
 
-def load(file: Path, overrides: tuple[str, ...]) -> Requirements:
-    """The requirements with what was overridden."""
-    from collabdesign.design.files.reading import load_requirements
-
-    return load_requirements(file, overrides)
-
-
-def machine_of(
-    device: str | None, workers: int | None, threads: int | None, cluster: str | None
-) -> Machine:
-    """Where to train; sets what belongs to the whole process before anything is trained."""
+def machine_of(options: dict[str, Any]) -> Machine:
+    """Where to train, of the options MACHINE; sets what belongs to the whole process first."""
     from collabdesign.evaluate.memory import keep_freed_memory
     from collabdesign.pipeline import Machine
 
     keep_freed_memory()
-    return Machine(device=device, workers=workers, threads=threads, cluster=cluster)
+    return Machine(**options)
 
 
 def command() -> str:
     """What the person typed, to type again."""
-    return "collabdesign " + " ".join(shlex.quote(word) for word in sys.argv[1:])
-
-
-def print_json(data: Any) -> None:
-    """Frozen data, for programs."""
-    from collabdesign.files import as_json
-
-    click.echo(as_json(data))
+    return shlex.join(["collabdesign", *sys.argv[1:]])

@@ -1,38 +1,123 @@
-"""``collabdesign report`` and ``collabdesign show``: what a run folder holds."""
+"""``collabdesign status``, ``report`` and ``show``: what a run folder holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 from rich.markup import escape
 
-from collabdesign.cli.display import out
-from collabdesign.cli.options import print_json
-from collabdesign.deliver.report.words import describe, percent, short_quantity
+from collabdesign.cli.display import Display, out, print_json, say
+from collabdesign.deliver.report.words import counted, describe, percent, short_quantity, short_time
 from collabdesign.errors import InputError
+from collabdesign.explore.lock import holder
+from collabdesign.explore.progress import PROGRESS
+from collabdesign.explore.record import best_accuracy, requirements_of, trained_within
+from collabdesign.explore.study import read_record
+
+_LOOK_SECONDS = 0.5
+
+
+def status(run_dir: Path, as_json: bool, follow: bool) -> int:
+    """Tell where the search in DIR stands, running or not."""
+    if follow:
+        try:
+            _follow(run_dir)
+        except KeyboardInterrupt:
+            click.echo("\nNot watched any more; the search goes on.", err=True)
+            raise
+    record = read_record(run_dir)
+    requirements, finished, training = requirements_of(record), record.finished, len(record.running)
+    who, trials = holder(run_dir), requirements.search.trials
+    done = len(finished) >= trials or record.ran_out
+    family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
+    if who is not None:
+        state = "training the family" if done and not training else "searching"
+    elif done and not record.trained:
+        state = "finished; every training failed"
+    elif done:
+        state = "finished" if family else "searched; the family is not trained yet"
+    else:
+        state = "interrupted; the same search command continues it"
+    best = best_accuracy(trained_within(record, requirements))
+    if as_json:
+        print_json(
+            {
+                "name": requirements.name,
+                "state": state,
+                "running": who is not None,
+                "process": None if who is None else who._asdict(),
+                "training": training,
+                "progress": _progress_of(run_dir),
+                "trials": trials,
+                "trained": len(record.trained),
+                "stopped": len(record.stopped),
+                "failed": len(record.failed),
+                "proxy_epochs_saved": record.epochs_saved,
+                "rejected": record.rejected,
+                "repeated": record.repeated,
+                "best_proxy_accuracy": best,
+                "family": family,
+            }
+        )
+        return 0
+    stopped = f"{len(record.stopped)} stopped early, " if record.stopped else ""
+    out.print(f"[bold]{escape(requirements.name)}[/]: {state}")
+    say(
+        f"  {len(finished)} of {trials} trials ({len(record.trained)} trained, {stopped}"
+        f"{len(record.failed)} failed), {record.rejected} rejected, {record.repeated} repeated"
+    )
+    if who is not None:
+        say(f"  {who}")
+    if who is not None and training:
+        say(f"  {counted(training, 'training')} handed out")
+    if record.stopped:
+        say(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
+    if best is not None:
+        say(f"  best proxy_accuracy {percent(best)}")
+    if finished:
+        seconds = sum(each.seconds for each in finished)
+        say(f"  {short_time(seconds)} of training, {short_time(seconds / len(finished))} each")
+    return 0
+
+
+def _progress_of(run_dir: Path) -> dict[str, Any] | None:
+    """What the process at work in the folder last said of its progress; None where none is."""
+    try:
+        found: dict[str, Any] = json.loads((run_dir / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _follow(run_dir: Path) -> None:
+    """Show the progress of the process at work in the folder until it ends."""
+    with Display().shown() as display:
+        while holder(run_dir) is not None:
+            if at := _progress_of(run_dir):
+                display.stage(at.pop("stage"), SimpleNamespace(**at))
+            time.sleep(_LOOK_SECONDS)
 
 
 def report(run_dir: Path) -> int:
     """Write DIR/report.html anew from what the run holds."""
     from collabdesign.deliver.report.gather import gather
     from collabdesign.deliver.report.page import write_report
-    from collabdesign.explore.lock import holder
 
-    running = holder(run_dir) is not None
-    click.echo(write_report(run_dir, gather(run_dir, running=running)))
+    click.echo(write_report(run_dir, gather(run_dir)))
     return 0
 
 
 def show(run_dir: Path, candidate: int, as_json: bool) -> int:
     """Describe one CANDIDATE of the run in DIR, by its number."""
-    from collabdesign.explore.study import read_record
-
-    record = read_record(run_dir)
-    found = next((each for each in record.candidates if each.number == candidate), None)
+    known = {each.number: each for each in read_record(run_dir).candidates}
+    found = known.get(candidate)
     if found is None:
-        numbers = ", ".join(str(each.number) for each in record.candidates) or "none"
+        numbers = ", ".join(map(str, known)) or "none"
         raise InputError(f"the candidate must be one of {numbers}, got {candidate}")
     if as_json:
         print_json({"number": found.number, **found.to_json()})
@@ -45,14 +130,9 @@ def show(run_dir: Path, candidate: int, as_json: bool) -> int:
     if found.accuracy is not None:
         rows["proxy_accuracy"] = percent(found.accuracy)
     rows |= {name: short_quantity(name, value) for name, value in found.cost.items()}
-    _show_rows(f"candidate {found.number}", rows)
-    for line in describe(found.architecture):
-        out.print(f"  {line}", markup=False)
-    return 0
-
-
-def _show_rows(title: str, rows: Mapping[str, str]) -> None:
-    """Names and what they are, one a line."""
-    out.print(f"[bold]{escape(title)}[/]")
+    out.print(f"[bold]candidate {found.number}[/]")
     for name, text in rows.items():
-        out.print(f"  {escape(name)}: {escape(text)}")
+        say(f"  {name}: {text}")
+    for line in describe(found.architecture):
+        say(f"  {line}")
+    return 0

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from collabdesign.cli.codes import GOALS_NOT_MET
-from collabdesign.cli.display import Display, err, interval, new_table, out
-from collabdesign.cli.options import command, load, machine_of
+from collabdesign.cli.display import Display, interval, new_table, note, out, say
+from collabdesign.cli.options import command, machine_of
+from collabdesign.deliver.certificate import Certificate
+from collabdesign.deliver.report.view import FinalistView, ReportView
 from collabdesign.deliver.report.words import counted, percent, short_count, short_quantity
+from collabdesign.design.files.reading import load_requirements
+from collabdesign.design.requirements import Requirements
+from collabdesign.errors import GoalsNotMet
+from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore.calibration import (
+    CALIBRATION,
+    KEPT_CORRELATION,
+    calibration_of,
+    proxy_goal,
+)
+from collabdesign.explore.front import wilson_interval
+from collabdesign.explore.progress import Notice
+from collabdesign.explore.record import Record
 
 if TYPE_CHECKING:
-    from collabdesign.deliver.certificate import Certificate
-    from collabdesign.deliver.report.view import FinalistView, ReportView
-    from collabdesign.design.requirements import Requirements
-    from collabdesign.explore.record import Record
     from collabdesign.pipeline import Began, Run, RunEvent
 
 
@@ -23,11 +34,8 @@ def search(
     file: Path,
     run_dir: Path | None,
     overrides: tuple[str, ...],
-    device: str | None,
-    workers: int | None,
-    threads: int | None,
-    cluster: str | None,
     accept_changes: bool,
+    **machine: Any,
 ) -> int:
     """Search, train the family and write the report, as FILE asks.
 
@@ -37,16 +45,15 @@ def search(
     With --workers 1 the same seed gives the same search. Several workers are faster, and which
     candidates they find depends on who is done first.
     """
-    requirements = load(file, overrides)
-    machine, display = machine_of(device, workers, threads, cluster), Display()
-    from collabdesign.explore.progress import Notice
+    requirements = load_requirements(file, overrides)
+    where, display = machine_of(machine), Display()
     from collabdesign.pipeline import Began, run
 
     def on_event(event: RunEvent) -> None:
         if isinstance(event, Began):
             _announce(event)
         elif isinstance(event, Notice):
-            err.print(event.text, markup=False)
+            note(event.text)
         else:
             display.tell(event)
 
@@ -54,7 +61,7 @@ def search(
         done = run(
             requirements,
             run_dir,
-            machine=machine,
+            machine=where,
             accept_changes=accept_changes,
             command=command(),
             on_event=on_event,
@@ -68,35 +75,29 @@ def _announce(at: Began) -> None:
     text = f"continuing after {done} of {trials} trials" if done else f"{trials} trials"
     if done > trials:
         text = f"{done} trials are done already, {trials} were asked: none is added"
-    err.print(f"{at.requirements.name}: {text}, in {at.run_dir}", markup=False)
+    note(f"{at.requirements.name}: {text}, in {at.run_dir}")
     show_lengthened(at.requirements, len(at.prepared.data.train_labels))
     show_calibrated(at.run_dir, at.requirements, at.prepared.data.fingerprint)
 
 
 def _conclude(done: Run) -> int:
-    from collabdesign.deliver.report.gather import gather
-
-    view = gather(done.run_dir)
-    show_counts(done.record)
+    _show_counts(done.record)
     if not done.family:
         out.print("[red]Every training failed[/]; the report says why")
-    show_family(done.family, done.record)
-    show_finalists(view.finalists)
-    show_misses(done.family)
-    show_findings(view)
-    out.print(f"report: {done.report}", markup=False)
-    out.print(f"family: {done.report.with_name('family')}", markup=False)
+    _show_family(done.family, done.record)
+    _show_finalists(done.view.finalists)
+    _show_misses(done.family)
+    _show_findings(done.view)
+    say(f"report: {done.report}")
+    say(f"family: {done.report.with_name('family')}")
     if done.ended is not None:
-        err.print(f"collabdesign: {done.ended}", markup=False)
+        note(f"collabdesign: {done.ended}")
         return done.ended.exit_code
-    met = any(each.meets_all for each in done.family)
-    return 0 if met else GOALS_NOT_MET
+    return 0 if any(each.meets_all for each in done.family) else GoalsNotMet.exit_code
 
 
 def show_lengthened(requirements: Requirements, images: int) -> None:
     """Which trainings have more epochs than the file asks, on so many training images."""
-    from collabdesign.evaluate.plan import plan_training
-
     asked = {
         "search.proxy": requirements.search.proxy,
         "family.training": requirements.family.training,
@@ -104,35 +105,23 @@ def show_lengthened(requirements: Requirements, images: int) -> None:
     for key, recipe in asked.items():
         epochs = plan_training(images, recipe).epochs
         if epochs > recipe.epochs:
-            err.print(
+            note(
                 f"{key}.epochs: {epochs} instead of {recipe.epochs}, so that {images:,} images "
-                f"make {recipe.min_steps} steps ({key}.min_steps)",
-                markup=False,
+                f"make {recipe.min_steps} steps ({key}.min_steps)"
             )
 
 
 def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> None:
     """Before a search: what is known of its proxy, and a better one if one was found."""
-    from collabdesign.explore.calibration import (
-        CALIBRATION,
-        KEPT_CORRELATION,
-        calibration_of,
-        misfits,
-        proxy_goal,
-    )
-
-    found = calibration_of(run_dir, requirements, data_fingerprint)
-    if others := misfits(run_dir, requirements, data_fingerprint):
-        err.print(
-            f"{run_dir / CALIBRATION} is of something else and not used: {'; '.join(others)}",
-            markup=False,
-        )
+    found, misfits = calibration_of(run_dir, requirements, data_fingerprint)
+    if misfits:
+        file = run_dir / CALIBRATION
+        note(f"{file} is of something else and not used: {'; '.join(misfits)}")
     if found is None:
         return
-    err.print(
+    note(
         f"calibrated: Spearman {interval(found.spearman)} between proxies of "
-        f"{found.proxy_epochs} epochs and full training; {found.noise_sentence}",
-        markup=False,
+        f"{found.proxy_epochs} epochs and full training; {found.noise_sentence}"
     )
     asked, aim = requirements.goals.accuracy, proxy_goal(requirements, found)
     if asked is not None and aim is not None:
@@ -142,18 +131,17 @@ def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint:
                 "was reached by no network of the calibration: proposals aim at the best proxies "
                 f"there were, from {percent(aim)}"
             )
-        err.print(f"goals.accuracy {percent(asked)} {means}", markup=False)
+        note(f"goals.accuracy {percent(asked)} {means}")
     best, proxy = found.cheapest, requirements.search.proxy
     if best is not None and best.asked != proxy.epochs and "epochs" not in proxy.model_fields_set:
-        err.print(
+        note(
             f"a proxy of {best.epochs} epochs was the cheapest that keeps Spearman at "
             f"{KEPT_CORRELATION}: --set search.proxy.epochs={best.asked}, for which the same "
-            "calibrate command is to be repeated; what is trained counts",
-            markup=False,
+            "calibrate command is to be repeated; what is trained counts"
         )
 
 
-def show_counts(record: Record) -> None:
+def _show_counts(record: Record) -> None:
     """What became of the proposals of a search."""
     parts = [f"{counted(len(record.trained), 'network')} trained"]
     if record.stopped:
@@ -164,44 +152,22 @@ def show_counts(record: Record) -> None:
         f"{counted(record.rejected, 'proposal')} rejected over a limit",
         f"{record.repeated} repeated",
     ]
-    out.print(", ".join(parts))
+    say(", ".join(parts))
 
 
-def show_findings(view: ReportView) -> None:
-    """What a search taught besides its networks, as the report shows it."""
-    from collabdesign.deliver.report.page import prediction_words
-
-    if view.hypervolume:
-        trials, volume = view.hypervolume[-1]
-        out.print(f"hypervolume of the front: {volume:.3f} after {trials} trials")
-    words = prediction_words(view)
-    if words:
-        out.print(words, markup=False)
-    if view.importance.modules:
-        few = [f"{label} ({100 * value:.0f} %)" for label, value in view.importance.modules[:3]]
-        out.print(f"What mattered most for proxy accuracy: {', '.join(few)}", markup=False)
-    if view.calibration is not None:
-        out.print(f"Of proxies, {view.calibration.noise_sentence}", markup=False)
-    else:
-        out.print(f"The proxy was not calibrated: {view.calibrate_command}", markup=False)
-
-
-def show_family(certificates: Sequence[Certificate], record: Record) -> None:
-    """One row a member, then what is not met."""
+def _show_family(certificates: Sequence[Certificate], record: Record) -> None:
+    """One row a member."""
     table = new_table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
     proposed_by = {each.number: each.proposed_by for each in record.candidates}
-    from collabdesign.explore.front import wilson_interval
-
     for each in certificates:
         low, high = wilson_interval(each.test_accuracy, each.test_images)
         met = sum(row.met for row in each.requirements)
         colour = "green" if each.meets_all else "red"
-        select = sum(each.select_accuracies) / len(each.select_accuracies)
         table.add_row(
             each.name,
             short_count(each.cost.macs),
             short_count(each.cost.params),
-            percent(select),
+            percent(statistics.fmean(each.select_accuracies)),
             percent(each.test_accuracy),
             f"{percent(low)} - {percent(high)}",
             f"[{colour}]{met} of {len(each.requirements)} met[/]",
@@ -209,10 +175,10 @@ def show_family(certificates: Sequence[Certificate], record: Record) -> None:
     out.print(table)
     if certificates:
         said = [f"{each.name} {proposed_by.get(each.candidate, '-')}" for each in certificates]
-        out.print(f"proposed by: {', '.join(said)}", markup=False)
+        say(f"proposed by: {', '.join(said)}")
 
 
-def show_finalists(finalists: Sequence[FinalistView]) -> None:
+def _show_finalists(finalists: Sequence[FinalistView]) -> None:
     """How the most accurate member was decided, where several came near."""
     said = []
     for each in sorted(finalists, key=lambda each: -(each.select_accuracy or 0.0)):
@@ -222,13 +188,10 @@ def show_finalists(finalists: Sequence[FinalistView]) -> None:
         reached = each.select_accuracy
         said.append(f"{name} {'failed' if reached is None else percent(reached)}")
     if said:
-        out.print(
-            f"first place, after a full training each, held-out part: {', '.join(said)}",
-            markup=False,
-        )
+        say(f"first place, after a full training each, held-out part: {', '.join(said)}")
 
 
-def show_misses(certificates: Sequence[Certificate]) -> None:
+def _show_misses(certificates: Sequence[Certificate]) -> None:
     """The goals that no member meets, and who comes nearest."""
     goals = {row.name: row.required for c in certificates for row in c.requirements if row.at_least}
     for name, goal in goals.items():
@@ -241,3 +204,21 @@ def show_misses(certificates: Sequence[Certificate]) -> None:
                 f"[red]goals.{name} {short_quantity(name, goal)} is not met[/]: the nearest is "
                 f"{who} with {short_quantity(name, value)}"
             )
+
+
+def _show_findings(view: ReportView) -> None:
+    """What a search taught besides its networks, as the report shows it."""
+    from collabdesign.deliver.report.page import prediction_words
+
+    if view.hypervolume:
+        trials, volume = view.hypervolume[-1]
+        say(f"hypervolume of the front: {volume:.3f} after {trials} trials")
+    if words := prediction_words(view):
+        say(words)
+    if view.importance.modules:
+        few = [f"{label} ({100 * value:.0f} %)" for label, value in view.importance.modules[:3]]
+        say(f"What mattered most for proxy accuracy: {', '.join(few)}")
+    if view.calibration is not None:
+        say(f"Of proxies, {view.calibration.noise_sentence}")
+    else:
+        say(f"The proxy was not calibrated: {view.calibrate_command}")

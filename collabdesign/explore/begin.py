@@ -127,7 +127,7 @@ def begin(
     _require_same(before, requirements, accept_changes)
     changed = require_same_images(run_dir, before, data, test, accept_changes)
     scale = scale_of(space, requirements)
-    calibration = calibration_of(run_dir, requirements, data.fingerprint)
+    calibration, _ = calibration_of(run_dir, requirements, data.fingerprint)
     own = space.decode(space.own())
     own_cost = cost_of(own, requirements.deploy.precision)
     images = len(data.train_labels)

@@ -245,27 +245,16 @@ def read_calibration(run_dir: Path) -> CalibrationFile | None:
 
 def calibration_of(
     run_dir: Path, requirements: Requirements, data_fingerprint: str
-) -> Calibration | None:
-    """What was found for these requirements and images; None where that is not calibrated.
+) -> tuple[Calibration | None, list[str]]:
+    """What was found for these requirements and images, None where that is not calibrated; and
+    why the run folder's calibration is not of these, a line each.
 
     Raises:
         InputError: The run folder's file is none of ours.
     """
     found = read_calibration(run_dir)
-    if found is None or found.changes(requirements, data_fingerprint):
-        return None
-    return found.result
-
-
-def misfits(run_dir: Path, requirements: Requirements, data_fingerprint: str) -> list[str]:
-    """Why the run folder's calibration is not of these requirements and images, a line each; empty
-    where it is, or there is none.
-
-    Raises:
-        InputError: The run folder's file is none of ours.
-    """
-    found = read_calibration(run_dir)
-    return [] if found is None else found.changes(requirements, data_fingerprint)
+    misfits = [] if found is None else found.changes(requirements, data_fingerprint)
+    return (None if found is None or misfits else found.result), misfits
 
 
 def noted_calibration(record: Record) -> Calibration | None:

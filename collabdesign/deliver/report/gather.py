@@ -21,11 +21,11 @@ from collabdesign.errors import InputError
 from collabdesign.explore.calibration import (
     CALIBRATION,
     calibration_of,
-    misfits,
     noted_calibration,
     proxy_goal,
 )
 from collabdesign.explore.front import Scale
+from collabdesign.explore.lock import holder
 from collabdesign.explore.provenance import read_environments
 from collabdesign.explore.record import (
     Candidate,
@@ -45,16 +45,17 @@ FINALISTS = "finalists.json"
 _REJECTIONS_SHOWN = 400
 
 
-def gather(run_dir: Path, *, running: bool = False) -> ReportView:
+def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
     """Read a run folder as it stands.
 
     Args:
         run_dir: Of a search, running or not.
-        running: Whether a process is at work in it.
+        running: Whether a process is at work in it; looked up where None.
 
     Raises:
         InputError: The folder holds no search, or one of its files is broken.
     """
+    running = holder(run_dir) is not None if running is None else running
     record = read_record(run_dir)
     requirements = requirements_of(record)
     scale = scale_of_record(record, requirements)
@@ -62,6 +63,7 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
     complete = len(record.finished) >= requirements.search.trials or record.ran_out
     noted = noted_calibration(record)
     fingerprint = record.attributes.get("data_fingerprint", "")
+    calibration, misfits = calibration_of(run_dir, requirements, fingerprint)
     own = record.attributes["prototype"]
     return ReportView(
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -77,8 +79,8 @@ def gather(run_dir: Path, *, running: bool = False) -> ReportView:
         references=references_at(_json(run_dir / REFERENCES), requirements),
         hypervolume=_hypervolumes(record, trained, scale),
         # The run folder's may be newer than the one that the search used.
-        calibration=calibration_of(run_dir, requirements, fingerprint) or noted,
-        calibrate_command=_calibrate_command(run_dir, requirements, fingerprint),
+        calibration=calibration or noted,
+        calibrate_command=_calibrate_command(run_dir, bool(misfits)),
         proxy_goal=proxy_goal(requirements, noted),
         importance=importance(trained),
         environments=_environments(read_environments(run_dir), record),
@@ -119,10 +121,10 @@ def _hypervolumes(
     return tuple(points)
 
 
-def _calibrate_command(run_dir: Path, requirements: Requirements, fingerprint: str) -> str:
+def _calibrate_command(run_dir: Path, has_other: bool) -> str:
     words = ["collabdesign", "calibrate", str(run_dir / "requirements.yaml")]
     command = shlex.join([*words, "--run-dir", str(run_dir)])
-    if misfits(run_dir, requirements, fingerprint):
+    if has_other:
         # It would be refused beside one of other requirements.
         command = shlex.join(["rm", str(run_dir / CALIBRATION)]) + f" && {command}"
     return command

@@ -30,7 +30,7 @@ class DataPart:
         name: ``train`` or ``test``.
         images: All of them.
         per_class: Images by class name.
-        sizes: Images by (width, height), most frequent first; of those inspected.
+        sizes: Images by ``WIDTHxHEIGHT``, most frequent first; of those inspected.
         inspected: How many were opened.
         unreadable: Path and reason.
         stray: What was passed over.
@@ -39,7 +39,7 @@ class DataPart:
     name: str
     images: int
     per_class: Mapping[str, int]
-    sizes: Mapping[tuple[int, int], int]
+    sizes: Mapping[str, int]
     inspected: int
     unreadable: tuple[tuple[str, str], ...] = ()
     stray: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def _open(name: str, listing: FolderListing, on_progress: OnInspect | None) -> D
         name=name,
         images=len(listing.files),
         per_class=listing.images_per_class,
-        sizes=found.sizes,
+        sizes={f"{width}x{height}": count for (width, height), count in found.sizes.items()},
         inspected=found.inspected,
         unreadable=found.unreadable,
         stray=tuple(map(str, listing.stray)),
@@ -103,7 +103,9 @@ def _read(data: Data, on_progress: OnInspect | None) -> Inspection:
         count, classes = len(labels), loaded.class_names
         per_class = torch.bincount(labels, minlength=len(classes)).tolist()
         counts = dict(zip(classes, per_class, strict=True))
-        parts.append(DataPart(name, count, counts, {(data.resolution,) * 2: count}, count))
+        parts.append(
+            DataPart(name, count, counts, {f"{data.resolution}x{data.resolution}": count}, count)
+        )
     images = len(loaded.train_labels), len(loaded.select_labels), len(test.labels)
     return Inspection(tuple(parts), images)
 
