@@ -41,9 +41,10 @@ from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
 from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
+from collabdesign.explore.front import scale_of_record
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder, in_use
 from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
-from collabdesign.explore.record import Record, requirements_of, scale_of_record
+from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json

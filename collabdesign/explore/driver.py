@@ -29,6 +29,7 @@ from collabdesign.explore.executors.executor import (
     Trained,
 )
 from collabdesign.explore.feasible import default_params, explain, feasibility
+from collabdesign.explore.front import scale_of_record
 from collabdesign.explore.interrupts import held_back
 from collabdesign.explore.progress import Progress, Standing
 from collabdesign.explore.proposals import Proposals, distributions_of
@@ -38,7 +39,6 @@ from collabdesign.explore.record import (
     CurvePoint,
     Rejection,
     as_of_today,
-    scale_of_record,
 )
 from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.design.cost import Cost
-from collabdesign.explore.record import Candidate
+from collabdesign.design.requirements import Requirements
+from collabdesign.explore.record import Candidate, Record
 
 Points = NDArray[np.float64]
 Direction = Literal["maximize", "minimize"]
@@ -121,6 +122,13 @@ class Scale:
         if not len(values):
             return 0.0
         return hypervolume(self.losses(values), [1.0] * len(self.objectives))
+
+
+def scale_of_record(record: Record, requirements: Requirements) -> Scale:
+    """The ranges of the objectives, as the search wrote them down."""
+    ranges = record.attributes["scale"]
+    chance = 1 / requirements.data.classes
+    return Scale(requirements.objectives, chance, ranges["lowest"], ranges["highest"])
 
 
 def netscore(accuracy: float, params: int, macs: int) -> float:

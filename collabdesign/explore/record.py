@@ -16,7 +16,6 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
-from collabdesign.explore.front import Scale
 
 SCHEMA_VERSION = 1
 
@@ -251,13 +250,6 @@ def requirements_of(record: Record) -> Requirements:
             "the study must hold requirements of this version of collabdesign, and they are of "
             "another version; choose another --run-dir"
         ) from None
-
-
-def scale_of_record(record: Record, requirements: Requirements) -> Scale:
-    """The ranges of the objectives, as the search wrote them down."""
-    ranges = record.attributes["scale"]
-    chance = 1 / requirements.data.classes
-    return Scale(requirements.objectives, chance, ranges["lowest"], ranges["highest"])
 
 
 def trained_within(record: Record, requirements: Requirements) -> tuple[Candidate, ...]:

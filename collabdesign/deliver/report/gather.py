@@ -24,7 +24,7 @@ from collabdesign.explore.calibration import (
     noted_calibration,
     proxy_goal,
 )
-from collabdesign.explore.front import Scale
+from collabdesign.explore.front import Scale, scale_of_record
 from collabdesign.explore.lock import holder
 from collabdesign.explore.provenance import read_environments
 from collabdesign.explore.record import (
@@ -33,7 +33,6 @@ from collabdesign.explore.record import (
     Rejection,
     as_of_today,
     requirements_of,
-    scale_of_record,
     trained_within,
 )
 from collabdesign.explore.study import read_record
