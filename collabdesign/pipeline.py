@@ -228,8 +228,7 @@ def calibrate(
             here.prepared,
             here.executor,
             networks=networks,
-            on_outlook=here.tell,
-            on_progress=here.tell,
+            on_event=here.tell,
         )
 
 

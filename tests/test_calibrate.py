@@ -8,11 +8,12 @@ import math
 import os
 import re
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from tiny_search import begin, finish, kill, run, search_words, snapshot, wait_until, write_tiny
 
 from collabdesign.cli.search import show_calibrated
@@ -24,7 +25,7 @@ from collabdesign.errors import GoalsNotMet, InputError, NothingFits
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.begin import prepare
-from collabdesign.explore.calibrate import CalibrateProgress, calibrate
+from collabdesign.explore.calibrate import CalibrateProgress, Outlook, calibrate
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -32,6 +33,7 @@ from collabdesign.explore.calibration import (
     Key,
     Trained,
     calibration_of,
+    noted_calibration,
     proxy_goal,
     read_calibration,
 )
@@ -40,7 +42,7 @@ from collabdesign.explore.calibration_plan import (
     Planned,
     compare,
     plan_trainings,
-    proxy_lengths,
+    proxy_recipes,
     spread_networks,
 )
 from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task
@@ -117,8 +119,9 @@ def test_where_little_fits(tiny: Path) -> None:
 
 def test_proxy_lengths(tiny: Path) -> None:
     def lengths(*overrides: str) -> dict[int, tuple[int, int]]:
-        found = proxy_lengths(load_requirements(tiny, overrides), IMAGES)
-        return {asked: (plan.batch, plan.epochs) for asked, plan in found.items()}
+        recipes = proxy_recipes(load_requirements(tiny, overrides), IMAGES)
+        plans = {recipe.epochs: plan_training(IMAGES, recipe) for recipe in recipes}
+        return {asked: (plan.batch, plan.epochs) for asked, plan in plans.items()}
 
     # A quarter of 3 is 1, the half 2, and 400 images are 12 steps of 32.
     assert lengths() == {1: (32, 1), 2: (32, 2), 3: (32, 3), 6: (32, 6)}
@@ -135,7 +138,7 @@ def test_plan(tiny: Path) -> None:
     plan = plan_trainings(networks, requirements, IMAGES)
     assert len({each.key for each in plan}) == len(plan)
     for network in networks:
-        mine = [each.key for each in plan if each.architecture == network]
+        mine = [each.key for each in plan if each.task.architecture == network]
         assert [(key.kind, key.epochs, key.seed) for key in mine] == [
             *(("proxy", 1, 7), ("proxy", 2, 7), ("proxy", 3, 7), ("proxy", 3, 8)),
             *(("proxy", 6, 7), ("full", 12, 7), ("full", 12, 8)),
@@ -193,7 +196,7 @@ def test_statistics_of_made_up_trainings(tiny: Path) -> None:
     assert [point.proxy for point in found.points] == pytest.approx(PROXY[3])
     assert [point.full for point in found.points] == FULL
     assert found.seconds == 5 * (1 + 2 + 2 * 3 + 6 + 12)
-    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert TypeAdapter(Calibration).validate_json(json.dumps(asdict(found))) == found
 
 
 def test_none_is_cheap_enough(tiny: Path) -> None:
@@ -212,7 +215,7 @@ def test_failed_trainings_are_left_out(tiny: Path) -> None:
     first, second, *_ = dict.fromkeys(each.key.architecture for each in plan)
     for name, fewer in ((first, 1), (second, 2)):
         key = next(k for k in known if k.architecture == name and k.kind == "full")
-        known[key] = replace(known[key], accuracy=None, reason="diverged: in pass 2")
+        known[key] = known[key]._replace(accuracy=None, reason="diverged: in pass 2")
         if fewer == 1:
             found = compare(plan, known, requirements)
             assert (len(found.points), found.failed) == (4, 1)
@@ -251,9 +254,7 @@ def test_the_same_again_trains_nothing(calibrated: tuple[Path, str]) -> None:
     assert read_calibration(folder / "run") == before
     answer = json.loads(said[said.index("\n{") :])
     assert before is not None and before.result is not None
-    assert Calibration.from_json({k: v for k, v in answer.items() if k != "noise_points"}) == (
-        before.result
-    )
+    assert TypeAdapter(Calibration).validate_python(answer) == before.result
     assert answer["noise_points"] == before.result.noise_points
 
 
@@ -366,7 +367,7 @@ def test_a_search_uses_it(calibrated: tuple[Path, str]) -> None:
     record = read_record(folder / "run")
     found, _ = calibration_of(folder / "run", requirements, record.attributes["data_fingerprint"])
     assert found is not None
-    assert Calibration.from_json(record.attributes["calibration"]) == found
+    assert noted_calibration(record) == found
     assert "calibrated: Spearman" in said and found.noise_sentence in said
     assert "--set search.proxy.epochs" not in said  # the file says how many
     page = (folder / "run" / "report.html").read_text()
@@ -509,14 +510,13 @@ def test_the_time_left_counts_of_a_failed_training_what_it_trained(
     executor = TenSecondsAPass(chosen(requirements, 5)[0])
     told = 0
 
-    def on_progress(progress: CalibrateProgress) -> None:
+    def on_event(event: Outlook | CalibrateProgress) -> None:
         nonlocal told
-        told += 1
-        assert progress.seconds_left == pytest.approx(10 * executor.passes_left)
+        if isinstance(event, CalibrateProgress):
+            told += 1
+            assert event.seconds_left == pytest.approx(10 * executor.passes_left)
 
-    found = calibrate(
-        requirements, run_dir, prepared, executor, networks=5, on_progress=on_progress
-    )
+    found = calibrate(requirements, run_dir, prepared, executor, networks=5, on_event=on_event)
     assert told > 0 and (len(found.points), found.failed) == (4, 1)
 
 

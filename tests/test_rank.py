@@ -1,4 +1,4 @@
-"""Rank correlations with their intervals, and the noise between seeds, by arithmetic."""
+"""Rank correlations with their intervals, by arithmetic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from collabdesign.explore.rank import Estimate, estimate, kendall, pooled_deviation, spearman
+from collabdesign.explore.rank import Estimate, estimate, kendall, spearman
 
 
 def test_rank_correlation_by_hand() -> None:
@@ -51,8 +51,3 @@ def test_an_interval_is_a_function_of_its_seed() -> None:
     first, second = rng.random((2, 12))
     assert estimate(kendall, first, second, 3) == estimate(kendall, first, second, 3)
     assert estimate(spearman, first, first) == Estimate(1.0, 1.0, 1.0)
-
-
-def test_pooled_deviation_by_hand() -> None:
-    # Squares about the means: 0.5 + 2 + 0 with a freedom of 1 + 1 + 0.
-    assert pooled_deviation([[1, 2], [4, 6], [9]]) == pytest.approx(math.sqrt(2.5 / 2))

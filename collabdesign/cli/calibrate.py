@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def calibrate(
     with display.shown():
         found = compare(requirements, run_dir, networks=networks, machine=where, on_event=on_event)
     if as_json:
-        print_json({**found.to_json(), "noise_points": found.noise_points})
+        print_json({**asdict(found), "noise_points": found.noise_points})
     else:
         _show(found)
         say(f"written: {run_dir / CALIBRATION}")

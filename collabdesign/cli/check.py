@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,20 +78,18 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         "parameter sets"
     )
     table = new_table("", *(HEADS[name] for name in METRICS))
-    costs = {
+    rows: dict[str, Mapping[str, int] | None] = {
         "smallest found": found.smallest,
         "median": found.median,
         "largest found": found.largest,
         "prototype as drawn": found.own_cost,
+        "prototype's default": found.default_cost,
+        "limit": requirements.limits.model_dump(exclude_none=True),
     }
-    if found.default_cost is not None:
-        costs["prototype's default"] = found.default_cost
-    for title, cost in costs.items():
-        table.add_row(title, *(short_quantity(name, cost[name]) for name in METRICS))
-    limits = requirements.limits.model_dump(exclude_none=True)
-    table.add_section()
-    limited = {name: short_quantity(name, value) for name, value in limits.items()}
-    table.add_row("limit", *(limited.get(name, "-") for name in METRICS))
+    for title, row in rows.items():
+        if row is not None:
+            shown = {name: short_quantity(name, value) for name, value in row.items()}
+            table.add_row(title, *(shown.get(name, "-") for name in METRICS))
     shares = {name: f"{100 * share.value:.1f} %" for name, share in found.fits.items()}
     table.add_row("proposals that fit", *(shares.get(name, "-") for name in METRICS))
     out.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -150,7 +150,7 @@ def begin(
                 "cost": own_cost.to_json(),
                 "fits": requirements.fits(own_cost),
             },
-            "calibration": None if calibration is None else calibration.to_json(),
+            "calibration": calibration and asdict(calibration),
             "tail": None,
             **notes,
             # Last: where it stands, the rest does too, wherever a kill fell.

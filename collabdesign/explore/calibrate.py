@@ -6,8 +6,8 @@ held-out part of train throughout; test is not opened.
 
 from __future__ import annotations
 
-import math
 import shutil
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,6 @@ from pathlib import Path
 import torch
 
 from collabdesign.design.requirements import Requirements
-from collabdesign.errors import InputError
-from collabdesign.evaluate.data.images import ImageData
-from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.calibration import (
@@ -29,9 +26,9 @@ from collabdesign.explore.calibration import (
 )
 from collabdesign.explore.calibration_plan import (
     Planned,
+    by_length,
     compare,
     plan_trainings,
-    proxy_lengths,
     spread_networks,
 )
 from collabdesign.explore.check import images_per_second
@@ -43,8 +40,6 @@ from collabdesign.explore.trainings import carry_out, checkpoint_of
 NETWORKS = 12
 
 _WORK = "calibration"
-
-_TIMED_NETWORKS = 3
 
 
 @dataclass(frozen=True)
@@ -95,8 +90,7 @@ def calibrate(
     executor: Executor,
     *,
     networks: int = NETWORKS,
-    on_outlook: Callable[[Outlook], None] | None = None,
-    on_progress: Callable[[CalibrateProgress], None] | None = None,
+    on_event: Callable[[Outlook | CalibrateProgress], None],
 ) -> Calibration:
     """Train the networks both ways and compare; goes on from what the run folder holds.
 
@@ -106,8 +100,7 @@ def calibrate(
         prepared: From :func:`collabdesign.explore.begin.prepare`.
         executor: Where to train.
         networks: How many to train, at least 4.
-        on_outlook: Called once, before the first training.
-        on_progress: Called after each pass and training.
+        on_event: Called before the first training, and after each pass and training.
 
     Raises:
         InputError: The proxy is as long as the full training, or the run folder holds a calibration
@@ -116,45 +109,26 @@ def calibrate(
         GoalsNotMet: Fewer than 4 networks could be trained both ways.
         KeyboardInterrupt: Passed on; every finished training stands.
     """
-    data = prepared.data
     chosen = spread_networks(prepared.space, requirements, networks)
-    images = len(data.train_labels)
-    proxy = plan_training(images, requirements.search.proxy).epochs
-    full = plan_training(images, requirements.family.training).epochs
-    if proxy >= full:
-        raise InputError(
-            "a proxy must be shorter than the full training for a calibration to tell anything, "
-            f"got search.proxy of {proxy} epochs and family.training of {full} on {images:,} images"
-        )
-    plan = plan_trainings(chosen, requirements, images)
-    file = _begin(run_dir, requirements, data)
+    plan = plan_trainings(chosen, requirements, len(prepared.data.train_labels))
+    file = _begin(run_dir, requirements, prepared.data.fingerprint)
     known = {each.key: each for each in file.trained}
-    left = {each.name: each for each in plan if each.key not in known}
-    pace = _Pace(_seconds_per_image(list(left.values()), requirements, prepared.device))
-    if on_outlook is not None:
-        lengths = proxy_lengths(requirements, images).values()
-        on_outlook(
-            Outlook(
-                networks=len(chosen),
-                trainings=len(plan),
-                done=len(plan) - len(left),
-                proxy_epochs=tuple(length.epochs for length in lengths),
-                full_epochs=full,
-                seconds=pace.seconds_for(sum(each.images for each in left.values()))
-                / executor.slots,
-            )
-        )
-    work = run_dir / _WORK
-    work.mkdir(exist_ok=True)
+    left = {each.task.key: each for each in plan if each.key not in known}
     through: dict[str, int] = {}  # passes of the trainings under way
+    timed = _seconds_per_image(list(left.values()), requirements, prepared.device)
+    seen_images, seen_seconds = 0, 0.0
+
+    def seconds_left() -> float:
+        """At first as timed, then as seen, pass by pass."""
+        pace = seen_seconds / seen_images if seen_images else timed
+        images = sum(
+            each.images // each.key.epochs * (each.key.epochs - through.get(name, 0))
+            for name, each in left.items()
+        )
+        return images * pace / executor.slots
 
     def show(planned: Planned, epoch: int, accuracy: float | None) -> None:
-        if on_progress is None:
-            return
-        rest = sum(each.images for each in left.values()) - sum(
-            left[name].images * passes // left[name].key.epochs for name, passes in through.items()
-        )
-        on_progress(
+        on_event(
             CalibrateProgress(
                 done=len(plan) - len(left),
                 trainings=len(plan),
@@ -163,16 +137,23 @@ def calibrate(
                 epochs=planned.key.epochs,
                 under_way=sum(n / left[name].key.epochs for name, n in through.items()),
                 accuracy=accuracy,
-                seconds_left=pace.seconds_for(rest) / executor.slots,
+                seconds_left=seconds_left(),
             )
         )
 
     def on_pass(task: Task, record: EpochRecord) -> None:
+        nonlocal seen_images, seen_seconds
         planned = left[task.key]
         through[task.key] = record.epoch
-        pace.add(planned.images // planned.key.epochs, record.seconds)
+        seen_images += planned.images // planned.key.epochs
+        seen_seconds += record.seconds
         show(planned, record.epoch, record.accuracy)
 
+    done = len(plan) - len(left)
+    *proxy, full = (trainings[0].key.epochs for trainings in by_length(plan))
+    on_event(Outlook(len(chosen), len(plan), done, tuple(proxy), full, seconds_left()))
+    work = run_dir / _WORK
+    work.mkdir(exist_ok=True)
     for ended in carry_out(executor, [each.task for each in left.values()], work, on_pass):
         through.pop(ended.task.key, None)
         planned = left.pop(ended.task.key)
@@ -190,61 +171,39 @@ def calibrate(
     return result
 
 
-def _begin(run_dir: Path, requirements: Requirements, data: ImageData) -> CalibrationFile:
+def _begin(run_dir: Path, requirements: Requirements, fingerprint: str) -> CalibrationFile:
     """What the run folder holds of this very calibration, or an empty one.
 
     Raises:
         InputError: The folder's search or calibration is of something else.
     """
+    new = CalibrationFile(requirements, fingerprint)
+    searched, calibrated = new, read_calibration(run_dir) or new
     if has_study(run_dir):
         record = read_record(run_dir)
         if "requirements" in record.attributes:
-            fingerprint = record.attributes["data_fingerprint"]
-            searched = CalibrationFile(requirements_of(record), fingerprint)
-            _require_same(searched, requirements, data, "search", "choose another --run-dir")
-    file = read_calibration(run_dir)
-    if file is None:
-        return CalibrationFile(requirements, data.fingerprint)
-    remedy = f"remove its {CALIBRATION}, or choose another --run-dir"
-    _require_same(file, requirements, data, "calibration", remedy)
-    return replace(file, requirements=requirements)
-
-
-def _require_same(
-    before: CalibrationFile, requirements: Requirements, data: ImageData, what: str, remedy: str
-) -> None:
-    changes = before.changes(requirements, data.fingerprint)
-    if changes:
-        rule = f"a calibration is of one set of requirements, and the {what} in the run folder is "
-        raise refusal(f"{rule}of others", changes, remedy)
-
-
-@dataclass
-class _Pace:
-    """How long images take: at first as timed, then as seen, pass by pass."""
-
-    timed: float
-    images: int = 0
-    seconds: float = 0.0
-
-    def add(self, images: int, seconds: float) -> None:
-        self.images += images
-        self.seconds += seconds
-
-    def seconds_for(self, images: int) -> float:
-        return images * (self.seconds / self.images if self.images else self.timed)
+            began_with = requirements_of(record), record.attributes["data_fingerprint"]
+            searched = CalibrationFile(*began_with)
+    for before, what, remedy in (
+        (searched, "search", "choose another --run-dir"),
+        (calibrated, "calibration", f"remove its {CALIBRATION}, or choose another --run-dir"),
+    ):
+        if changes := before.changes(requirements, fingerprint):
+            rule = f"a calibration is of one set of requirements, and the {what} in the run folder"
+            raise refusal(f"{rule} is of others", changes, remedy)
+    return replace(calibrated, requirements=requirements)
 
 
 def _seconds_per_image(
     left: Sequence[Planned], requirements: Requirements, device: torch.device
 ) -> float:
     """Of a small, a middle and a large network of those to train, through the real loop."""
-    by_id = {each.architecture.id: each.architecture for each in left}
-    networks = list(by_id.values())
+    networks = list({each.key.architecture: each.task.architecture for each in left}.values())
     if not networks:
         return 0.0
     last = len(networks) - 1
-    timed = {round(part * last / (_TIMED_NETWORKS - 1)) for part in range(_TIMED_NETWORKS)}
     batch = left[-1].key.batch  # of the full trainings, which take the most of the time
-    speeds = [images_per_second(networks[i], requirements, batch, device) for i in sorted(timed)]
-    return math.fsum(1 / speed for speed in speeds) / len(speeds)
+    return statistics.fmean(
+        1 / images_per_second(networks[index], requirements, batch, device)
+        for index in sorted({0, round(last / 2), last})
+    )

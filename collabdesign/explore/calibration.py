@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from collabdesign.design.requirements import Requirements
+from collabdesign.design.requirements import PLACES, Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.rank import Estimate
 from collabdesign.explore.record import Record
@@ -31,10 +30,7 @@ _VERSION = 1
 # What the trainings depend on. Lengths of proxies and numbers of seeds may change: each
 # training is stored with its own. Paths may too: the images have a fingerprint.
 _BINDING = ("prototype", "data.", "limits.", "deploy.", "search.seed", "search.proxy.", "family.t")
-_FREE = (
-    *("data.train", "data.test", "data.root", "data.download"),
-    *("search.proxy.epochs", "family.training.seeds"),
-)
+_FREE = (*PLACES, "search.proxy.epochs", "family.training.seeds")
 
 
 class Point(NamedTuple):
@@ -149,15 +145,6 @@ class Calibration:
         wanted = (full - line.intercept) / line.slope
         return float(min(max(wanted, min(proxies)), max(proxies)))
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; :meth:`from_json` is its inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
-        """Read what :meth:`to_json` gave."""
-        return TypeAdapter(cls).validate_python(data)
-
 
 class Key(NamedTuple):
     """Which training: two with one key are the same."""
@@ -169,8 +156,7 @@ class Key(NamedTuple):
     seed: int
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """What became of one training: accuracy on the held-out part after the last pass, 0 to 1, None
     where it failed; wall time; and why it failed, else empty."""
 
@@ -208,10 +194,8 @@ class CalibrationFile:
                 "version": _VERSION,
                 "requirements": self.requirements.to_dict(),
                 "data_fingerprint": self.data_fingerprint,
-                "trained": [
-                    [*each.key, each.accuracy, each.seconds, each.reason] for each in self.trained
-                ],
-                "result": None if self.result is None else self.result.to_json(),
+                "trained": [[*each.key, *each[1:]] for each in self.trained],
+                "result": self.result and asdict(self.result),
             },
         )
 
@@ -227,15 +211,11 @@ def read_calibration(run_dir: Path) -> CalibrationFile | None:
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data["version"] != _VERSION:
-            raise ValueError(f"it has version {data['version']}")
-        return CalibrationFile(
-            requirements=Requirements.model_validate(data["requirements"]),
-            data_fingerprint=data["data_fingerprint"],
-            trained=tuple(Trained(Key(*row[:5]), *row[5:]) for row in data["trained"]),
-            result=None if data["result"] is None else Calibration.from_json(data["result"]),
-        )
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        if (version := data.pop("version")) != _VERSION:
+            raise ValueError(f"it has version {version}")
+        trained = [(row[:5], *row[5:]) for row in data["trained"]]
+        return TypeAdapter(CalibrationFile).validate_python({**data, "trained": trained})
+    except (ValueError, KeyError, TypeError) as error:
         reason = "requirements of another version" if isinstance(error, ValidationError) else error
         raise InputError(
             f"{str(path)!r} must be a calibration of this version of collabdesign, and it is not "
@@ -260,7 +240,7 @@ def calibration_of(
 def noted_calibration(record: Record) -> Calibration | None:
     """What the search wrote down when it began or was last continued."""
     noted = record.attributes.get("calibration")
-    return Calibration.from_json(noted) if noted else None
+    return TypeAdapter(Calibration).validate_python(noted) if noted else None
 
 
 def proxy_goal(requirements: Requirements, found: Calibration | None) -> float | None:

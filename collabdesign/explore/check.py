@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -126,15 +127,12 @@ def _estimate(
 
 def _timed_architectures(space: DesignSpace, requirements: Requirements) -> list[Architecture]:
     rng = np.random.default_rng(requirements.search.seed)
+    drawn = (space.decode(space.sample(rng)) for _ in range(1000))
+    precision = requirements.deploy.precision
+    fitting = (each for each in drawn if requirements.fits(cost_of(each, precision)))
     own = default_params(space, requirements)
-    found = [] if own is None else [space.decode(own)]
-    for _ in range(1000):
-        if len(found) == _TIMED_NETWORKS:
-            break
-        architecture = space.decode(space.sample(rng))
-        if requirements.fits(cost_of(architecture, requirements.deploy.precision)):
-            found.append(architecture)
-    return found
+    assert own is not None  # something fits
+    return [space.decode(own), *islice(fitting, _TIMED_NETWORKS - 1)]
 
 
 def images_per_second(
@@ -146,22 +144,17 @@ def images_per_second(
     """
     data = requirements.data
     images = batch * _TIMED_STEPS
-    select = max(1, round(images * data.select / (1 - data.select)))
-
-    def pictures(count: int) -> torch.Tensor:
-        shape = (count, architecture.input_channels, data.resolution, data.resolution)
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        return drawn.contiguous(memory_format=torch.channels_last).to(device)
-
-    def labels(count: int) -> torch.Tensor:
-        return (torch.arange(count) % architecture.classes).to(device)
-
+    count = images + max(1, round(images * data.select / (1 - data.select)))
+    shape = (count, architecture.input_channels, data.resolution, data.resolution)
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    pictures = pictures.contiguous(memory_format=torch.channels_last).to(device)
+    labels = (torch.arange(count) % architecture.classes).to(device)
     shown = ImageData(
-        train_images=pictures(images),
-        train_labels=labels(images),
-        select_images=pictures(select),
-        select_labels=labels(select),
+        train_images=pictures[:images],
+        train_labels=labels[:images],
+        select_images=pictures[images:],
+        select_labels=labels[images:],
         class_names=tuple(map(str, range(architecture.classes))),
         mean=(0.5,) * architecture.input_channels,
         std=(0.25,) * architecture.input_channels,

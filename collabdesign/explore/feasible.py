@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
@@ -75,7 +76,7 @@ class Feasibility:
     @property
     def possible(self) -> bool:
         """Whether any network was found that keeps all limits."""
-        return all(value <= 0 for value in self.violations.values())
+        return self.default is not None
 
 
 def default_params(space: DesignSpace, requirements: Requirements) -> Params | None:
@@ -84,14 +85,8 @@ def default_params(space: DesignSpace, requirements: Requirements) -> Params | N
     Where shrinking alone does not reach them, it goes on by descent to the nearest network that
     fits, and then by random proposals; None where these find nothing either.
     """
-    closest = closest_params(space, requirements)
-    return closest if _excess(space.decode(closest), requirements) == 0 else None
-
-
-def closest_params(space: DesignSpace, requirements: Requirements) -> Params:
-    """The default network, or what breaks the limits least where nothing fits."""
-    shrunk = space.shrink(lambda architecture: _excess(architecture, requirements) == 0)
-    return shrunk or _closest(space, requirements)
+    closest = _closest(space, requirements)
+    return closest if _excess_by(requirements)(space.decode(closest)) == 0 else None
 
 
 def require_possible(space: DesignSpace, requirements: Requirements) -> None:
@@ -109,8 +104,8 @@ def scale_of(space: DesignSpace, requirements: Requirements) -> Scale:
     lowest, highest = {}, {}
     for name in requirements.objectives[1:]:
         limit = getattr(requirements.limits, name)
-        lowest[name] = float(_extreme(space, requirements, name, 1))
-        highest[name] = float(limit or _extreme(space, requirements, name, -1))
+        lowest[name] = float(_extreme(space, requirements, name, 1)[name])
+        highest[name] = float(limit or _extreme(space, requirements, name, -1)[name])
     return Scale(requirements.objectives, 1 / requirements.data.classes, lowest, highest)
 
 
@@ -121,38 +116,36 @@ def feasibility(
     precision = requirements.deploy.precision
     proposals = _proposals(space, requirements, samples)
     costs = [cost_of(space.decode(params), precision) for params in proposals]
-    excess = [requirements.violations(cost) for cost in costs]
-    limits = list(excess[0])
-    fits = {name: Share(sum(row[name] <= 0 for row in excess), samples) for name in limits}
-    fitting = sum(all(value <= 0 for value in row.values()) for row in excess)
-    fits["all"] = Share(fitting, samples)
-
-    smallest = space.descend(space.own(), lambda a: cost_of(a).macs)
-    largest = space.descend(space.own(), lambda a: -cost_of(a).macs)
+    violations = [requirements.violations(cost) for cost in costs]
+    limits = list(violations[0])
+    excess = np.array([list(row.values()) for row in violations])  # samples x limits
+    met = excess <= 0
+    columns = zip((*limits, "all"), (*met.T, met.all(axis=1)), strict=True)
+    fits = {name: Share(int(column.sum()), samples) for name, column in columns}
     own = space.decode(space.own())
-    nearest = space.decode(closest_params(space, requirements))
+    nearest = space.decode(_closest(space, requirements))
     closest = cost_of(nearest, precision)
-    default = nearest if requirements.fits(closest) else None
-    changes: tuple[str, ...] = ()
-    if default is None:
-        changes = (*_budget_changes(space, requirements), *_prototype_changes(requirements))
+    possible = requirements.fits(closest)
+    changes: list[str] = []
+    if not possible:
+        changes = [*_budget_changes(space, requirements), *_prototype_changes(requirements)]
     elif fits["all"].value < _ALMOST_NOTHING:
-        changes = _easing(excess)
+        changes = [_easing(excess)]
     return Feasibility(
         parameter_sets=space.size(),
         parameters=len(space.parameters),
-        smallest=cost_of(space.decode(smallest), precision),
+        smallest=_extreme(space, requirements, "macs", 1),
         median=Cost(*(int(np.median([cost[name] for cost in costs])) for name in LIMITS)),
-        largest=cost_of(space.decode(largest), precision),
+        largest=_extreme(space, requirements, "macs", -1),
         own=part_costs(own),
         own_cost=cost_of(own, precision),
-        default=None if default is None else part_costs(default),
-        default_cost=None if default is None else closest,
+        default=part_costs(nearest) if possible else None,
+        default_cost=closest if possible else None,
         fits=fits,
-        binding=_binding(excess),
+        binding=_binding(limits, ~met),
         closest=closest,
         violations=requirements.violations(closest),
-        changes=changes,
+        changes=tuple(changes),
     )
 
 
@@ -164,36 +157,41 @@ def explain(found: Feasibility, requirements: Requirements) -> str:
         for name, value in found.violations.items()
         if value > 0
     ]
-    lines = [
+    why = (
         "some network of the space must fit the limits, and none was found; "
         f"the closest has {', '.join(broken) or 'no violation'}"
-    ]
-    lines += [f"    {change}" for change in found.changes]
-    return "\n".join(lines)
+    )
+    return "\n    ".join([why, *found.changes])
 
 
-def _excess(architecture: Architecture, requirements: Requirements) -> float:
-    """Sum of the relative amounts over each limit; 0 fits."""
-    cost = cost_of(architecture, requirements.deploy.precision)
-    return sum(max(0.0, value) for value in requirements.violations(cost).values())
+def _excess_by(requirements: Requirements, but: str = "") -> Callable[[Architecture], float]:
+    """What sums up the relative amounts over each limit but one; 0 fits."""
+
+    def excess(architecture: Architecture) -> float:
+        over = requirements.violations(cost_of(architecture, requirements.deploy.precision))
+        return sum(max(0.0, value) for name, value in over.items() if name != but)
+
+    return excess
 
 
 def _closest(space: DesignSpace, requirements: Requirements) -> Params:
-    """What breaks the limits least of what descents and random proposals find.
+    """The default network, or what breaks the limits least of what is found.
 
     Descents may end on a plateau, where no single change lowers anything; what random proposals
     keep is never called impossible.
     """
+    excess = _excess_by(requirements)
+    if shrunk := space.shrink(lambda architecture: excess(architecture) == 0):
+        return shrunk
 
-    def excess(params: Params) -> float:
-        return _excess(space.decode(params), requirements)
+    def over(params: Params) -> float:
+        return excess(space.decode(params))
 
     reached = _reach(space, requirements)
-    if excess(reached) == 0:
+    if over(reached) == 0:
         return reached
-    drawn = min(_proposals(space, requirements), key=excess)
-    fewer = space.descend(drawn, lambda a: _excess(a, requirements), enough=0)
-    return min(reached, drawn, fewer, key=excess)
+    drawn = min(_proposals(space, requirements), key=over)
+    return min(reached, drawn, space.descend(drawn, excess, enough=0), key=over)
 
 
 def _proposals(
@@ -206,66 +204,49 @@ def _proposals(
 
 def _reach(space: DesignSpace, requirements: Requirements) -> Params:
     """Two descents, since the walk to the fewest MACs leaves dips that the other cannot."""
-
-    def score(architecture: Architecture) -> float:
-        return _excess(architecture, requirements)
-
-    starts = [space.own(), space.descend(space.own(), lambda a: cost_of(a).macs)]
-    reached = [space.descend(start, score, enough=0) for start in starts]
-    return min(reached, key=lambda params: score(space.decode(params)))
+    excess = _excess_by(requirements)
+    starts = [space.own(), space.descend(space.own(), lambda net: cost_of(net).macs)]
+    reached = [space.descend(start, excess, enough=0) for start in starts]
+    return min(reached, key=lambda params: excess(space.decode(params)))
 
 
-def _extreme(space: DesignSpace, requirements: Requirements, name: str, sign: int) -> int:
+def _extreme(space: DesignSpace, requirements: Requirements, name: str, sign: int) -> Cost:
+    """Of the network with the least of a metric that descent finds; with the most for -1."""
     precision = requirements.deploy.precision
-
-    def score(architecture: Architecture) -> float:
-        return float(sign * getattr(cost_of(architecture, precision), name))
-
-    params = space.descend(space.own(), score)
-    return int(sign * score(space.decode(params)))
+    found = space.descend(space.own(), lambda net: sign * cost_of(net, precision)[name])
+    return cost_of(space.decode(found), precision)
 
 
-def _binding(excess: list[dict[str, float]]) -> str | None:
-    """The limit without which the most of what is kept out would fit."""
-    let_in = dict.fromkeys(excess[0], 0)
-    for row in excess:
-        broken = [name for name, value in row.items() if value > 0]
-        if len(broken) == 1:
-            let_in[broken[0]] += 1
-    most = max(let_in, key=lambda name: let_in[name], default=None)
-    if most is None or not any(value > 0 for row in excess for value in row.values()):
+def _binding(limits: Sequence[str], broken: NDArray[np.bool_]) -> str | None:
+    """The limit without which the most of what is kept out (samples x limits) would fit."""
+    if not broken.any():
         return None
-    if let_in[most] == 0:  # nothing breaks one limit alone: the one that most break
-        return max(let_in, key=lambda name: sum(row[name] > 0 for row in excess))
-    return most
+    alone = broken[broken.sum(axis=1) == 1].sum(axis=0)
+    # Where nothing breaks one limit alone: the one that most break.
+    kept_out = alone if alone.any() else broken.sum(axis=0)
+    return limits[int(kept_out.argmax())]
 
 
-def _budget_changes(space: DesignSpace, requirements: Requirements) -> Iterator[str]:
+def _budget_changes(space: DesignSpace, requirements: Requirements) -> list[str]:
     """Each limit alone, raised until something fits; else all of them together."""
-    precision = requirements.deploy.precision
+    precision, limits = requirements.deploy.precision, requirements.limits
     reached = _reach(space, requirements)
-    alone = []
-    for name in (limit for limit in LIMITS if getattr(requirements.limits, limit)):
-        without = requirements.limits.model_copy(update={name: None})
-        others = requirements.model_copy(update={"limits": without})
 
-        def score(net: Architecture, name: str = name, others: Requirements = others) -> float:
-            own: float = cost_of(net, precision)[name] / getattr(requirements.limits, name)
-            return 1e6 * _excess(net, others) + own
+    def alone(name: str) -> list[str]:
+        limit, excess = getattr(limits, name), _excess_by(requirements, but=name)
+        least = space.descend(
+            reached, lambda net: 1e6 * excess(net) + cost_of(net, precision)[name] / limit
+        )
+        return raised([name], least) if excess(space.decode(least)) == 0 else []
 
-        best = cost_of(space.decode(space.descend(reached, score)), precision)
-        if others.fits(best):
-            alone.append(f"raise limits.{name} to {_written(best, name)}: then something fits")
-    if alone:
-        yield from alone
-        return
-    best = cost_of(space.decode(reached), precision)
-    needed = [
-        f"limits.{name} to {_written(best, name)}"
-        for name, value in requirements.violations(best).items()
-        if value > 0
-    ]
-    yield f"raise {' and '.join(needed)}: then something fits"
+    def raised(names: Iterable[str], params: Params) -> list[str]:
+        cost = cost_of(space.decode(params), precision)
+        words = " and ".join(f"limits.{name} to {_written(cost, name)}" for name in names)
+        return [f"raise {words}: then something fits"]
+
+    one = [change for name in limits.model_dump(exclude_none=True) for change in alone(name)]
+    over = requirements.violations(cost_of(space.decode(reached), precision))
+    return one or raised((name for name, value in over.items() if value > 0), reached)
 
 
 def _written(of: Cost | Limits, name: str) -> str:
@@ -274,78 +255,59 @@ def _written(of: Cost | Limits, name: str) -> str:
     return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
 
 
-class _Edit(NamedTuple):
-    """A change of a written prototype, in words, and what then stands at a path in it."""
-
-    words: str
-    path: tuple[str | int, ...]
-    value: Any
-
-
 def _prototype_changes(requirements: Requirements) -> Iterator[str]:
     """Each freedom alone, opened towards the small; else all of them together."""
-    edits = list(_smaller(requirements.prototype.model_dump(mode="json")))
-    alone = [edit.words for edit in edits if _possible_with(requirements, [edit])]
+    edits = [words for words, *_ in _smaller(requirements.prototype.model_dump(mode="json"))]
+    alone = [words for words in edits if _possible_with(requirements, [words])]
     if alone:
         yield from (f"or in the prototype, {words}: then something fits" for words in alone)
     elif _possible_with(requirements, edits):
-        together = "; ".join(edit.words for edit in edits)
-        yield f"or in the prototype, all of: {together}: then something fits"
+        yield f"or in the prototype, all of: {'; '.join(edits)}: then something fits"
 
 
-def _smaller(written: dict[str, Any]) -> Iterator[_Edit]:
-    """Edits that make the smallest network smaller."""
-    places: list[tuple[str, tuple[str | int, ...], Any]] = [("stem", ("stem",), written["stem"])]
-    for index, stage in enumerate(written["stages"]):
-        name, path = f"stages[{index}]", ("stages", index)
-        places.append((name, path, stage))
-        least = _least(stage["modules"])
-        if least > 1:
-            words = f"let {name}.modules be 1 (at least {least} now)"
-            yield _Edit(words, (*path, "modules"), [*_all(stage["modules"]), 1])
-    for name, place, part in places:
-        least = _least(part["channels"])
-        if least > 4:
-            smaller = max(4, least // 2)
-            words = f"let {name}.channels fall to {smaller} (at least {least} now)"
-            yield _Edit(words, (*place, "channels"), [*_all(part["channels"]), smaller])
-    features = written["head"]["features"]
-    if _least(features) > 0:
-        yield _Edit("let head.features be 0", ("head", "features"), [*_all(features), 0])
-    if _all(written["stem"]["stride"]) == [1]:
-        yield _Edit("let stem.stride be 2 (1 now)", ("stem", "stride"), [1, 2])
+def _smaller(written: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str, int]]:
+    """Edits that make the smallest network smaller: in words, and part, key and value to add."""
+    stem, head = written["stem"], written["head"]
+    stages = {f"stages[{index}]": stage for index, stage in enumerate(written["stages"])}
+    for name, stage in stages.items():
+        if (least := min(_all(stage["modules"]))) > 1:
+            yield f"let {name}.modules be 1 (at least {least} now)", stage, "modules", 1
+    for name, part in {"stem": stem, **stages}.items():
+        if (least := min(_all(part["channels"]))) > 4:
+            fewer = max(4, least // 2)
+            words = f"let {name}.channels fall to {fewer} (at least {least} now)"
+            yield words, part, "channels", fewer
+    if min(_all(head["features"])) > 0:
+        yield "let head.features be 0", head, "features", 0
+    if _all(stem["stride"]) == [1]:
+        yield "let stem.stride be 2 (1 now)", stem, "stride", 2
 
 
-def _all(value: Any) -> list[Any]:
+def _all(value: Any) -> list[int]:
     if isinstance(value, dict):
         return list(range(value["low"], value["high"] + 1, value["step"]))
     return value if isinstance(value, list) else [value]
 
 
-def _least(value: Any) -> int:
-    return int(min(_all(value)))
-
-
-def _possible_with(requirements: Requirements, edits: list[_Edit]) -> bool:
+def _possible_with(requirements: Requirements, edits: Sequence[str]) -> bool:
+    """Whether something fits once these edits, named by their words, are made."""
     written = requirements.prototype.model_dump(mode="json")
-    for _, (*path, last), value in edits:
-        here: Any = written
-        for key in path:
-            here = here[key]
-        here[last] = value
+    for words, part, key, value in list(_smaller(written)):
+        if words in edits:
+            part[key] = [*_all(part[key]), value]
     changed = requirements.model_copy(update={"prototype": Prototype.model_validate(written)})
     try:
         space = DesignSpace(changed)
     except InputError:
         return False  # such as a stride too many for the resolution
-    return _excess(space.decode(_reach(space, changed)), changed) == 0
+    return _excess_by(changed)(space.decode(_reach(space, changed))) == 0
 
 
-def _easing(excess: list[dict[str, float]]) -> tuple[str, ...]:
+def _easing(excess: NDArray[np.float64]) -> str:
     """By how much all limits must rise together for a twentieth of the proposals to fit."""
-    worst = sorted(max(row.values()) for row in excess)
+    worst = np.sort(excess.max(axis=1))
     factor = 1 + worst[len(worst) // 20]
     return (
         f"almost nothing fits: with every limit times {factor:.2g}, about 5 % of random "
-        "proposals would; a search finds what fits all the same, but rejects many",
+        "proposals would; a search finds what fits all the same, but rejects many"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,29 +30,21 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Rows:
     # Late: it takes a second, and who only reads what was found needs it not.
     from scipy.stats import rankdata
 
-    centred = []
-    for values in (first, second):
-        ranks = rankdata(np.asarray(values, dtype=np.float64), axis=-1)
-        centred.append(ranks - ranks.mean(axis=-1, keepdims=True))
-    one, two = centred
-    return _ratio((one * two).sum(-1), (one**2).sum(-1) * (two**2).sum(-1))
+    ranks = [rankdata(np.asarray(side, np.float64), axis=-1) for side in (first, second)]
+    return _cosine(*(side - side.mean(axis=-1, keepdims=True) for side in ranks))
 
 
 def kendall(first: ArrayLike, second: ArrayLike) -> Rows:
     """Kendall's tau-b along the last axis; where one side is all equal 0."""
-    signs = []
-    for values in (first, second):
-        row = np.asarray(values, dtype=np.float64)
-        signs.append(np.sign(row[..., :, None] - row[..., None, :]))
-    one, two = signs
-    axes = (-2, -1)
-    return _ratio((one * two).sum(axes), (one**2).sum(axes) * (two**2).sum(axes))
+    sides = [np.asarray(side, np.float64) for side in (first, second)]
+    signs = [np.sign(side[..., :, None] - side[..., None, :]) for side in sides]
+    return _cosine(*(side.reshape(*side.shape[:-2], -1) for side in signs))
 
 
 def estimate(
     statistic: Callable[[ArrayLike, ArrayLike], Rows],
-    first: Sequence[float],
-    second: Sequence[float],
+    first: ArrayLike,
+    second: ArrayLike,
     seed: int = 0,
 ) -> Estimate:
     """A rank correlation with its percentile bootstrap interval over the networks.
@@ -73,18 +65,8 @@ def estimate(
     return Estimate(float(statistic(one, two)), float(low), float(high))
 
 
-def pooled_deviation(groups: Sequence[Sequence[float]]) -> float:
-    """Standard deviation within groups, each about its own mean; groups of one tell nothing.
-
-    Args:
-        groups: At least one of two or more.
-    """
-    squares = sum(float(((np.asarray(g) - np.mean(g)) ** 2).sum()) for g in groups if len(g) > 1)
-    freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
-    assert freedom >= 1, groups
-    return float(np.sqrt(squares / freedom))
-
-
-def _ratio(product: Rows, squares: Rows) -> Rows:
-    scale = np.sqrt(squares)
-    return np.divide(product, scale, out=np.zeros_like(scale), where=scale > 0)
+def _cosine(one: Rows, two: Rows) -> Rows:
+    scale = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
+    products, zeros = (one * two).sum(axis=-1), np.zeros_like(scale)
+    found: Rows = np.divide(products, scale, out=zeros, where=scale > 0)
+    return found
