@@ -34,14 +34,7 @@ _FREE = (*PLACES, "search.proxy.epochs", "family.training.seeds")
 
 
 class Point(NamedTuple):
-    """One network, trained both ways.
-
-    Attributes:
-        architecture: Its id.
-        macs: Multiply-adds.
-        proxy: Mean proxy_accuracy over the seeds, 0 to 1.
-        full: Mean accuracy on the held-out part after full training, 0 to 1.
-    """
+    """One network, trained both ways: its id, and mean accuracies on the held-out part, 0 to 1."""
 
     architecture: str
     macs: int
@@ -56,7 +49,6 @@ class Budget:
     Attributes:
         asked: The ``search.proxy.epochs`` that gives it.
         epochs: Passes that this comes to; see ``plan_training``.
-        steps: Steps of the optimiser.
         spearman: With the full training, of one proxy a network as in a search.
         seconds: Mean wall time of one such proxy.
     """
@@ -74,11 +66,10 @@ class Calibration:
 
     Attributes:
         points: The networks that were trained both ways.
-        failed: How many more could not be trained.
+        failed: How many more could not be.
         asked: The ``search.proxy.epochs`` that was calibrated; it comes to ``proxy_epochs``.
         proxy_seeds: Proxies a network; ``full_seeds`` likewise.
-        spearman: Between mean proxy and mean full accuracy.
-        kendall: Likewise.
+        spearman: Between mean proxy and mean full accuracy; ``kendall`` likewise.
         noise: Standard deviation of proxy_accuracy between seeds, of one network; a share of 1.
         budgets: Shortest proxy first.
         seconds: Wall time of all trainings that count here.

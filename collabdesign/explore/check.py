@@ -101,11 +101,15 @@ def _estimate(
     space: DesignSpace, requirements: Requirements, images: int, device: torch.device
 ) -> TimeEstimate:
     """Time a few steps of the default network and of random ones that fit."""
-    architectures = _timed_architectures(space, requirements)
+    rng = np.random.default_rng(requirements.search.seed)
+    drawn = (space.decode(space.sample(rng)) for _ in range(1000))
+    precision = requirements.deploy.precision
+    fitting = (each for each in drawn if requirements.fits(cost_of(each, precision)))
+    own = default_params(space, requirements)
+    assert own is not None, "something fits"
+    timed = [space.decode(own), *islice(fitting, _TIMED_NETWORKS - 1)]
     proxy = plan_training(images, requirements.search.proxy)
-    speeds = sorted(
-        images_per_second(each, requirements, proxy.batch, device) for each in architectures
-    )
+    speeds = sorted(images_per_second(each, requirements, proxy.batch, device) for each in timed)
     slow, middle, fast = speeds[0], speeds[len(speeds) // 2], speeds[-1]
     full = plan_training(images, requirements.family.training)
     proxy_images = proxy.steps * proxy.batch
@@ -123,16 +127,6 @@ def _estimate(
         search_seconds=(searched / slow, searched / middle, searched / fast),
         family_seconds=trainings * full.steps * full.batch / middle,
     )
-
-
-def _timed_architectures(space: DesignSpace, requirements: Requirements) -> list[Architecture]:
-    rng = np.random.default_rng(requirements.search.seed)
-    drawn = (space.decode(space.sample(rng)) for _ in range(1000))
-    precision = requirements.deploy.precision
-    fitting = (each for each in drawn if requirements.fits(cost_of(each, precision)))
-    own = default_params(space, requirements)
-    assert own is not None  # something fits
-    return [space.decode(own), *islice(fitting, _TIMED_NETWORKS - 1)]
 
 
 def images_per_second(

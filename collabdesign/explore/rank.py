@@ -54,8 +54,7 @@ def estimate(
 
     Args:
         statistic: :func:`spearman` or :func:`kendall`.
-        first: One measurement a network, at least 2.
-        second: Another of the same networks, in the same order.
+        first: One measurement a network, at least 2; ``second`` likewise, in the same order.
         seed: Of the draws.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
