@@ -37,14 +37,7 @@ def search(
     accept_changes: bool,
     **machine: Any,
 ) -> int:
-    """Search, train the family and write the report, as FILE asks.
-
-    The same command on an existing run folder continues it. One command at a time works in a run
-    folder; `collabdesign status --follow DIR` watches it from another terminal.
-
-    With --workers 1 the same seed gives the same search. Several workers are faster, and which
-    candidates they find depends on who is done first.
-    """
+    """Search, train the family and write the report."""
     requirements = load_requirements(file, overrides)
     where, display = machine_of(machine), Display()
     from collabdesign.pipeline import Began, run
