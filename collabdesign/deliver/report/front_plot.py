@@ -21,8 +21,8 @@ from collabdesign.deliver.report.figures import (
     ORANGE,
     RED,
     Figure,
-    axis_style,
-    layout_style,
+    axis_of,
+    layout_of,
     scatter,
     share_axis,
 )
@@ -249,7 +249,7 @@ def _front_layout(
     inside = PLOT_PIXELS + strip
     split = (strip + 14) / (inside + 14) if lanes else 0.0
     unit = "bytes, log scale" if METRICS[axis].unit == "bytes" else "log scale"
-    x = axis_style(
+    x = axis_of(
         f"{QUANTITIES[axis]} ({unit})",
         type="log",
         range=[left, right],
@@ -258,7 +258,7 @@ def _front_layout(
     )
     heights = [y for trace in traces for y in trace["y"] if y is not None and y >= floor]
     y = share_axis(HELD_OUT, domain=[split, 1.0], range=_y_range(heights, goal))
-    layout = layout_style(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
+    layout = layout_of(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
     if lanes:
         layout["yaxis2"] = {
             "domain": [0.0, strip / (inside + 14)],
@@ -268,7 +268,7 @@ def _front_layout(
             "range": [-0.5, len(lanes) - 0.5],
             "fixedrange": True,
             "showgrid": False,
-            "zeroline": False,
+            "showline": False,
             "tickfont": {"size": 11, "color": GREY},
             "ticks": "",
         }
