@@ -97,8 +97,8 @@ class _InOrder(click.Group):
         return list(COMMANDS)
 
 
-def _call(file: str, name: str, **options: Any) -> Any:
-    return getattr(import_module(f"collabdesign.cli.{file}"), name)(**options)
+def _call(file: str, function: str, /, **options: Any) -> Any:
+    return getattr(import_module(f"collabdesign.cli.{file}"), function)(**options)
 
 
 @click.group(

@@ -33,7 +33,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     record = read_record(run_dir)
     requirements, finished, training = requirements_of(record), record.finished, len(record.running)
     who, trials = holder(run_dir), requirements.search.trials
-    done = len(finished) >= trials or record.ran_out
+    done = record.is_complete(trials)
     family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
     if who is not None:
         state = "training the family" if done and not training else "searching"

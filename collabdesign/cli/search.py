@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from collabdesign.explore.calibration import (
     calibration_of,
     proxy_goal,
 )
-from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.progress import Notice
 from collabdesign.explore.record import Record
 
@@ -153,14 +151,14 @@ def _show_family(certificates: Sequence[Certificate], record: Record) -> None:
     table = new_table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
     proposed_by = {each.number: each.proposed_by for each in record.candidates}
     for each in certificates:
-        low, high = wilson_interval(each.test_accuracy, each.test_images)
-        met = sum(row.met for row in each.requirements)
+        low, high = each.test_interval
+        met = len(each.requirements) - len(each.missed)
         colour = "green" if each.meets_all else "red"
         table.add_row(
             each.name,
             short_count(each.cost.macs),
             short_count(each.cost.params),
-            percent(statistics.fmean(each.select_accuracies)),
+            percent(each.select_mean),
             percent(each.test_accuracy),
             f"{percent(low)} - {percent(high)}",
             f"[{colour}]{met} of {len(each.requirements)} met[/]",
@@ -185,18 +183,14 @@ def _show_finalists(finalists: Sequence[FinalistView]) -> None:
 
 
 def _show_misses(certificates: Sequence[Certificate]) -> None:
-    """The goals that no member meets, and who comes nearest."""
-    goals = {row.name: row.required for c in certificates for row in c.requirements if row.at_least}
-    for name, goal in goals.items():
-        values = [
-            (row.value, c.name) for c in certificates for row in c.requirements if row.name == name
-        ]
-        value, who = max(values)
-        if value < goal:
-            out.print(
-                f"[red]goals.{name} {short_quantity(name, goal)} is not met[/]: the nearest is "
-                f"{who} with {short_quantity(name, value)}"
-            )
+    """The goal, where no member meets it, and who comes nearest."""
+    reached = [(row, c.name) for c in certificates for row in c.requirements if row.at_least]
+    if reached and not any(row.met for row, _ in reached):
+        row, who = max(reached, key=lambda each: (each[0].value, each[1]))
+        out.print(
+            f"[red]goals.{row.name} {short_quantity(row.name, row.required)} is not met[/]: the "
+            f"nearest is {who} with {short_quantity(row.name, row.value)}"
+        )
 
 
 def _show_findings(view: ReportView) -> None:
