@@ -14,7 +14,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,16 @@ from collabdesign.evaluate.precision import full_float32
 from collabdesign.files import write_bytes, write_json, write_text
 
 _WIDTH = 100
+
+# What a module has where its row does not say.
+_USUAL = {
+    "stride": 1,
+    "shortcut": "none",
+    "join": JOIN_OF_ONE,
+    "attention": "none",
+    "activation": UNUSED_ACTIVATION,
+    "output": "activated",
+}
 
 
 def check_value(network: nn.Module, channels: int, resolution: int) -> float:
@@ -95,15 +105,8 @@ def model_source(
     std: Sequence[float],
     value: float,
 ) -> str:
-    """The text of ``model.py``.
-
-    Args:
-        architecture: Of the network.
-        name: What the network is called.
-        class_names: One an output, in their order.
-        mean: Of each channel, pixels running from 0 to 1.
-        std: Likewise.
-        value: The :func:`check_value` that the file's own check expects.
+    """The text of ``model.py``, of what :func:`write_model` is given; ``value`` is the
+    :func:`check_value` that the file's own check expects.
     """
     assert len(class_names) == architecture.classes
     assert len(mean) == len(std) == architecture.input_channels
@@ -158,16 +161,9 @@ def _row(module: Module, in_channels: int) -> list[str]:
         [_call(*each) for each in branch.with_inputs(in_channels)] for branch in module.branches
     ]
     choices = [
-        f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
-        for field, value, usual in (
-            ("stride", module.stride, 1),
-            ("shortcut", module.shortcut, "none"),
-            ("join", module.join, JOIN_OF_ONE),
-            ("attention", module.attention, "none"),
-            ("activation", module.activation, UNUSED_ACTIVATION),
-            ("output", module.output, "activated"),
-        )
-        if value != usual
+        f"{field}={_literal(getattr(module, field))}"
+        for field, usual in _USUAL.items()
+        if getattr(module, field) != usual
     ]
     whole = [f"branch({', '.join(calls)})" for calls in branches]
     line = f"        module({', '.join([str(module.channels), *whole, *choices])}),"
@@ -203,10 +199,7 @@ def _call(layer: Layer, in_channels: int) -> str:
         arguments.append(f"stride={layer.stride}")
     if layer.groups != 1 and not word.depthwise:
         arguments.append(f"groups={layer.groups}")
-    arguments += [
-        f"{name}={_literal(value) if isinstance(value, str) else value}"
-        for name, value in layer.settings
-    ]
+    arguments += [f"{name}={_literal(value)}" for name, value in layer.settings]
     return f"{kind}({', '.join(arguments)})"
 
 
@@ -252,19 +245,13 @@ def _word_function(kind: str, operator: str, word: Word, has_settings: bool) -> 
 
 def _used_rows(architecture: Architecture) -> dict[str, dict[str, Any]]:
     """The tables of :mod:`collabdesign.evaluate.operators`, with the rows that it names."""
-    names = set(_texts(architecture.to_dict()))
+    text = json.dumps(architecture.to_dict())
     return {
-        table: {name: row for name, row in getattr(operators, table).items() if name in names}
+        table: {
+            name: row for name, row in getattr(operators, table).items() if json.dumps(name) in text
+        }
         for table in ("OPERATORS", "JOINS", "ATTENTIONS", "ACTIVATIONS")
     }
-
-
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping | Sequence):
-        for each in data.values() if isinstance(data, Mapping) else data:
-            yield from _texts(each)
 
 
 def _sources(rows: Iterable[Any]) -> list[str]:
@@ -292,6 +279,8 @@ def _sources(rows: Iterable[Any]) -> list[str]:
     return list(texts.values())
 
 
-def _literal(text: str) -> str:
-    """A Python string literal; what does not print (line ends, marks of direction) is escaped."""
-    return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
+def _literal(value: str | int) -> str:
+    """As Python writes it; what does not print (line ends, marks of direction) is escaped."""
+    if isinstance(value, str) and value.isprintable():
+        return json.dumps(value, ensure_ascii=False)
+    return ascii(value)

@@ -126,7 +126,7 @@ def _finite(value: float) -> float | None:
 
 
 def _family_curve(index: int, member: Variant, quantity: str) -> Figure:
-    name, curve = escape(member.title), member.certificate.curve
+    name, curve = escape(member.certificate.title), member.certificate.curve
     colour = MEMBER_COLOURS[index % len(MEMBER_COLOURS)]
     dash = ("solid", "dash", "dot", "dashdot")[index % 4]
     return scatter(

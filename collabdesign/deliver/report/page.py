@@ -110,7 +110,7 @@ def render_report(view: ReportView) -> str:
         heads=HEADS,
         quantities=QUANTITIES,
         diagrams=[
-            Markup(draw_architecture(each.architecture, f"structure of {each.title}"))
+            Markup(draw_architecture(each.architecture, f"structure of {each.certificate.title}"))
             for each in view.family
         ],
         describe=describe,
@@ -124,12 +124,12 @@ def headline(view: ReportView) -> str:
     """What was found, in a sentence for somebody who reads no further."""
     trained = view.record.trained
     if view.family:
-        best, certificate = view.family[0], view.family[0].certificate
+        best = view.family[0].certificate
         found = (
-            f"{best.title}: {percent(certificate.test_accuracy)} on test at "
-            f"{short_count(certificate.cost.macs)} multiply-adds"
+            f"{best.title}: {percent(best.test_accuracy)} on test at "
+            f"{short_count(best.cost.macs)} multiply-adds"
         )
-        judged = len(certificate.requirements)
+        judged = len(best.requirements)
         if not judged:
             return f"{found}."
         if not best.missed:
@@ -182,19 +182,18 @@ def prediction_words(view: ReportView) -> str:
 def _subline(view: ReportView) -> str:
     """The second sentence: the rest of the family, why all failed, or how far the search is."""
     if len(view.family) > 1:
-        first = view.family[0]
-        small = min(view.family, key=lambda each: each.certificate.cost.macs)
-        good, size = sum(not each.missed for each in view.family), len(view.family)
+        members = [each.certificate for each in view.family]
+        first, small = members[0], min(members, key=lambda each: each.cost.macs)
+        good, size = sum(each.meets_all for each in members), len(members)
         met = f"All {size}" if good == size else f"{good} of {size}"
         met += " members meet every requirement."
         if small is first:
             return f"{met} {first.title} is the smallest too."
-        macs = small.certificate.cost.macs
-        fewer = first.certificate.cost.macs / max(1, macs)
+        fewer = first.cost.macs / max(1, small.cost.macs)
         return (
-            f"{met} The smallest, {small.title}, reaches "
-            f"{percent(small.certificate.test_accuracy)} on test with {short_count(macs)} "
-            f"multiply-adds, {fewer:.1f} times fewer than {first.title}."
+            f"{met} The smallest, {small.title}, reaches {percent(small.test_accuracy)} on test "
+            f"with {short_count(small.cost.macs)} multiply-adds, {fewer:.1f} times fewer than "
+            f"{first.title}."
         )
     spent = len(view.record.finished)
     reasons = Counter(each.reason for each in view.record.failed if each.reason)
