@@ -73,8 +73,8 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     )
     if who is not None:
         say(f"  {who}")
-    if who is not None and training:
-        say(f"  {counted(training, 'training')} handed out")
+        if training:
+            say(f"  {counted(training, 'training')} handed out")
     if record.stopped:
         say(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
     if best is not None:

@@ -23,7 +23,7 @@ from torch import nn
 
 from collabdesign.deliver.templates import render
 from collabdesign.design.architecture import Architecture, Layer, Module
-from collabdesign.design.cost import PartCost, cost_of, part_costs
+from collabdesign.design.cost import cost_of, part_costs
 from collabdesign.design.layer_words import word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
@@ -113,7 +113,7 @@ def model_source(
     assert math.isfinite(value)
     tables = _used_rows(architecture)
     used = [row for table in tables.values() for row in table.values()]
-    channels = architecture.input_channels
+    channels, parts = architecture.input_channels, part_costs(architecture)
     return render(
         "model.py.jinja",
         title=_title(name),
@@ -127,7 +127,11 @@ def model_source(
         join_of_one=JOIN_OF_ONE,
         unused_activation=UNUSED_ACTIVATION,
         words=_joined(_words(architecture)),
-        rows=list(_rows(architecture)),
+        # Each module's cost and lines.
+        rows=[
+            (part, _row(module, before.channels_out))
+            for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False)
+        ],
         operators=_joined(_sources([*used, ConvNorm])),
         tables=tables,
         network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
@@ -148,14 +152,7 @@ def _title(name: str) -> str:
     return title.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _rows(architecture: Architecture) -> Iterator[tuple[PartCost, str]]:
-    """Each module's cost and lines."""
-    parts = part_costs(architecture)
-    for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False):
-        yield part, "\n".join(_row(module, before.channels_out))
-
-
-def _row(module: Module, in_channels: int) -> list[str]:
+def _row(module: Module, in_channels: int) -> str:
     """One line, or where that is too long one a branch and one for the other choices."""
     branches = [
         [_call(*each) for each in branch.with_inputs(in_channels)] for branch in module.branches
@@ -168,13 +165,13 @@ def _row(module: Module, in_channels: int) -> list[str]:
     whole = [f"branch({', '.join(calls)})" for calls in branches]
     line = f"        module({', '.join([str(module.channels), *whole, *choices])}),"
     if len(line) <= _WIDTH:
-        return [line]
+        return line
     indent = " " * len("        module(")
     lines = [f"        module({module.channels},"]
     for number, calls in enumerate(branches, start=1):
         is_last = number == len(branches) and not choices
         lines += _filled(f"{indent}branch(", calls, "))," if is_last else "),")
-    return lines + (_filled(indent, choices, "),") if choices else [])
+    return "\n".join(lines + (_filled(indent, choices, "),") if choices else []))
 
 
 def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
@@ -182,12 +179,10 @@ def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
     lines = [opening]
     for number, item in enumerate(items, start=1):
         piece = item + (closing if number == len(items) else ",")
-        if number == 1:
-            lines[0] += piece
-        elif len(lines[-1]) + 1 + len(piece) <= _WIDTH:
-            lines[-1] += f" {piece}"
-        else:
+        if number > 1 and len(lines[-1]) + 1 + len(piece) > _WIDTH:
             lines.append(" " * len(opening) + piece)
+        else:
+            lines[-1] += f" {piece}" if number > 1 else piece
     return lines
 
 

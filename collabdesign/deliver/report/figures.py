@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.importance import Importance
-from collabdesign.deliver.report.view import ReportView, Variant
+from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import short_count
 from collabdesign.explore.calibration import Calibration
 from collabdesign.explore.record import Candidate, CurvePoint
@@ -28,9 +29,11 @@ HELD_OUT = "accuracy, held-out part of train"
 
 def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
     """Learning curves of the ``family`` or of the ``proxies``; ``accuracy`` or ``loss``."""
-    assert part in ("family", "proxies") and quantity in ("accuracy", "loss"), (part, quantity)
     if part == "family":
-        traces = [_family_curve(*pair, quantity) for pair in enumerate(view.family)]
+        traces = [
+            _family_curve(index, member.certificate, quantity)
+            for index, member in enumerate(view.family)
+        ]
     else:
         on_front = {each.number for each in view.front}
         others = [each for each in view.record.trained if each.number not in on_front]
@@ -125,39 +128,30 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _family_curve(index: int, member: Variant, quantity: str) -> Figure:
-    name, curve = escape(member.certificate.title), member.certificate.curve
+def _family_curve(index: int, certificate: Certificate, quantity: str) -> Figure:
+    name = escape(certificate.title)
     colour = MEMBER_COLOURS[index % len(MEMBER_COLOURS)]
     dash = ("solid", "dash", "dot", "dashdot")[index % 4]
-    return scatter(
-        "lines",
-        [point.epoch for point in curve],
-        [_finite(getattr(point, quantity)) for point in curve],
-        f"<b>{name}</b> · epoch %{{x}}: {_y_format(quantity)}",
-        name=name,
-        line={"color": colour, "width": 2, "dash": dash},
-    )
+    line = {"color": colour, "width": 2, "dash": dash}
+    return _curve(certificate.curve, quantity, f"<b>{name}</b>", name=name, line=line)
 
 
 def _proxy_curves(
     name: str, candidates: Sequence[Candidate], quantity: str, line: Figure
 ) -> Figure:
     """Many curves as one trace: a gap after each."""
-    gap = CurvePoint(0, math.nan, math.nan)
-    points = [(each, point) for each in candidates for point in (*each.curve, gap)]
-    return scatter(
-        "lines",
-        [None if point is gap else point.epoch for _, point in points],
-        [_finite(getattr(point, quantity)) for _, point in points],
-        f"candidate %{{customdata}} · epoch %{{x}}: {_y_format(quantity)}",
-        customdata=[each.number for each, _ in points],
-        name=name,
-        line=line,
-    )
+    points = [point for each in candidates for point in (*each.curve, None)]
+    numbers = [each.number for each in candidates for _ in (*each.curve, None)]
+    said = "candidate %{customdata}"
+    return _curve(points, quantity, said, customdata=numbers, name=name, line=line)
 
 
-def _y_format(quantity: str) -> str:
-    return "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
+def _curve(points: Sequence[CurvePoint | None], quantity: str, said: str, **more: Any) -> Figure:
+    """``accuracy`` or ``loss`` over the epochs, a gap at each None."""
+    xs = [None if point is None else point.epoch for point in points]
+    ys = [None if point is None else _finite(getattr(point, quantity)) for point in points]
+    y_format = "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
+    return scatter("lines", xs, ys, f"{said} · epoch %{{x}}: {y_format}", **more)
 
 
 # -- what all figures share -----------------------------------------------------------------

@@ -82,28 +82,20 @@ def render_report(view: ReportView) -> str:
         "share": percent,
         "seconds": short_time,
     }
-    record = view.record
     return render(
         "report/report.html",
         filters,
         view=view,
-        record=record,
-        requirements=view.requirements,
-        goals=view.requirements.goals.model_dump(exclude_none=True),
-        data=view.requirements.data,
-        # How many images there are, and how long the trainings are.
-        counts=record.attributes["data"],
         source=_source(view.requirements.data),
         headline=headline(view),
         subline=_subline(view),
-        ended=[each for each in record.finished if each.outcome != "trained"],
         outcomes=outcome_counts(view),
         predictions=prediction_words(view),
         kept_correlation=KEPT_CORRELATION,
         fewest_candidates=FEWEST_CANDIDATES,
         proposed_by={
             each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
-            for each in record.candidates
+            for each in view.record.candidates
         },
         limits=view.requirements.limits.model_dump(mode="json", exclude_none=True),
         metrics=METRICS,
