@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,11 +88,10 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
 
 def _progress_of(run_dir: Path) -> dict[str, Any] | None:
     """What the process at work in the folder last said of its progress; None where none is."""
-    try:
+    with suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads((run_dir / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
+        return found
+    return None
 
 
 def _follow(run_dir: Path) -> None:

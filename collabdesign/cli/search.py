@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.view import FinalistView, ReportView
 from collabdesign.deliver.report.words import counted, percent, short_count, short_quantity
 from collabdesign.design.files.reading import load_requirements
-from collabdesign.design.requirements import Requirements
+from collabdesign.design.requirements import Requirements, Training
 from collabdesign.errors import GoalsNotMet
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import (
@@ -89,11 +90,8 @@ def _conclude(done: Run) -> int:
 
 def show_lengthened(requirements: Requirements, images: int) -> None:
     """Which trainings have more epochs than the file asks, on so many training images."""
-    asked = {
-        "search.proxy": requirements.search.proxy,
-        "family.training": requirements.family.training,
-    }
-    for key, recipe in asked.items():
+    for key in ("search.proxy", "family.training"):
+        recipe: Training = attrgetter(key)(requirements)
         epochs = plan_training(images, recipe).epochs
         if epochs > recipe.epochs:
             note(

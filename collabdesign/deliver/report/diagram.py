@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
+from operator import itemgetter
 
 from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
@@ -63,13 +64,13 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
     longest = max(max(part.macs / macs, part.params / params) for part in parts)
     drawn: list[str] = []
     top: float = TOP
-    for label, band in _bands(architecture, parts):
+    for label, band in groupby(_rows(architecture, parts), key=itemgetter(0)):
         start, inside = top, []
-        for row, height, middle, part in band:
+        for _, row, height, middle, part in band:
             shares = _shares(part, part.macs / macs, part.params / params, longest, middle)
             inside.append(f'<g class="row" transform="translate(0 {top:g})">{row}{shares}</g>')
             top += height
-        drawn += [_band(label, start, top, band[-1][-1]), *inside]
+        drawn += [_band(label, start, top, part), *inside]
         top += BAND_GAP
     rows = "".join(drawn)
     headings = (
@@ -84,24 +85,18 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
     )
 
 
-def _bands(
+def _rows(
     architecture: Architecture, parts: Sequence[PartCost]
-) -> Iterator[tuple[str, list[tuple[str, float, float, PartCost]]]]:
-    """(label, [(drawing, height, middle, cost)]) of the stem, of each stage and of the head."""
+) -> Iterator[tuple[str, str, float, float, PartCost]]:
+    """(band, drawing, height, middle, cost) of the stem, of each module and of the head."""
     height: float = LANE + 2 * PADDING
     middle = height / 2
-    yield "stem", [(_stem(architecture, middle), height, middle, parts[0])]
-    numbered = enumerate(zip(architecture.modules, parts, parts[1:], strict=False), start=1)
-    for stage, members in groupby(numbered, key=lambda each: each[1][0].stage):
-        yield (
-            f"stage {stage + 1}",
-            [
-                (*_module(module, number, before.channels_out), part)
-                for number, (module, before, part) in members
-            ],
-        )
+    yield "stem", _stem(architecture, middle), height, middle, parts[0]
+    triples = zip(architecture.modules, parts, parts[1:], strict=False)
+    for number, (module, before, part) in enumerate(triples, start=1):
+        yield (f"stage {module.stage + 1}", *_module(module, number, before.channels_out), part)
     head = _head(architecture, parts[-2].channels_out, middle)
-    yield "head", [(head, height, middle, parts[-1])]
+    yield "head", head, height, middle, parts[-1]
 
 
 def _stem(architecture: Architecture, y: float) -> str:
@@ -242,14 +237,10 @@ def _band(label: str, top: float, bottom: float, last: PartCost) -> str:
 
 def _legend(rows: str, top: float) -> str:
     """What the boxes that stand in the rows are, in the order of the tables."""
-    order = [
-        look
-        for operator in OPERATORS.values()
-        for look in (
-            *(word.look for word in operator.words.values()),
-            *([IN_GROUPS] if operator.has_groups else []),
-        )
-    ]
+    order: list[Look] = []
+    for operator in OPERATORS.values():
+        order += [word.look for word in operator.words.values()]
+        order += [IN_GROUPS] if operator.has_groups else []
     order += [AVERAGE, *(row.look for row in ATTENTIONS.values() if row), LINEAR]
     drawn = []
     x = float(STAGE_X)

@@ -88,10 +88,8 @@ def front_figure(view: ReportView, axis: str) -> Figure:
     traces += _family_traces(view, axis)
     traces = [trace for trace in traces if trace["x"]]
     lanes = _lanes(view, axis, floor)
-    return {
-        "data": [*traces, *lanes],
-        "layout": _front_layout(view, axis, traces, lanes, floor),
-    }
+    layout = _front_layout(view, axis, traces, lanes, floor)
+    return {"data": [*traces, *lanes], "layout": layout}
 
 
 def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
@@ -230,11 +228,8 @@ def _lanes(view: ReportView, axis: str, floor: float) -> list[Figure]:
 def _front_layout(
     view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Figure], floor: float
 ) -> Figure:
-    limit = view.limits.get(axis)
-    goal = view.requirements.goals.accuracy
-    xs = [x for trace in (*lanes, *traces) for x in trace["x"] if x is not None]
-    xs += [limit] if limit else []
-    left, right = _x_range([x for x in xs if x > 0])
+    xs = [x for trace in (*lanes, *traces) for x in trace["x"]] + [view.limits.get(axis)]
+    left, right = _x_range([x for x in xs if x])
 
     strip = LANE_PIXELS * len(lanes)
     inside = PLOT_PIXELS + strip
@@ -248,7 +243,8 @@ def _front_layout(
         **_x_ticks(axis, left, right),
     )
     heights = [y for trace in traces for y in trace["y"] if y is not None and y >= floor]
-    y = share_axis(HELD_OUT, domain=[split, 1.0], range=_y_range(heights, goal))
+    y_range = _y_range(heights, view.requirements.goals.accuracy)
+    y = share_axis(HELD_OUT, domain=[split, 1.0], range=y_range)
     layout = layout_of(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
     if lanes:
         layout["yaxis2"] = {

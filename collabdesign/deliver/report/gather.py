@@ -113,11 +113,9 @@ def _hypervolumes(
 
 def _calibrate_command(run_dir: Path, has_other: bool) -> str:
     words = ["collabdesign", "calibrate", str(run_dir / "requirements.yaml")]
-    command = shlex.join([*words, "--run-dir", str(run_dir)])
-    if has_other:
-        # It would be refused beside one of other requirements.
-        command = shlex.join(["rm", str(run_dir / CALIBRATION)]) + f" && {command}"
-    return command
+    # It would be refused beside one of other requirements.
+    remove = shlex.join(["rm", str(run_dir / CALIBRATION)]) + " && " if has_other else ""
+    return remove + shlex.join([*words, "--run-dir", str(run_dir)])
 
 
 def _environments(runs: Sequence[Mapping[str, Any]], record: Record) -> Iterator[str]:

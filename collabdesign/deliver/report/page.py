@@ -47,8 +47,6 @@ from collabdesign.files import write_text
 REPORT = "report.html"
 FRONT_CSV = "front.csv"
 
-PROPOSED_BY = {"prototype": "the prototype's default", "machine": "machine", "human": "human"}
-
 FEWEST_PREDICTIONS = 5  # with fewer, a correlation says nothing
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
@@ -93,18 +91,11 @@ def render_report(view: ReportView) -> str:
         predictions=prediction_words(view),
         kept_correlation=KEPT_CORRELATION,
         fewest_candidates=FEWEST_CANDIDATES,
-        proposed_by={
-            each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
-            for each in view.record.candidates
-        },
-        limits=view.requirements.limits.model_dump(mode="json", exclude_none=True),
+        proposed_by={each.number: each.proposed_by for each in view.record.candidates},
         metrics=METRICS,
         heads=HEADS,
         quantities=QUANTITIES,
-        diagrams=[
-            Markup(draw_architecture(each.architecture, f"structure of {each.certificate.title}"))
-            for each in view.family
-        ],
+        draw=draw_architecture,
         describe=describe,
         max_listed=MAX_LISTED,
         figures=_figures(view),
@@ -146,10 +137,7 @@ def headline(view: ReportView) -> str:
 
 def outcome_counts(view: ReportView) -> str:
     """How many trials ended otherwise than trained: ``3 stopped early, 1 failed``."""
-    counts = {
-        "stopped early": len(view.record.stopped),
-        "failed": len(view.record.failed),
-    }
+    counts = {"stopped early": len(view.record.stopped), "failed": len(view.record.failed)}
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
