@@ -12,7 +12,7 @@ from typing import Any
 from collabdesign.deliver.certificate import Certificate, Judged
 from collabdesign.deliver.compare import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
-from collabdesign.deliver.report.view import Environment, ReportView, Variant
+from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Goals, Limits, Requirements
@@ -324,9 +324,7 @@ def full_view(trials: int = 60) -> ReportView:
             (("stem: channels", 0.5), ("stage 2, module 1: branch 1 layer 2 width", 0.25)),
         ),
         hypervolume=tuple((n, 0.7 - 0.3 * math.exp(-n / 12)) for n in range(1, 56)),
-        environments=(
-            Environment({"collabdesign": "0.1.0", "torch": "2.15.0", "device": "cpu, 2 cores"}),
-        ),
+        environments=("collabdesign 0.1.0 \u00b7 torch 2.15.0 \u00b7 device cpu, 2 cores",),
     )
 
 
@@ -398,7 +396,7 @@ def hostile_view() -> ReportView:
             ReferenceCost("S", None, None, HOSTILE),
         ),
         family_folder=HOSTILE,
-        environments=(Environment({HOSTILE: HOSTILE}),),
+        environments=(f"{HOSTILE} {HOSTILE}",),
     )
 
 

@@ -77,6 +77,7 @@ def test_every_command_explains_itself(tmp_path: Path, name: str) -> None:
     for line in said.splitlines():
         if re.match(r"  (-\w, )?--\w", line):
             assert len(line.split()) > 2, line
+    assert not loaded_by([name, "--help"], tmp_path)
 
 
 def test_the_version(tmp_path: Path) -> None:

@@ -444,7 +444,7 @@ def test_a_member_without_its_certificate_is_not_whole(finished_copy: Path) -> N
     """So it stands where a kill fell while its files were put in place."""
     run_dir = finished_copy / "run"
     (run_dir / "family" / "attonet-b" / "certificate.json").unlink()
-    assert [each.title for each in gather(run_dir).family] == ["AttoNet-A", "AttoNet-C"]
+    assert [each.certificate.title for each in gather(run_dir).family] == ["AttoNet-A", "AttoNet-C"]
     code, said = run(["report", str(run_dir)], finished_copy)
     assert code == 0, said
 

@@ -62,7 +62,7 @@ def test_page_says_what_was_asked_and_found() -> None:
         assert words in text
     member = view.family[0]
     accuracy, lowest, highest = map(
-        percent, (member.certificate.test_accuracy, *member.test_interval)
+        percent, (member.certificate.test_accuracy, *member.certificate.test_interval)
     )
     assert plain(f"{accuracy} {lowest} to {highest}") in plain(text)
     assert LIMITS["peak_activation_bytes"] == 128 * 1024

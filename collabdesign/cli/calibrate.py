@@ -25,11 +25,7 @@ def calibrate(
     as_json: bool,
     **machine: Any,
 ) -> int:
-    """Train a few networks briefly and fully: can FILE's proxy be trusted?
-
-    Writes calibration.json into the run folder, which a search there uses and its report shows.
-    The same command goes on from what was trained.
-    """
+    """Train a few networks briefly and fully: can the proxy be trusted?"""
     requirements = load_requirements(file, overrides)
     run_dir = run_dir or Path("runs") / requirements.name
     where, display = machine_of(machine), Display()

@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 def check(
     file: Path, overrides: tuple[str, ...], device: str | None, threads: int | None, as_json: bool
 ) -> int:
-    """Look at FILE's space, data and machine before any training.
-
-    Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
-    """
+    """Look at the space, the data and the machine before any training."""
     requirements = load_requirements(file, overrides)
     import torch
 

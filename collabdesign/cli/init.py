@@ -11,10 +11,7 @@ from collabdesign.cli.display import Display, named, out, say
 
 
 def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
-    """Write requirements and a prototype that fit a FOLDER of pictures.
-
-    The folder holds one folder of pictures for each class, or train and test folders of such.
-    """
+    """Write requirements and a prototype that fit a folder of pictures."""
     from collabdesign.deliver.init import init as write
 
     with Display().shown() as display:
@@ -40,7 +37,7 @@ def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
 
 
 def schema(prototype: bool) -> int:
-    """Print the JSON Schema of requirements files, for editors."""
+    """Print a JSON Schema."""
     from collabdesign.design.files.schema import prototype_schema, requirements_schema
 
     click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))

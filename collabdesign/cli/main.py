@@ -1,7 +1,7 @@
 """The command line: a table of commands over the library's functions.
 
-Alone this room prints, parses and exits. A command's file is imported when it is called or
-explained, and what takes seconds to load inside its function: ``--help`` answers at once.
+Alone this room prints, parses and exits. A command's file is imported when it is called, and what
+takes seconds to load inside its function: every ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -24,75 +24,89 @@ from collabdesign.errors import CollabdesignError
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 
-# name of a command and its function -> (its file here, what it does, arguments and options)
-COMMANDS: dict[str, tuple[str, str, list[Callable[..., Any]]]] = {
-    "init": ("init", "Requirements and a prototype for your pictures.", [
-        click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
+# A command and its function -> its file here, what it does in short and at length, what it takes.
+COMMANDS: dict[str, tuple[str, str, str, list[click.Parameter]]] = {
+    "init": ("init", "Requirements and a prototype for your pictures.", """
+        Write requirements and a prototype that fit a FOLDER of pictures.
+
+        The folder holds one folder of pictures for each class, or train and test folders of such.
+    """, [
+        click.Option(["--data", "folder"], required=True, type=click.Path(path_type=Path),
                      metavar="FOLDER", help="Your pictures, one folder a class."),
-        click.option("--into", type=click.Path(path_type=Path), default=Path(),
+        click.Option(["--into"], type=click.Path(path_type=Path), default=Path(),
                      metavar="DIR", help="Where to write (default: here)."),
-        click.option("--name", help="Of the run (default: the folder's)."),
-        click.option("--force", is_flag=True, help="Write over earlier files."),
+        click.Option(["--name"], help="Of the run (default: the folder's)."),
+        click.Option(["--force"], is_flag=True, help="Write over earlier files."),
     ]),
-    "check": ("check", "Space, data and machine, before any training.", [
-        FILE, SET, DEVICE, THREADS, JSON,
-    ]),
-    "calibrate": ("calibrate", "Does the proxy rank networks as full training does?", [
+    "check": ("check", "Space, data and machine, before any training.", """
+        Look at FILE's space, data and machine before any training.
+
+        Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
+    """, [FILE, SET, DEVICE, THREADS, JSON]),
+    "calibrate": ("calibrate", "Does the proxy rank networks as full training does?", """
+        Train a few networks briefly and fully: can FILE's proxy be trusted?
+
+        Writes calibration.json into the run folder, which a search there uses and its report shows.
+        The same command goes on from what was trained.
+    """, [
         FILE,
         INTO,
-        click.option("--networks", type=click.IntRange(4), default=12, metavar="K",
+        click.Option(["--networks"], type=click.IntRange(4), default=12, metavar="K",
                      help="How many to train both ways (default: 12; 10 to 20 tell most)."),
         SET,
         *MACHINE,
         JSON,
     ]),
-    "search": ("search", "Search, train the family, write the report.", [
+    "search": ("search", "Search, train the family, write the report.", """
+        Search, train the family and write the report, as FILE asks.
+
+        The same command on an existing run folder continues it. One command at a time works in a
+        run folder; `collabdesign status --follow DIR` watches it from another terminal.
+
+        With --workers 1 the same seed gives the same search. Several workers are faster, and which
+        candidates they find depends on who is done first.
+    """, [
         FILE,
         INTO,
         SET,
         *MACHINE,
-        click.option("--accept-changes", is_flag=True,
+        click.Option(["--accept-changes"], is_flag=True,
                      help="Continue a run although its requirements or data changed."),
     ]),
-    "status": ("run_folder", "Where a run stands.", [
+    "status": ("run_folder", "Where a run stands.",
+               "Tell where the search in DIR stands, running or not.", [
         RUN,
         JSON,
-        click.option("--follow", is_flag=True, help="Show its progress until it ends."),
+        click.Option(["--follow"], is_flag=True, help="Show its progress until it ends."),
     ]),
-    "report": ("run_folder", "Write the report of a run anew.", [RUN]),
-    "show": ("run_folder", "One candidate of a run.", [
-        RUN, click.argument("candidate", type=int), JSON,
+    "report": ("run_folder", "Write the report of a run anew.",
+               "Write DIR/report.html anew from what the run holds.", [RUN]),
+    "show": ("run_folder", "One candidate of a run.",
+             "Describe one CANDIDATE of the run in DIR, by its number.", [
+        RUN, click.Argument(["candidate"], type=int), JSON,
     ]),
-    "schema": ("init", "The JSON Schema of requirements, for editors.", [
-        click.option("--prototype", is_flag=True, help="Of prototype files instead."),
+    "schema": ("init", "The JSON Schema of requirements, for editors.",
+               "Print the JSON Schema of requirements files, for editors.", [
+        click.Option(["--prototype"], is_flag=True, help="Of prototype files instead."),
     ]),
 }  # fmt: skip
 
 
-class _Commands(click.Group):
-    """A command is a name and a line until it is called or explained; then its file is imported."""
-
+class _InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, _loaded(name) if name in COMMANDS else command, rest
 
-
-def _loaded(name: str) -> click.Command:
-    file, _, decorators = COMMANDS[name]
-    function: Any = getattr(import_module(f"collabdesign.cli.{file}"), name)
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return click.command(name)(function)
+def _call(file: str, function: str, /, **options: Any) -> Any:
+    return getattr(import_module(f"collabdesign.cli.{file}"), function)(**options)
 
 
 @click.group(
-    cls=_Commands,
-    commands=[click.Command(name, short_help=row[1]) for name, row in COMMANDS.items()],
+    cls=_InOrder,
+    commands=[
+        click.Command(name, None, partial(_call, file, name), params, long, short_help=short)
+        for name, (file, short, long, params) in COMMANDS.items()
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="collabdesign", prog_name="collabdesign")

@@ -12,31 +12,32 @@ import click
 if TYPE_CHECKING:
     from collabdesign.pipeline import Machine
 
-FILE = click.argument("file", type=click.Path(path_type=Path))
-RUN = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
-INTO = click.option(
-    "--run-dir", type=click.Path(path_type=Path), metavar="DIR",
+FILE = click.Argument(["file"], type=click.Path(path_type=Path))
+RUN = click.Argument(["run_dir"], metavar="DIR", type=click.Path(path_type=Path))
+INTO = click.Option(
+    ["--run-dir"], type=click.Path(path_type=Path), metavar="DIR",
     help="Where the run lives (default: runs/NAME).",
 )  # fmt: skip
-SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+SET = click.Option(
+    ["--set", "overrides"], multiple=True, metavar="KEY=VALUE",
     help="Override a key of the file, such as search.trials=80. May be given several times.",
 )  # fmt: skip
-JSON = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-DEVICE = click.option("--device", metavar="NAME", help="cpu or cuda (default: the best there is).")
-THREADS = click.option(
-    "--threads", type=click.IntRange(1), metavar="N",
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
+DEVICE = click.Option(
+    ["--device"], metavar="NAME", help="cpu or cuda (default: the best there is)."
+)
+THREADS = click.Option(
+    ["--threads"], type=click.IntRange(1), metavar="N",
     help="CPU threads of a training (default: 1 for small networks and where several workers "
     "train, else all cores).",
 )  # fmt: skip
-WORKERS = click.option(
-    "--workers", type=click.IntRange(1), metavar="N",
+WORKERS = click.Option(
+    ["--workers"], type=click.IntRange(1), metavar="N",
     help="Trainings at a time (default: what the machine or the cluster supports).",
 )  # fmt: skip
-CLUSTER = click.option(
-    "--cluster", metavar="ADDRESS",
-    help="Train on a Ray cluster: auto, or its address.",
-)  # fmt: skip
+CLUSTER = click.Option(
+    ["--cluster"], metavar="ADDRESS", help="Train on a Ray cluster: auto, or its address."
+)
 MACHINE = (DEVICE, WORKERS, THREADS, CLUSTER)
 
 

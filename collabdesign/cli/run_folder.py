@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     record = read_record(run_dir)
     requirements, finished, training = requirements_of(record), record.finished, len(record.running)
     who, trials = holder(run_dir), requirements.search.trials
-    done = len(finished) >= trials or record.ran_out
+    done = record.is_complete(trials)
     family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
     if who is not None:
         state = "training the family" if done and not training else "searching"
@@ -73,8 +74,8 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     )
     if who is not None:
         say(f"  {who}")
-    if who is not None and training:
-        say(f"  {counted(training, 'training')} handed out")
+        if training:
+            say(f"  {counted(training, 'training')} handed out")
     if record.stopped:
         say(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
     if best is not None:
@@ -87,11 +88,10 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
 
 def _progress_of(run_dir: Path) -> dict[str, Any] | None:
     """What the process at work in the folder last said of its progress; None where none is."""
-    try:
+    with suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads((run_dir / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
+        return found
+    return None
 
 
 def _follow(run_dir: Path) -> None:

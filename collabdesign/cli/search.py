@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.view import FinalistView, ReportView
 from collabdesign.deliver.report.words import counted, percent, short_count, short_quantity
 from collabdesign.design.files.reading import load_requirements
-from collabdesign.design.requirements import Requirements
+from collabdesign.design.requirements import Requirements, Training
 from collabdesign.errors import GoalsNotMet
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.calibration import (
@@ -22,7 +22,6 @@ from collabdesign.explore.calibration import (
     calibration_of,
     proxy_goal,
 )
-from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.progress import Notice
 from collabdesign.explore.record import Record
 
@@ -37,14 +36,7 @@ def search(
     accept_changes: bool,
     **machine: Any,
 ) -> int:
-    """Search, train the family and write the report, as FILE asks.
-
-    The same command on an existing run folder continues it. One command at a time works in a run
-    folder; `collabdesign status --follow DIR` watches it from another terminal.
-
-    With --workers 1 the same seed gives the same search. Several workers are faster, and which
-    candidates they find depends on who is done first.
-    """
+    """Search, train the family and write the report."""
     requirements = load_requirements(file, overrides)
     where, display = machine_of(machine), Display()
     from collabdesign.pipeline import Began, run
@@ -98,11 +90,8 @@ def _conclude(done: Run) -> int:
 
 def show_lengthened(requirements: Requirements, images: int) -> None:
     """Which trainings have more epochs than the file asks, on so many training images."""
-    asked = {
-        "search.proxy": requirements.search.proxy,
-        "family.training": requirements.family.training,
-    }
-    for key, recipe in asked.items():
+    for key in ("search.proxy", "family.training"):
+        recipe: Training = attrgetter(key)(requirements)
         epochs = plan_training(images, recipe).epochs
         if epochs > recipe.epochs:
             note(
@@ -160,14 +149,14 @@ def _show_family(certificates: Sequence[Certificate], record: Record) -> None:
     table = new_table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
     proposed_by = {each.number: each.proposed_by for each in record.candidates}
     for each in certificates:
-        low, high = wilson_interval(each.test_accuracy, each.test_images)
-        met = sum(row.met for row in each.requirements)
+        low, high = each.test_interval
+        met = len(each.requirements) - len(each.missed)
         colour = "green" if each.meets_all else "red"
         table.add_row(
             each.name,
             short_count(each.cost.macs),
             short_count(each.cost.params),
-            percent(statistics.fmean(each.select_accuracies)),
+            percent(each.select_mean),
             percent(each.test_accuracy),
             f"{percent(low)} - {percent(high)}",
             f"[{colour}]{met} of {len(each.requirements)} met[/]",
@@ -192,18 +181,14 @@ def _show_finalists(finalists: Sequence[FinalistView]) -> None:
 
 
 def _show_misses(certificates: Sequence[Certificate]) -> None:
-    """The goals that no member meets, and who comes nearest."""
-    goals = {row.name: row.required for c in certificates for row in c.requirements if row.at_least}
-    for name, goal in goals.items():
-        values = [
-            (row.value, c.name) for c in certificates for row in c.requirements if row.name == name
-        ]
-        value, who = max(values)
-        if value < goal:
-            out.print(
-                f"[red]goals.{name} {short_quantity(name, goal)} is not met[/]: the nearest is "
-                f"{who} with {short_quantity(name, value)}"
-            )
+    """The goal, where no member meets it, and who comes nearest."""
+    reached = [(row, c.name) for c in certificates for row in c.requirements if row.at_least]
+    if reached and not any(row.met for row, _ in reached):
+        row, who = max(reached, key=lambda each: (each[0].value, each[1]))
+        out.print(
+            f"[red]goals.{row.name} {short_quantity(row.name, row.required)} is not met[/]: the "
+            f"nearest is {who} with {short_quantity(row.name, row.value)}"
+        )
 
 
 def _show_findings(view: ReportView) -> None:

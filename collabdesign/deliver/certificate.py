@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from collabdesign.design.cost import METRICS, Cost
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.errors import InputError
+from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import CurvePoint
 
 CERTIFICATE = "certificate.json"
@@ -81,9 +83,35 @@ class Certificate:
     environment: Mapping[str, str]
 
     @property
+    def title(self) -> str:
+        """What it is called."""
+        return title_of(self.name)
+
+    @property
+    def select_mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.select_accuracies)
+
+    @property
+    def select_deviation(self) -> float | None:
+        """Sample standard deviation over the seeds, ``None`` for fewer than two."""
+        accuracies = self.select_accuracies
+        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
+
+    @property
+    def test_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the test accuracy."""
+        return wilson_interval(self.test_accuracy, self.test_images)
+
+    @property
+    def missed(self) -> tuple[Judged, ...]:
+        """The requirements that are not met."""
+        return tuple(row for row in self.requirements if not row.met)
+
+    @property
     def meets_all(self) -> bool:
         """Whether every limit and goal is met."""
-        return all(row.met for row in self.requirements)
+        return not self.missed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``certificate.json``; :func:`read_certificate` reads it back."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,7 @@ def _cost(
 ) -> ReferenceCost:
     import torch
     from ptflops import get_model_complexity_info
+    from torch import nn
 
     size = f"{resolution}x{resolution}"
     if resolution < total_stride:
@@ -96,31 +98,23 @@ def _cost(
     # Shapes are all that is needed: no memory, no arithmetic, no random numbers.
     with torch.device("meta"):
         network = build(classes)
-        _take_channels(network, channels)
+        first = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
+        shape = (first.out_channels, channels, *first.kernel_size)
+        first.weight = nn.Parameter(torch.empty(shape))  # for this many channels in place of three
         image = torch.empty(1, channels, resolution, resolution)
     try:  # ptflops would print the error and go on
         network.eval()(image)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        note = f"not applicable: it does not run at {size} ({reason})"
-        return ReferenceCost(name, None, None, note)
+        reason = f"it does not run at {size} ({str(error).splitlines()[0]})"
+        return ReferenceCost(name, None, None, f"not applicable: {reason}")
     macs, params = get_model_complexity_info(
         network,
-        (channels, resolution, resolution),
+        tuple(image.shape[1:]),
         as_strings=False,
         print_per_layer_stat=False,
         backend="aten",
     )
     return ReferenceCost(name, macs, params)
-
-
-def _take_channels(network: nn.Module, channels: int) -> None:
-    """Give the first convolution weights for this many channels in place of three."""
-    from torch import nn
-
-    first = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
-    shape = (first.out_channels, channels, *first.kernel_size)
-    first.weight = nn.Parameter(first.weight.new_empty(shape))
 
 
 def _mobilenet_v1(classes: int) -> nn.Module:
@@ -129,45 +123,32 @@ def _mobilenet_v1(classes: int) -> nn.Module:
     The table's last depthwise convolution says stride 2 at an output of equal size; it is 1.
     """
     from torch import nn
-
-    layers: list[nn.Module] = []
-
-    def add(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        layers.extend(
-            (
-                nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False),
-                nn.BatchNorm2d(outside),
-                nn.ReLU(),
-            )
-        )
+    from torchvision.ops import Conv2dNormActivation
 
     inside = 32
-    add(3, inside, 3, stride=2)
+    layers: list[nn.Module] = [Conv2dNormActivation(3, inside, stride=2)]
     for outside, stride in (
         (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
         *[(512, 1)] * 5, (1024, 2), (1024, 1),
     ):  # fmt: skip
-        add(inside, inside, 3, stride, groups=inside)
-        add(inside, outside, 1)
+        layers.append(Conv2dNormActivation(inside, inside, stride=stride, groups=inside))
+        layers.append(Conv2dNormActivation(inside, outside, 1))
         inside = outside
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, classes))
 
 
-def _torchvision(function: str) -> Callable[[int], nn.Module]:
-    def build(classes: int) -> nn.Module:
-        from torchvision import models
+def _torchvision(function: str, classes: int) -> nn.Module:
+    from torchvision import models
 
-        network: nn.Module = getattr(models, function)(weights=None, num_classes=classes)
-        return network
-
-    return build
+    network: nn.Module = getattr(models, function)(weights=None, num_classes=classes)
+    return network
 
 
 # By name: the product of the strides, and what builds it for a number of classes.
 _NETWORKS: Mapping[str, tuple[int, Callable[[int], nn.Module]]] = {
     "MobileNet-V1": (32, _mobilenet_v1),
-    "MobileNet-V2": (32, _torchvision("mobilenet_v2")),
-    "MobileNet-V3-small": (32, _torchvision("mobilenet_v3_small")),
-    "ShuffleNet-V2 1.0x": (32, _torchvision("shufflenet_v2_x1_0")),
-    "SqueezeNet 1.1": (16, _torchvision("squeezenet1_1")),
+    "MobileNet-V2": (32, partial(_torchvision, "mobilenet_v2")),
+    "MobileNet-V3-small": (32, partial(_torchvision, "mobilenet_v3_small")),
+    "ShuffleNet-V2 1.0x": (32, partial(_torchvision, "shufflenet_v2_x1_0")),
+    "SqueezeNet 1.1": (16, partial(_torchvision, "squeezenet1_1")),
 }

@@ -14,7 +14,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import nn
 
 from collabdesign.deliver.templates import render
 from collabdesign.design.architecture import Architecture, Layer, Module
-from collabdesign.design.cost import PartCost, cost_of, part_costs
+from collabdesign.design.cost import cost_of, part_costs
 from collabdesign.design.layer_words import word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
@@ -34,6 +34,16 @@ from collabdesign.evaluate.precision import full_float32
 from collabdesign.files import write_bytes, write_json, write_text
 
 _WIDTH = 100
+
+# What a module has where its row does not say.
+_USUAL = {
+    "stride": 1,
+    "shortcut": "none",
+    "join": JOIN_OF_ONE,
+    "attention": "none",
+    "activation": UNUSED_ACTIVATION,
+    "output": "activated",
+}
 
 
 def check_value(network: nn.Module, channels: int, resolution: int) -> float:
@@ -95,22 +105,15 @@ def model_source(
     std: Sequence[float],
     value: float,
 ) -> str:
-    """The text of ``model.py``.
-
-    Args:
-        architecture: Of the network.
-        name: What the network is called.
-        class_names: One an output, in their order.
-        mean: Of each channel, pixels running from 0 to 1.
-        std: Likewise.
-        value: The :func:`check_value` that the file's own check expects.
+    """The text of ``model.py``, of what :func:`write_model` is given; ``value`` is the
+    :func:`check_value` that the file's own check expects.
     """
     assert len(class_names) == architecture.classes
     assert len(mean) == len(std) == architecture.input_channels
     assert math.isfinite(value)
     tables = _used_rows(architecture)
     used = [row for table in tables.values() for row in table.values()]
-    channels = architecture.input_channels
+    channels, parts = architecture.input_channels, part_costs(architecture)
     return render(
         "model.py.jinja",
         title=_title(name),
@@ -124,7 +127,11 @@ def model_source(
         join_of_one=JOIN_OF_ONE,
         unused_activation=UNUSED_ACTIVATION,
         words=_joined(_words(architecture)),
-        rows=list(_rows(architecture)),
+        # Each module's cost and lines.
+        rows=[
+            (part, _row(module, before.channels_out))
+            for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False)
+        ],
         operators=_joined(_sources([*used, ConvNorm])),
         tables=tables,
         network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
@@ -145,40 +152,26 @@ def _title(name: str) -> str:
     return title.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _rows(architecture: Architecture) -> Iterator[tuple[PartCost, str]]:
-    """Each module's cost and lines."""
-    parts = part_costs(architecture)
-    for module, before, part in zip(architecture.modules, parts, parts[1:], strict=False):
-        yield part, "\n".join(_row(module, before.channels_out))
-
-
-def _row(module: Module, in_channels: int) -> list[str]:
+def _row(module: Module, in_channels: int) -> str:
     """One line, or where that is too long one a branch and one for the other choices."""
     branches = [
         [_call(*each) for each in branch.with_inputs(in_channels)] for branch in module.branches
     ]
     choices = [
-        f'{field}="{value}"' if isinstance(value, str) else f"{field}={value}"
-        for field, value, usual in (
-            ("stride", module.stride, 1),
-            ("shortcut", module.shortcut, "none"),
-            ("join", module.join, JOIN_OF_ONE),
-            ("attention", module.attention, "none"),
-            ("activation", module.activation, UNUSED_ACTIVATION),
-            ("output", module.output, "activated"),
-        )
-        if value != usual
+        f"{field}={_literal(getattr(module, field))}"
+        for field, usual in _USUAL.items()
+        if getattr(module, field) != usual
     ]
     whole = [f"branch({', '.join(calls)})" for calls in branches]
     line = f"        module({', '.join([str(module.channels), *whole, *choices])}),"
     if len(line) <= _WIDTH:
-        return [line]
+        return line
     indent = " " * len("        module(")
     lines = [f"        module({module.channels},"]
     for number, calls in enumerate(branches, start=1):
         is_last = number == len(branches) and not choices
         lines += _filled(f"{indent}branch(", calls, "))," if is_last else "),")
-    return lines + (_filled(indent, choices, "),") if choices else [])
+    return "\n".join(lines + (_filled(indent, choices, "),") if choices else []))
 
 
 def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
@@ -186,12 +179,10 @@ def _filled(opening: str, items: Sequence[str], closing: str) -> list[str]:
     lines = [opening]
     for number, item in enumerate(items, start=1):
         piece = item + (closing if number == len(items) else ",")
-        if number == 1:
-            lines[0] += piece
-        elif len(lines[-1]) + 1 + len(piece) <= _WIDTH:
-            lines[-1] += f" {piece}"
-        else:
+        if number > 1 and len(lines[-1]) + 1 + len(piece) > _WIDTH:
             lines.append(" " * len(opening) + piece)
+        else:
+            lines[-1] += f" {piece}" if number > 1 else piece
     return lines
 
 
@@ -203,10 +194,7 @@ def _call(layer: Layer, in_channels: int) -> str:
         arguments.append(f"stride={layer.stride}")
     if layer.groups != 1 and not word.depthwise:
         arguments.append(f"groups={layer.groups}")
-    arguments += [
-        f"{name}={_literal(value) if isinstance(value, str) else value}"
-        for name, value in layer.settings
-    ]
+    arguments += [f"{name}={_literal(value)}" for name, value in layer.settings]
     return f"{kind}({', '.join(arguments)})"
 
 
@@ -252,19 +240,13 @@ def _word_function(kind: str, operator: str, word: Word, has_settings: bool) -> 
 
 def _used_rows(architecture: Architecture) -> dict[str, dict[str, Any]]:
     """The tables of :mod:`collabdesign.evaluate.operators`, with the rows that it names."""
-    names = set(_texts(architecture.to_dict()))
+    text = json.dumps(architecture.to_dict())
     return {
-        table: {name: row for name, row in getattr(operators, table).items() if name in names}
+        table: {
+            name: row for name, row in getattr(operators, table).items() if json.dumps(name) in text
+        }
         for table in ("OPERATORS", "JOINS", "ATTENTIONS", "ACTIVATIONS")
     }
-
-
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping | Sequence):
-        for each in data.values() if isinstance(data, Mapping) else data:
-            yield from _texts(each)
 
 
 def _sources(rows: Iterable[Any]) -> list[str]:
@@ -292,6 +274,8 @@ def _sources(rows: Iterable[Any]) -> list[str]:
     return list(texts.values())
 
 
-def _literal(text: str) -> str:
-    """A Python string literal; what does not print (line ends, marks of direction) is escaped."""
-    return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
+def _literal(value: str | int) -> str:
+    """As Python writes it; what does not print (line ends, marks of direction) is escaped."""
+    if isinstance(value, str) and value.isprintable():
+        return json.dumps(value, ensure_ascii=False)
+    return ascii(value)

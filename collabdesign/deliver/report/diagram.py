@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
+from operator import itemgetter
 
 from collabdesign.deliver.report.words import TIMES, short_count
 from collabdesign.design.architecture import MAX_DEPTH, Architecture, Branch, Layer, Module
@@ -63,14 +64,15 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
     longest = max(max(part.macs / macs, part.params / params) for part in parts)
     drawn: list[str] = []
     top: float = TOP
-    for label, rows in _bands(architecture, parts):
+    for label, band in groupby(_rows(architecture, parts), key=itemgetter(0)):
         start, inside = top, []
-        for row, height, middle, part in rows:
+        for _, row, height, middle, part in band:
             shares = _shares(part, part.macs / macs, part.params / params, longest, middle)
             inside.append(f'<g class="row" transform="translate(0 {top:g})">{row}{shares}</g>')
             top += height
-        drawn += [_band(label, start, top, rows[-1][-1]), *inside]
+        drawn += [_band(label, start, top, part), *inside]
         top += BAND_GAP
+    rows = "".join(drawn)
     headings = (
         _text(BOXES_X, 14, "layers from left to right, branches one below the other", "faint")
         + _text(SHAPE_X, 14, "output", "faint")
@@ -79,39 +81,29 @@ def draw_architecture(architecture: Architecture, title: str = "architecture") -
     return (
         f'<svg class="architecture" viewBox="0 0 {WIDTH} {top + 24:g}" role="img" '
         f'aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">'
-        f"{headings}{''.join(drawn)}{_legend(architecture, top + 6)}</svg>"
+        f"{headings}{rows}{_legend(rows, top + 6)}</svg>"
     )
 
 
-def _bands(
+def _rows(
     architecture: Architecture, parts: Sequence[PartCost]
-) -> Iterator[tuple[str, list[tuple[str, float, float, PartCost]]]]:
-    """(label, [(drawing, height, middle, cost)]) of the stem, of each stage and of the head."""
+) -> Iterator[tuple[str, str, float, float, PartCost]]:
+    """(band, drawing, height, middle, cost) of the stem, of each module and of the head."""
     height: float = LANE + 2 * PADDING
     middle = height / 2
-    yield "stem", [(_stem(architecture, middle), height, middle, parts[0])]
-    numbered = enumerate(zip(architecture.modules, parts, parts[1:], strict=False), start=1)
-    for stage, members in groupby(numbered, key=lambda each: each[1][0].stage):
-        yield (
-            f"stage {stage + 1}",
-            [
-                (*_module(module, number, before.channels_out), part)
-                for number, (module, before, part) in members
-            ],
-        )
+    yield "stem", _stem(architecture, middle), height, middle, parts[0]
+    triples = zip(architecture.modules, parts, parts[1:], strict=False)
+    for number, (module, before, part) in enumerate(triples, start=1):
+        yield (f"stage {module.stage + 1}", *_module(module, number, before.channels_out), part)
     head = _head(architecture, parts[-2].channels_out, middle)
-    yield "head", [(head, height, middle, parts[-1])]
+    yield "head", head, height, middle, parts[-1]
 
 
 def _stem(architecture: Architecture, y: float) -> str:
     stem = architecture.stem
     layer = Layer(CONVOLUTION, stem.kernel, stem.stride, 1, stem.channels)
-    return (
-        _wire(f"M{IN_X} {y:g}H{OUT_X}")
-        + _entry(y)
-        + _boxes(y, [_drawn(layer, architecture.input_channels)])
-        + _text(OUT_X + 6, y + 4, stem.activation, "faint")
-    )
+    box = _drawn(layer, architecture.input_channels)
+    return _chain(y, [box], OUT_X, OUT_X + 6, stem.activation)
 
 
 def _head(architecture: Architecture, channels: int, y: float) -> str:
@@ -125,12 +117,13 @@ def _head(architecture: Architecture, channels: int, y: float) -> str:
         boxes.insert(0, _drawn(Layer(CONVOLUTION, 1, 1, 1, head.features), channels))
         inside = f"{head.activation} after the convolution"
     last = BOXES_X + (len(boxes) - 1) * (BOX_WIDTH + BOX_GAP)
-    return (
-        _wire(f"M{IN_X} {y:g}H{last}")
-        + _entry(y)
-        + _boxes(y, boxes)
-        + _text(last + BOX_WIDTH + 14, y + 4, inside, "faint")
-    )
+    return _chain(y, boxes, last, last + BOX_WIDTH + 14, inside)
+
+
+def _chain(y: float, boxes: Iterable[Drawn], end: float, words_x: float, words: str) -> str:
+    """Boxes on one wire, and words behind them."""
+    wire = _wire(f"M{IN_X} {y:g}H{end}") + _entry(y)
+    return wire + _boxes(y, boxes) + _text(words_x, y + 4, words, "faint")
 
 
 def _module(module: Module, number: int, in_channels: int) -> tuple[str, float, float]:
@@ -242,36 +235,25 @@ def _band(label: str, top: float, bottom: float, last: PartCost) -> str:
     return drawn + _text(STAGE_X, y - 2, label, "stage") + _text(STAGE_X, y + 13, side, "faint")
 
 
-def _legend(architecture: Architecture, top: float) -> str:
-    drawn = []
-    x = float(STAGE_X)
-    for look in _looks(architecture):
-        drawn.append(
-            f'<rect x="{x:g}" y="{top:g}" width="12" height="12" rx="3" fill="{look.fill}" '
-            f'stroke="{look.border}"/>' + _text(x + 18, top + 10, look.legend, "faint")
-        )
-        x += 36 + 6.1 * len(look.legend)  # the mean advance of a letter at this size
-    return "".join(drawn) + _text(x, top + 10, "↓2: stride 2 · g: groups", "faint")
-
-
-def _looks(architecture: Architecture) -> list[Look]:
-    """How the boxes that are drawn look, in the order of the tables."""
-    pointwise = look_of(Layer(CONVOLUTION, 1, 1, 1, 1), 1)
-    stem = Layer(CONVOLUTION, architecture.stem.kernel, 1, 1, 1)
-    used = {look_of(stem, 1), AVERAGE, LINEAR}
-    used |= {look_of(*each) for each in architecture.layers_with_inputs()}
-    attentions = [ATTENTIONS[module.attention] for module in architecture.modules]
-    used |= {row.look for row in attentions if row}
-    if architecture.head.features or any(
-        module.shortcut == "projection" for module in architecture.modules
-    ):
-        used.add(pointwise)
+def _legend(rows: str, top: float) -> str:
+    """What the boxes that stand in the rows are, in the order of the tables."""
     order: list[Look] = []
     for operator in OPERATORS.values():
         order += [word.look for word in operator.words.values()]
         order += [IN_GROUPS] if operator.has_groups else []
     order += [AVERAGE, *(row.look for row in ATTENTIONS.values() if row), LINEAR]
-    return [look for look in dict.fromkeys(order) if look in used]
+    drawn = []
+    x = float(STAGE_X)
+    for look in dict.fromkeys(order):
+        if _paint(look) in rows:
+            box = f'<rect x="{x:g}" y="{top:g}" width="12" height="12" rx="3" {_paint(look)}/>'
+            drawn.append(box + _text(x + 18, top + 10, look.legend, "faint"))
+            x += 36 + 6.1 * len(look.legend)  # the mean advance of a letter at this size
+    return "".join(drawn) + _text(x, top + 10, "↓2: stride 2 · g: groups", "faint")
+
+
+def _paint(look: Look) -> str:
+    return f'fill="{look.fill}" stroke="{look.border}"'
 
 
 def _box(x: float, y: float, width: float, height: float, look: Look, lines: Sequence[str]) -> str:
@@ -285,7 +267,7 @@ def _box(x: float, y: float, width: float, height: float, look: Look, lines: Seq
         texts += _text(middle, y + 11, lines[1], "detail", "middle", width)
     return (
         f'<g class="box"><rect x="{x:g}" y="{y - height / 2:g}" width="{width:g}" '
-        f'height="{height:g}" rx="4" fill="{look.fill}" stroke="{look.border}"/>{texts}</g>'
+        f'height="{height:g}" rx="4" {_paint(look)}/>{texts}</g>'
     )
 
 

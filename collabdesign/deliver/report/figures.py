@@ -1,6 +1,6 @@
-"""The report's curves as plotly figures in plain data, and the style that all figures share.
+"""The report's curves as plotly figures in plain data.
 
-A figure is traces and a layout; nothing is drawn yet.
+A figure is traces and a layout; ``report.js`` styles and draws it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.importance import Importance
-from collabdesign.deliver.report.view import ReportView, Variant
+from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import short_count
 from collabdesign.explore.calibration import Calibration
 from collabdesign.explore.record import Candidate, CurvePoint
@@ -23,20 +24,16 @@ BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 PINK, SKY, INK, GREY, PALE = "#cc79a7", "#56b4e9", "#1f2933", "#7b8794", "#cbd2d9"
 MEMBER_COLOURS = (RED, BLUE, GREEN, PINK, ORANGE, SKY)
 
-# As in report.css.
-FONT = (
-    'Inter, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, '
-    "system-ui, sans-serif"
-)
-MONOSPACE = 'ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace'
 HELD_OUT = "accuracy, held-out part of train"
 
 
 def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
     """Learning curves of the ``family`` or of the ``proxies``; ``accuracy`` or ``loss``."""
-    assert part in ("family", "proxies") and quantity in ("accuracy", "loss"), (part, quantity)
     if part == "family":
-        traces = [_family_curve(*pair, quantity) for pair in enumerate(view.family)]
+        traces = [
+            _family_curve(index, member.certificate, quantity)
+            for index, member in enumerate(view.family)
+        ]
     else:
         on_front = {each.number for each in view.front}
         others = [each for each in view.record.trained if each.number not in on_front]
@@ -47,18 +44,18 @@ def curves_figure(view: ReportView, part: str, quantity: str) -> Figure:
             _proxy_curves("failed", failed, quantity, {"color": RED, "width": 1.2, "dash": "dot"}),
             _proxy_curves("on the front", view.front, quantity, {"color": BLUE, "width": 1.6}),
         ]
-    y = share_axis(HELD_OUT) if quantity == "accuracy" else axis_style("training loss")
-    layout = layout_style(320, axis_style("epoch", rangemode="tozero"), y, top=44)
+    y = share_axis(HELD_OUT) if quantity == "accuracy" else axis_of("training loss")
+    layout = layout_of(320, axis_of("epoch", rangemode="tozero"), y, top=44)
     return {"data": [trace for trace in traces if trace["x"]], "layout": layout}
 
 
 def hypervolume_figure(view: ReportView) -> Figure:
     """The front's hypervolume over the number of trials."""
     trials, values = zip(*view.hypervolume, strict=True)
-    x = axis_style("trials", rangemode="tozero")
+    x = axis_of("trials", rangemode="tozero")
     line = {"shape": "hv", "color": BLUE, "width": 2}
     trace = scatter("lines", trials, map(_finite, values), "after %{x} trials: %{y:.4g}", line=line)
-    layout = layout_style(240, x, axis_style("hypervolume"), showlegend=False)
+    layout = layout_of(240, x, axis_of("hypervolume"), showlegend=False)
     return {"data": [trace], "layout": layout}
 
 
@@ -102,7 +99,7 @@ def importance_figure(importance: Importance) -> Figure:
     """A bar a module, the most important on top."""
     labels, values = zip(*importance.modules[::-1], strict=True)
     x = share_axis("share of the importance for proxy accuracy", rangemode="tozero")
-    y = {"automargin": True, "tickfont": {"size": 12}, "ticks": ""}
+    y = {"automargin": True, "ticks": "", "showline": False}
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -111,7 +108,7 @@ def importance_figure(importance: Importance) -> Figure:
         "marker": {"color": BLUE},
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
-    layout = layout_style(64 + 24 * len(labels), x, y, left=10, top=4, showlegend=False)
+    layout = layout_of(64 + 24 * len(labels), x, y, left=10, top=4, showlegend=False)
     return {"data": [trace], "layout": layout}
 
 
@@ -122,7 +119,7 @@ def _against(
     marker = {"color": BLUE, "size": 7}
     text = [escape(each) for each in texts]
     marks = scatter("markers", xs, ys, "%{text}: %{x:.1%}, %{y:.1%}", text=text, marker=marker)
-    layout = layout_style(320, share_axis(x_title), share_axis(y_title), showlegend=False)
+    layout = layout_of(320, share_axis(x_title), share_axis(y_title), showlegend=False)
     return {"data": [marks], "layout": layout}
 
 
@@ -131,39 +128,30 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _family_curve(index: int, member: Variant, quantity: str) -> Figure:
-    name, curve = escape(member.title), member.certificate.curve
+def _family_curve(index: int, certificate: Certificate, quantity: str) -> Figure:
+    name = escape(certificate.title)
     colour = MEMBER_COLOURS[index % len(MEMBER_COLOURS)]
     dash = ("solid", "dash", "dot", "dashdot")[index % 4]
-    return scatter(
-        "lines",
-        [point.epoch for point in curve],
-        [_finite(getattr(point, quantity)) for point in curve],
-        f"<b>{name}</b> · epoch %{{x}}: {_y_format(quantity)}",
-        name=name,
-        line={"color": colour, "width": 2, "dash": dash},
-    )
+    line = {"color": colour, "width": 2, "dash": dash}
+    return _curve(certificate.curve, quantity, f"<b>{name}</b>", name=name, line=line)
 
 
 def _proxy_curves(
     name: str, candidates: Sequence[Candidate], quantity: str, line: Figure
 ) -> Figure:
     """Many curves as one trace: a gap after each."""
-    gap = CurvePoint(0, math.nan, math.nan)
-    points = [(each, point) for each in candidates for point in (*each.curve, gap)]
-    return scatter(
-        "lines",
-        [None if point is gap else point.epoch for _, point in points],
-        [_finite(getattr(point, quantity)) for _, point in points],
-        f"candidate %{{customdata}} · epoch %{{x}}: {_y_format(quantity)}",
-        customdata=[each.number for each, _ in points],
-        name=name,
-        line=line,
-    )
+    points = [point for each in candidates for point in (*each.curve, None)]
+    numbers = [each.number for each in candidates for _ in (*each.curve, None)]
+    said = "candidate %{customdata}"
+    return _curve(points, quantity, said, customdata=numbers, name=name, line=line)
 
 
-def _y_format(quantity: str) -> str:
-    return "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
+def _curve(points: Sequence[CurvePoint | None], quantity: str, said: str, **more: Any) -> Figure:
+    """``accuracy`` or ``loss`` over the epochs, a gap at each None."""
+    xs = [None if point is None else point.epoch for point in points]
+    ys = [None if point is None else _finite(getattr(point, quantity)) for point in points]
+    y_format = "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}"
+    return scatter("lines", xs, ys, f"{said} · epoch %{{x}}: {y_format}", **more)
 
 
 # -- what all figures share -----------------------------------------------------------------
@@ -177,56 +165,19 @@ def scatter(
     return {"type": "scatter", "mode": mode, "x": list(xs), "y": list(ys), **said, **more}
 
 
-def axis_style(title: str, **more: Any) -> Figure:
-    """What every axis looks like."""
-    return {
-        "title": {"text": title, "font": {"size": 13}, "standoff": 10},
-        "showline": True,
-        "linecolor": PALE,
-        "gridcolor": "#e9edf1",
-        "zeroline": False,
-        "ticks": "outside",
-        "tickcolor": PALE,
-        "ticklen": 4,
-        "tickfont": {"size": 12},
-        **more,
-    }
+def axis_of(title: str, **more: Any) -> Figure:
+    """An axis."""
+    return {"title": {"text": title}, **more}
 
 
 def share_axis(title: str, **more: Any) -> Figure:
     """An axis of shares of 1, in per cent."""
-    return axis_style(title, tickformat="~%", **more)
+    return axis_of(title, tickformat="~%", **more)
 
 
-def layout_style(
+def layout_of(
     height: int, x: Figure, y: Figure, *, left: int = 66, top: int = 12, **more: Any
 ) -> Figure:
-    """What every figure looks like."""
-    legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "top"}
-    return {
-        "height": height,
-        "margin": {"l": left, "r": 44, "t": top, "b": 52},
-        "xaxis": x,
-        "yaxis": y,
-        "autosize": True,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "size": 13, "color": INK},
-        "hovermode": "closest",
-        "hoverlabel": {
-            "align": "left",
-            "bgcolor": "white",
-            "bordercolor": PALE,
-            "font": {"family": MONOSPACE, "size": 12, "color": INK},
-            "namelength": -1,
-        },
-        "legend": legend | {"yref": "container"},
-        "dragmode": "zoom",
-        "modebar": {
-            "orientation": "v",
-            "bgcolor": "rgba(0,0,0,0)",
-            "color": "#9aa5b1",
-            "activecolor": INK,
-        },
-        **more,
-    }
+    """A figure's own layout; what all have in common stands in ``report.js``."""
+    margin = {"l": left, "r": 44, "t": top, "b": 52}
+    return {"height": height, "margin": margin, "xaxis": x, "yaxis": y, **more}

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from textwrap import TextWrapper
+from typing import Any
 
 from collabdesign.deliver.report.figures import (
     BLUE,
@@ -21,8 +22,8 @@ from collabdesign.deliver.report.figures import (
     ORANGE,
     RED,
     Figure,
-    axis_style,
-    layout_style,
+    axis_of,
+    layout_of,
     scatter,
     share_axis,
 )
@@ -34,6 +35,7 @@ from collabdesign.deliver.report.words import (
     percent,
     short_quantity,
 )
+from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import METRICS
 from collabdesign.explore.record import Candidate, Rejection
 
@@ -41,8 +43,22 @@ LANE_PIXELS = 19
 PLOT_PIXELS = 400
 MARGIN = {"l": 150, "r": 44, "t": 62, "b": 56}
 
-# The mark of a candidate that is nothing more.
+# The marks, by what they stand for.
 RING = {"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.4}}
+DOT = {"symbol": "circle", "size": 9, "color": BLUE}
+DEFAULT = {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}}
+MEMBER = {"symbol": "hexagon2", "size": 20, "color": RED, "line": {"color": "white", "width": 1}}
+CROSS = {"symbol": "x-thin", "size": 7, "line": {"width": 1.8, "color": RED}}
+TICK = {"symbol": "line-ns", "size": 10, "line": {"width": 1, "color": GREY}, "opacity": 0.6}
+DRAWN = {"symbol": "square-open", "size": 11, "color": ORANGE, "line": {"width": 2}}
+DIAMOND = {"symbol": "diamond", "size": 9, "color": INK}
+
+# Shapes over the whole plot. A line is above the grid, whose lines it often falls on, and below
+# the marks.
+ALL = {"xref": "paper", "x0": 0, "x1": 1, "yref": "paper", "y0": 0, "y1": 1}
+GROUND = {**ALL, "type": "rect", "layer": "below", "line": {"width": 0}}
+LINE = {**ALL, "type": "line", "layer": "between"}
+NOTE = {"showarrow": False, "font": {"size": 11, "color": RED}, "yanchor": "bottom"}
 
 # Of hover labels.
 FOLD = TextWrapper(75, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
@@ -56,28 +72,24 @@ def front_figure(view: ReportView, axis: str) -> Figure:
         axis: A metric of the cost.
     """
     trained = view.record.trained
-    on_front = {each.number for each in view.front}
     floor = _floor(view, trained)
     above = [each for each in trained if each.proxy_accuracy >= floor]
-    below = [each for each in trained if each.proxy_accuracy < floor]
-    others = [each for each in above if each.number not in on_front]
-    best = [each for each in above if each.number in on_front]
-    default = [each for each in above if each == view.default]
-    dot = {"symbol": "circle", "size": 9, "color": BLUE}
-    square = {"symbol": "square-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}}
-    traces = [
-        _candidates(others, axis, "candidate", RING),
-        _front_line(trained, axis),
-        _candidates(best, axis, "on the front", dot),
-        _candidates(default, axis, "prototype's default", square),
-        *_family_traces(view, axis),
-    ]
-    traces = [trace for trace in traces if trace["x"]]
-    lanes = _lanes(view, axis, below, floor)
-    return {
-        "data": [*traces, *lanes],
-        "layout": _front_layout(view, axis, traces, lanes, floor),
+    on_front = {each.number for each in view.front}
+    kinds = {
+        "candidate": (RING, [each for each in above if each.number not in on_front]),
+        "on the front": (DOT, [each for each in above if each.number in on_front]),
+        "prototype's default": (DEFAULT, [each for each in above if each == view.default]),
     }
+    traces = [
+        _marks(name, marker, axis, [(each.cost, each.accuracy, _hover(each)) for each in some])
+        for name, (marker, some) in kinds.items()
+    ]
+    traces.insert(1, _front_line(trained, axis))
+    traces += _family_traces(view, axis)
+    traces = [trace for trace in traces if trace["x"]]
+    lanes = _lanes(view, axis, floor)
+    layout = _front_layout(view, axis, traces, lanes, floor)
+    return {"data": [*traces, *lanes], "layout": layout}
 
 
 def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
@@ -86,48 +98,40 @@ def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
     if len(accuracies) < 8:
         return 0.0
     low, _, high = statistics.quantiles(accuracies, n=4)
-    shown = [each.select_mean for each in view.family]
+    shown = [each.certificate.select_mean for each in view.family]
     shown += [each.proxy_accuracy for each in trained if each == view.default]
     goal = view.requirements.goals.accuracy
     fence = min([low - 1.5 * (high - low), *shown, *([] if goal is None else [goal])])
     return math.floor(max(0.0, fence) * 100) / 100 if min(accuracies) < fence else 0.0
 
 
-def _costs_line(cost: Mapping[str, int]) -> str:
-    return " · ".join(
-        f"{short_quantity(name, value)} {HEADS[name]}" for name, value in cost.items()
-    )
-
-
-def _structure(lines: Iterable[str]) -> str:
-    """Lines for a hover label, folded where they are long."""
-    folded = [part for line in lines for part in FOLD.wrap(line)]
-    return "<br>".join(escape(line).replace("    ", "&nbsp;" * 4) for line in folded)
+def _label(head: str, cost: Mapping[str, int], architecture: Architecture | None = None) -> str:
+    """A hover label: what it is, its costs, and its structure, folded where lines are long."""
+    costs = [f"{short_quantity(name, value)} {HEADS[name]}" for name, value in cost.items()]
+    lines = describe(architecture) if architecture else ()
+    folded = [escape(part) for line in lines for part in FOLD.wrap(line)]
+    indented = [part.replace("    ", "&nbsp;" * 4) for part in folded]
+    return "<br>".join([head, " · ".join(costs), *indented])
 
 
 def _hover(candidate: Candidate) -> str:
     if candidate.accuracy is not None:
         found = f"{percent(candidate.accuracy)} as a proxy"
     else:
-        found = f"{candidate.outcome}: {candidate.reason or 'no reason on record'}"
-    by = {"prototype": "the prototype's default", "human": "proposed by a human"}
-    who = by.get(candidate.proposed_by, "")
-    head = f"<b>candidate {candidate.number}</b> · {escape(found)}"
-    structure = _structure(describe(candidate.architecture))
-    return "<br>".join([f"{head} · {who}" if who else head, _costs_line(candidate.cost), structure])
+        found = escape(f"{candidate.outcome}: {candidate.reason or 'no reason on record'}")
+    by = {"prototype": " · the prototype's default", "human": " · proposed by a human"}
+    head = f"<b>candidate {candidate.number}</b> · {found}{by.get(candidate.proposed_by, '')}"
+    return _label(head, candidate.cost, candidate.architecture)
 
 
 def _member_hover(member: Variant) -> str:
-    certificate = member.certificate
-    return "<br>".join(
-        [
-            f"<b>{escape(member.title)}</b> · {percent(member.select_mean)} on the held-out part "
-            f"of train · {percent(certificate.test_accuracy)} on test",
-            f"candidate {certificate.candidate}, fully trained",
-            _costs_line(certificate.cost),
-            _structure(describe(member.architecture)),
-        ]
+    known = member.certificate
+    head = (
+        f"<b>{escape(known.title)}</b> · {percent(known.select_mean)} on the held-out part of "
+        f"train · {percent(known.test_accuracy)} on test<br>candidate {known.candidate}, fully "
+        "trained"
     )
+    return _label(head, known.cost, member.architecture)
 
 
 def _rejection_hover(rejection: Rejection) -> str:
@@ -136,19 +140,20 @@ def _rejection_hover(rejection: Rejection) -> str:
         for limit, by in rejection.violations.items()
         if by > 0
     )
-    return f"<b>rejected</b>, never trained: {over}<br>{_costs_line(rejection.cost)}"
+    return _label(f"<b>rejected</b>, never trained: {over}", rejection.cost)
 
 
-def _candidates(some: Sequence[Candidate], axis: str, name: str, marker: Figure) -> Figure:
-    return scatter(
-        "markers",
-        [each.cost[axis] for each in some],
-        [each.accuracy for each in some],
-        "%{text}",
-        text=[_hover(each) for each in some],
-        name=name,
-        marker=marker,
-    )
+def _marks(
+    name: str,
+    marker: Figure,
+    axis: str,
+    some: Iterable[tuple[Mapping[str, int], float | str | None, str]],
+    **more: Any,
+) -> Figure:
+    """Each with a cost, a height or a lane, and a hover label; those without this cost left out."""
+    known = [(cost[axis], y, text) for cost, y, text in some if axis in cost]
+    xs, ys, texts = ([each[part] for each in known] for part in range(3))
+    return scatter("markers", xs, ys, "%{text}", text=texts, name=name, marker=marker, **more)
 
 
 def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
@@ -167,89 +172,70 @@ def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
 
 
 def _family_traces(view: ReportView, axis: str) -> list[Figure]:
-    members = view.family
     proxies = {each.number: each.accuracy for each in view.record.trained}
-    xs: list[int | None] = []
-    ys: list[float | None] = []
-    for member in members:
-        certificate = member.certificate
-        if certificate.candidate in proxies:
-            cost = certificate.cost[axis]
-            xs += [cost, cost, None]
-            ys += [proxies[certificate.candidate], member.select_mean, None]
+    members = [(each.certificate, _member_hover(each)) for each in view.family]
+    lifted = [each for each, _ in members if each.candidate in proxies]
     lift = scatter(
         "lines",
-        xs,
-        ys,
+        [x for each in lifted for x in (each.cost[axis], each.cost[axis], None)],
+        [y for each in lifted for y in (proxies[each.candidate], each.select_mean, None)],
         name="from proxy to full training",
         line={"color": RED, "width": 1.2, "dash": "dot"},
         showlegend=False,
     )
-    edge = {"color": "white", "width": 1}
     marks = scatter(
         "markers+text",
-        [member.certificate.cost[axis] for member in members],
-        [member.select_mean for member in members],
+        [each.cost[axis] for each, _ in members],
+        [each.select_mean for each, _ in members],
         "%{customdata}",
-        customdata=[_member_hover(member) for member in members],
+        customdata=[hover for _, hover in members],
         name="family, fully trained",
-        text=[member.title.removeprefix("AttoNet-") for member in members],
+        text=[each.title.removeprefix("AttoNet-") for each, _ in members],
         textposition="middle center",
         textfont={"color": "white", "size": 11, "weight": 700},
         cliponaxis=False,
-        marker={"symbol": "hexagon2", "size": 20, "color": RED, "line": edge},
+        marker=MEMBER,
     )
     return [lift, marks]
 
 
-def _lanes(view: ReportView, axis: str, below: Sequence[Candidate], floor: float) -> list[Figure]:
+def _lanes(view: ReportView, axis: str, floor: float) -> list[Figure]:
     """The strip under the plot: from top to bottom, what has a cost and no accuracy in the plot."""
-    lanes: list[Figure] = []
-
-    def add(label: str, some: Iterable[tuple[Mapping[str, int], str]], marker: Figure) -> None:
-        known = [(cost[axis], text) for cost, text in some if axis in cost]
-        xs, texts = [x for x, _ in known], [text for _, text in known]
-        more = {"yaxis": "y2", "showlegend": False, "cliponaxis": False}
-        if known:
-            at = [label] * len(xs)
-            lanes.append(
-                scatter("markers", xs, at, "%{text}", text=texts, name=label, marker=marker, **more)
-            )
-
+    below = [each for each in view.record.trained if each.proxy_accuracy < floor]
     ended = [each for each in view.record.finished if each.outcome != "trained"]
-    cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.8, "color": RED}}
-    tick = {"symbol": "line-ns", "size": 10, "line": {"width": 1, "color": GREY}, "opacity": 0.6}
-    square = {"symbol": "square-open", "size": 11, "color": ORANGE, "line": {"width": 2}}
-    diamond = {"symbol": "diamond", "size": 9, "color": INK}
-    add(f"below {floor:.0%}", [(each.cost, _hover(each)) for each in below], RING)
-    add("stopped or failed", [(each.cost, _hover(each)) for each in ended], cross)
-    add("rejected", [(each.cost, _rejection_hover(each)) for each in view.rejections], tick)
+    kinds: list[tuple[str, Figure, list[tuple[Mapping[str, int], str]]]] = [
+        (f"below {floor:.0%}", RING, [(each.cost, _hover(each)) for each in below]),
+        ("stopped or failed", CROSS, [(each.cost, _hover(each)) for each in ended]),
+        ("rejected", TICK, [(each.cost, _rejection_hover(each)) for each in view.rejections]),
+    ]
     if view.drawn is not None:
-        text = f"<b>the prototype as drawn</b>, over the limits<br>{_costs_line(view.drawn)}"
-        add("prototype as drawn", [(view.drawn, text)], square)
+        text = _label("<b>the prototype as drawn</b>, over the limits", view.drawn)
+        kinds.append(("prototype as drawn", DRAWN, [(view.drawn, text)]))
     for reference in view.references:
         if reference.macs is not None and reference.params is not None:
             name = escape(reference.name)
             cost = {"macs": reference.macs, "params": reference.params}
-            text = f"<b>{name}</b>, cost only: not trained here<br>{_costs_line(cost)}"
-            add(name, [(cost, text)], diamond)
-    return lanes
+            text = _label(f"<b>{name}</b>, cost only: not trained here", cost)
+            kinds.append((name, DIAMOND, [(cost, text)]))
+    more = {"yaxis": "y2", "showlegend": False, "cliponaxis": False}
+    lanes = [
+        _marks(name, marker, axis, [(cost, name, text) for cost, text in some], **more)
+        for name, marker, some in kinds
+    ]
+    return [lane for lane in lanes if lane["x"]]
 
 
 def _front_layout(
     view: ReportView, axis: str, traces: Sequence[Figure], lanes: Sequence[Figure], floor: float
 ) -> Figure:
-    limit = view.limits.get(axis)
-    goal = view.requirements.goals.accuracy
-    xs = [x for trace in (*lanes, *traces) for x in trace["x"] if x is not None]
-    xs += [limit] if limit else []
-    left, right = _x_range([x for x in xs if x > 0])
+    xs = [x for trace in (*lanes, *traces) for x in trace["x"]] + [view.limits.get(axis)]
+    left, right = _x_range([x for x in xs if x])
 
     strip = LANE_PIXELS * len(lanes)
     inside = PLOT_PIXELS + strip
     split = (strip + 14) / (inside + 14) if lanes else 0.0
     unit = "bytes, log scale" if METRICS[axis].unit == "bytes" else "log scale"
-    x = axis_style(
+    x = axis_of(
         f"{QUANTITIES[axis]} ({unit})",
         type="log",
         range=[left, right],
@@ -257,8 +243,9 @@ def _front_layout(
         **_x_ticks(axis, left, right),
     )
     heights = [y for trace in traces for y in trace["y"] if y is not None and y >= floor]
-    y = share_axis(HELD_OUT, domain=[split, 1.0], range=_y_range(heights, goal))
-    layout = layout_style(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
+    y_range = _y_range(heights, view.requirements.goals.accuracy)
+    y = share_axis(HELD_OUT, domain=[split, 1.0], range=y_range)
+    layout = layout_of(inside + MARGIN["t"] + MARGIN["b"] + 14, x, y, margin=dict(MARGIN))
     if lanes:
         layout["yaxis2"] = {
             "domain": [0.0, strip / (inside + 14)],
@@ -268,7 +255,7 @@ def _front_layout(
             "range": [-0.5, len(lanes) - 0.5],
             "fixedrange": True,
             "showgrid": False,
-            "zeroline": False,
+            "showline": False,
             "tickfont": {"size": 11, "color": GREY},
             "ticks": "",
         }
@@ -284,32 +271,22 @@ def _lines(
     goal = view.requirements.goals.accuracy
     shapes: list[Figure] = []
     notes: list[Figure] = []
-    wide, high = {"xref": "paper", "x0": 0, "x1": 1}, {"yref": "paper", "y0": 0, "y1": 1}
-    ground = {"type": "rect", "layer": "below", "line": {"width": 0}}
-    # Above the grid, whose lines it often falls on, and below the marks.
-    line = {"type": "line", "layer": "between"}
-    note = {"showarrow": False, "font": {"size": 11, "color": RED}, "yanchor": "bottom"}
     if split:
-        shapes.append({**ground, **wide, **high, "y1": split, "fillcolor": "#f5f7f9"})
+        shapes.append({**GROUND, "y1": split, "fillcolor": "#f5f7f9"})
     if limit:
-        at = {"xref": "x", "x0": limit, "x1": limit}
-        over = {"x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)"}
-        shapes.append({**ground, **high, **at, **over})
-        shapes.append({**line, **high, **at, "line": {"color": RED, "width": 1.4}})
-        text = f"limit {short_quantity(axis, limit)}"
+        over = {"xref": "x", "x0": limit, "x1": 10**right, "fillcolor": "rgba(213,94,0,0.06)"}
+        line = {"xref": "x", "x0": limit, "x1": limit, "line": {"color": RED, "width": 1.4}}
+        shapes += [{**GROUND, **over}, {**LINE, **line}]
         place = {"x": math.log10(limit), "xref": "x", "y": 1, "yref": "paper"}
-        notes.append({**note, **place, "text": text})
+        notes.append({**NOTE, **place, "text": f"limit {short_quantity(axis, limit)}"})
     if goal is not None:
-        at = {"yref": "y", "y0": goal, "y1": goal}
-        shapes.append(
-            {**line, **wide, **at, "line": {"color": GREEN, "width": 1.4, "dash": "dash"}}
-        )
-        text = f"goal {percent(goal)}, judged on test"
+        line = {"color": GREEN, "width": 1.4, "dash": "dash"}
+        shapes.append({**LINE, "yref": "y", "y0": goal, "y1": goal, "line": line})
         # On the left, where networks are small and seldom reach it.
         place = {"x": 0.005, "xref": "paper", "xanchor": "left", "y": goal, "yref": "y"}
-        style = {"bgcolor": "rgba(255,255,255,0.8)", "borderpad": 0}
-        font = {"size": 11, "color": GREEN}
-        notes.append({**note, **place, **style, "font": font, "text": text})
+        style = {"bgcolor": "rgba(255,255,255,0.8)", "font": {"size": 11, "color": GREEN}}
+        text = f"goal {percent(goal)}, judged on test"
+        notes.append({**NOTE, **place, **style, "borderpad": 0, "text": text})
     return shapes, notes
 
 

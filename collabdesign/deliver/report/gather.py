@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +14,9 @@ from typing import Any
 from collabdesign.deliver.certificate import CERTIFICATE, read_certificate
 from collabdesign.deliver.compare import REFERENCES, references_at
 from collabdesign.deliver.report.importance import importance
-from collabdesign.deliver.report.view import Environment, FinalistView, ReportView, Variant
+from collabdesign.deliver.report.view import FinalistView, ReportView, Variant
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
-from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 from collabdesign.explore.calibration import (
     CALIBRATION,
@@ -30,7 +30,6 @@ from collabdesign.explore.provenance import read_environments
 from collabdesign.explore.record import (
     Candidate,
     Record,
-    Rejection,
     as_of_today,
     requirements_of,
     trained_within,
@@ -59,18 +58,23 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
     requirements = requirements_of(record)
     scale = scale_of_record(record, requirements)
     trained = trained_within(record, requirements)
-    complete = len(record.finished) >= requirements.search.trials or record.ran_out
+    complete = record.is_complete(requirements.search.trials)
     noted = noted_calibration(record)
     fingerprint = record.attributes.get("data_fingerprint", "")
     calibration, misfits = calibration_of(run_dir, requirements, fingerprint)
     own = record.attributes["prototype"]
+    # Costs at today's precision, where the input is today's.
+    today = {each.number: each for each in as_of_today(record.candidates, requirements)}
+    candidates = tuple(today.get(each.number, each) for each in record.candidates)
+    rejections = [each for candidate in candidates for each in candidate.rejections]
+    step = max(1, math.ceil(len(rejections) / _REJECTIONS_SHOWN))
     return ReportView(
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         state="running" if running else "finished" if complete else "interrupted",
         requirements=requirements,
-        record=_as_of_today(record, requirements),
+        record=replace(record, candidates=candidates),
         front=scale.front(trained),
-        rejections=_rejections(record),
+        rejections=tuple(rejections[::step]),
         drawn=None if own["fits"] else Cost.from_json(own["cost"]),
         family=_family(run_dir),
         finalists=tuple(FinalistView(**row) for row in _json(run_dir / FAMILY / FINALISTS) or ()),
@@ -82,21 +86,8 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
         calibrate_command=_calibrate_command(run_dir, bool(misfits)),
         proxy_goal=proxy_goal(requirements, noted),
         importance=importance(trained),
-        environments=_environments(read_environments(run_dir), record),
+        environments=tuple(_environments(read_environments(run_dir), record)),
     )
-
-
-def _as_of_today(record: Record, requirements: Requirements) -> Record:
-    """All candidates, with the costs at today's precision where their input is today's."""
-    today = {each.number: each for each in as_of_today(record.candidates, requirements)}
-    return replace(
-        record, candidates=tuple(today.get(each.number, each) for each in record.candidates)
-    )
-
-
-def _rejections(record: Record) -> tuple[Rejection, ...]:
-    kept = [each for candidate in record.candidates for each in candidate.rejections]
-    return tuple(kept[:: max(1, -(-len(kept) // _REJECTIONS_SHOWN))])
 
 
 def _family(run_dir: Path) -> tuple[Variant, ...]:
@@ -122,22 +113,19 @@ def _hypervolumes(
 
 def _calibrate_command(run_dir: Path, has_other: bool) -> str:
     words = ["collabdesign", "calibrate", str(run_dir / "requirements.yaml")]
-    command = shlex.join([*words, "--run-dir", str(run_dir)])
-    if has_other:
-        # It would be refused beside one of other requirements.
-        command = shlex.join(["rm", str(run_dir / CALIBRATION)]) + f" && {command}"
-    return command
+    # It would be refused beside one of other requirements.
+    remove = shlex.join(["rm", str(run_dir / CALIBRATION)]) + " && " if has_other else ""
+    return remove + shlex.join([*words, "--run-dir", str(run_dir)])
 
 
-def _environments(runs: Sequence[Mapping[str, Any]], record: Record) -> tuple[Environment, ...]:
+def _environments(runs: Sequence[Mapping[str, Any]], record: Record) -> Iterator[str]:
     """Newest first, each with its candidates where there are several."""
-    environments = []
     for run in reversed(runs):
-        versions = {name: str(value) for name, value in run.items() if name != "candidates"}
         first, last = run["candidates"]
-        candidates = first, record.next_number - 1 if last is None else last
-        environments.append(Environment(versions, candidates if len(runs) > 1 else None))
-    return tuple(environments)
+        last = record.next_number - 1 if last is None else last
+        versions = [f"{name} {value}" for name, value in run.items() if name != "candidates"]
+        numbers = f"Candidates {first} to {last}: " if len(runs) > 1 else ""
+        yield numbers + " · ".join(versions)
 
 
 def _json(path: Path) -> Any:

@@ -9,7 +9,8 @@ importance; a choice that was never varied has none.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +68,11 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> Importance:
     variance = float(((accuracy - accuracy.mean()) ** 2).sum())
     if not columns or variance == 0:
         return Importance(count, 0.0)
-    names = list(columns)
-    matrix = np.concatenate([columns[name] for name in names], axis=1)
-    ends = np.cumsum([columns[name].shape[1] for name in names])
-    places = [
-        slice(end - columns[name].shape[1], end) for name, end in zip(names, ends, strict=True)
-    ]
+    matrix = np.concatenate(list(columns.values()), axis=1)
+    choices = range(len(columns))
+    choice_of = np.repeat(choices, [each.shape[1] for each in columns.values()])  # each column's
     rng = np.random.default_rng(seed)
-    error, shuffled = 0.0, np.zeros(len(names))
+    error, shuffled = 0.0, np.zeros(len(choices))
     for fitted, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(matrix):
         forest = ExtraTreesRegressor(_TREES, min_samples_leaf=2, random_state=seed)
         forest.fit(matrix[fitted], accuracy[fitted])
@@ -82,21 +80,21 @@ def importance(trained: Sequence[Candidate], seed: int = 0) -> Importance:
         error += float(((forest.predict(rows) - measured) ** 2).sum())
         for _ in range(_REPEATS):
             # All choices in one call: a call costs more than its rows.
-            stacked = np.tile(rows, (len(names), 1, 1))
-            for number, place in enumerate(places):
-                stacked[number, :, place] = rows[rng.permutation(len(rows)), place]
+            stacked = np.tile(rows, (len(choices), 1, 1))
+            for choice in choices:
+                other = rows[rng.permutation(len(rows))]
+                stacked[choice] = np.where(choice_of == choice, other, rows)
             predicted = forest.predict(stacked.reshape(-1, rows.shape[1]))
-            missed = (predicted.reshape(len(names), -1) - measured) ** 2
+            missed = (predicted.reshape(len(choices), -1) - measured) ** 2
             shuffled += missed.sum(axis=1) / _REPEATS
     r2 = 1 - error / variance
     if r2 <= LEAST_R2:
         return Importance(count, r2)
     worse = np.maximum(0.0, shuffled - error)
-    lost = dict(zip(names, (worse / (worse.sum() or 1.0)).tolist(), strict=True))
-    modules: dict[str, float] = {}
+    lost = dict(zip(columns, (worse / (worse.sum() or 1.0)).tolist(), strict=True))
+    modules: Counter[str] = Counter()
     for name, value in lost.items():
-        label = module_label(name)
-        modules[label] = modules.get(label, 0.0) + value
+        modules[module_label(name)] += value
     single = {choice_label(name): value for name, value in lost.items() if value >= _LEAST_NAMED}
     return Importance(count, r2, _sorted(modules), _sorted(single)[:_CHOICES_NAMED])
 
@@ -141,5 +139,5 @@ def choice_label(name: str) -> str:
     return f"{module_label(name)}: {words}"
 
 
-def _sorted(found: dict[str, float]) -> tuple[tuple[str, float], ...]:
+def _sorted(found: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -47,8 +47,6 @@ from collabdesign.files import write_text
 REPORT = "report.html"
 FRONT_CSV = "front.csv"
 
-PROPOSED_BY = {"prototype": "the prototype's default", "machine": "machine", "human": "human"}
-
 FEWEST_PREDICTIONS = 5  # with fewer, a correlation says nothing
 
 MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
@@ -82,37 +80,22 @@ def render_report(view: ReportView) -> str:
         "share": percent,
         "seconds": short_time,
     }
-    record = view.record
     return render(
         "report/report.html",
         filters,
         view=view,
-        record=record,
-        requirements=view.requirements,
-        goals=view.requirements.goals.model_dump(exclude_none=True),
-        data=view.requirements.data,
-        # How many images there are, and how long the trainings are.
-        counts=record.attributes["data"],
         source=_source(view.requirements.data),
         headline=headline(view),
         subline=_subline(view),
-        ended=[each for each in record.finished if each.outcome != "trained"],
         outcomes=outcome_counts(view),
         predictions=prediction_words(view),
         kept_correlation=KEPT_CORRELATION,
         fewest_candidates=FEWEST_CANDIDATES,
-        proposed_by={
-            each.number: PROPOSED_BY.get(each.proposed_by, each.proposed_by)
-            for each in record.candidates
-        },
-        limits=view.requirements.limits.model_dump(mode="json", exclude_none=True),
+        proposed_by={each.number: each.proposed_by for each in view.record.candidates},
         metrics=METRICS,
         heads=HEADS,
         quantities=QUANTITIES,
-        diagrams=[
-            Markup(draw_architecture(each.architecture, f"structure of {each.title}"))
-            for each in view.family
-        ],
+        draw=draw_architecture,
         describe=describe,
         max_listed=MAX_LISTED,
         figures=_figures(view),
@@ -124,12 +107,12 @@ def headline(view: ReportView) -> str:
     """What was found, in a sentence for somebody who reads no further."""
     trained = view.record.trained
     if view.family:
-        best, certificate = view.family[0], view.family[0].certificate
+        best = view.family[0].certificate
         found = (
-            f"{best.title}: {percent(certificate.test_accuracy)} on test at "
-            f"{short_count(certificate.cost.macs)} multiply-adds"
+            f"{best.title}: {percent(best.test_accuracy)} on test at "
+            f"{short_count(best.cost.macs)} multiply-adds"
         )
-        judged = len(certificate.requirements)
+        judged = len(best.requirements)
         if not judged:
             return f"{found}."
         if not best.missed:
@@ -154,10 +137,7 @@ def headline(view: ReportView) -> str:
 
 def outcome_counts(view: ReportView) -> str:
     """How many trials ended otherwise than trained: ``3 stopped early, 1 failed``."""
-    counts = {
-        "stopped early": len(view.record.stopped),
-        "failed": len(view.record.failed),
-    }
+    counts = {"stopped early": len(view.record.stopped), "failed": len(view.record.failed)}
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
@@ -182,19 +162,18 @@ def prediction_words(view: ReportView) -> str:
 def _subline(view: ReportView) -> str:
     """The second sentence: the rest of the family, why all failed, or how far the search is."""
     if len(view.family) > 1:
-        first = view.family[0]
-        small = min(view.family, key=lambda each: each.certificate.cost.macs)
-        good, size = sum(not each.missed for each in view.family), len(view.family)
+        members = [each.certificate for each in view.family]
+        first, small = members[0], min(members, key=lambda each: each.cost.macs)
+        good, size = sum(each.meets_all for each in members), len(members)
         met = f"All {size}" if good == size else f"{good} of {size}"
         met += " members meet every requirement."
         if small is first:
             return f"{met} {first.title} is the smallest too."
-        macs = small.certificate.cost.macs
-        fewer = first.certificate.cost.macs / max(1, macs)
+        fewer = first.cost.macs / max(1, small.cost.macs)
         return (
-            f"{met} The smallest, {small.title}, reaches "
-            f"{percent(small.certificate.test_accuracy)} on test with {short_count(macs)} "
-            f"multiply-adds, {fewer:.1f} times fewer than {first.title}."
+            f"{met} The smallest, {small.title}, reaches {percent(small.test_accuracy)} on test "
+            f"with {short_count(small.cost.macs)} multiply-adds, {fewer:.1f} times fewer than "
+            f"{first.title}."
         )
     spent = len(view.record.finished)
     reasons = Counter(each.reason for each in view.record.failed if each.reason)

@@ -7,19 +7,16 @@ never an invented value.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from collabdesign.deliver.certificate import Certificate, Judged, title_of
+from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.compare import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.calibration import Calibration
-from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import Candidate, Record, Rejection
 
 
@@ -29,32 +26,6 @@ class Variant:
 
     certificate: Certificate
     architecture: Architecture
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return title_of(self.certificate.name)
-
-    @property
-    def select_mean(self) -> float:
-        """Mean over the seeds."""
-        return statistics.fmean(self.certificate.select_accuracies)
-
-    @property
-    def select_deviation(self) -> float | None:
-        """Sample standard deviation over the seeds, ``None`` for fewer than two."""
-        accuracies = self.certificate.select_accuracies
-        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
-
-    @property
-    def test_interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the test accuracy."""
-        return wilson_interval(self.certificate.test_accuracy, self.certificate.test_images)
-
-    @property
-    def missed(self) -> tuple[Judged, ...]:
-        """The requirements that are not met."""
-        return tuple(row for row in self.certificate.requirements if not row.met)
 
 
 @dataclass(frozen=True)
@@ -72,19 +43,6 @@ class FinalistView:
     proposed_by: str
     proxy_accuracy: float
     select_accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Where some candidates were trained.
-
-    Attributes:
-        versions: Of the software and the device, by name.
-        candidates: The first and the last number; ``None`` where the run folder does not say.
-    """
-
-    versions: Mapping[str, str]
-    candidates: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +68,7 @@ class ReportView:
         calibrate_command: What would calibrate it, as a person types it.
         proxy_goal: The proxy_accuracy (0 to 1) that the search aimed at to reach the goal;
             ``None`` where none is known.
-        environments: Where the candidates were trained, the newest first.
+        environments: Where the candidates were trained, in words, the newest first.
     """
 
     created: str
@@ -129,7 +87,7 @@ class ReportView:
     calibration: Calibration | None = None
     calibrate_command: str = ""
     proxy_goal: float | None = None
-    environments: tuple[Environment, ...] = ()
+    environments: tuple[str, ...] = ()
 
     @property
     def limits(self) -> dict[str, int]:

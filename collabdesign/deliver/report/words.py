@@ -55,12 +55,10 @@ def short_quantity(name: str, value: float) -> str:
 
 def short_time(value: float) -> str:
     """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    seconds = round(value)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    minutes, seconds = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _scaled(value: float, base: int, suffixes: tuple[str, ...]) -> str:
