@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -16,7 +15,7 @@ import yaml
 from collabdesign.deliver.templates import Filters, render
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.document import read_text
-from collabdesign.design.files.units import exact_bytes, exact_count
+from collabdesign.design.files.units import exact_bytes, exact_count, few
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, Problem
@@ -50,7 +49,6 @@ _KEPT_SIDE = 64
 # the shorter a proxy beside it, the less its order is that of the full trainings.
 _PROXY_IMAGES = 80_000
 _PROXY_PIXELS = 250_000_000
-_TRIALS = 40
 
 # Of the first, second and third stage.
 _STAGE_CHANNELS = (
@@ -162,7 +160,6 @@ def init(
         flip=not all(len(word) == 1 or word.isdecimal() for word in classes),
         proxy_epochs=proxy_epochs,
         full_epochs=full_epochs,
-        trials=_TRIALS,
         macs=macs,
         params=params,
         own=own,
@@ -205,14 +202,14 @@ def _find_parts(folder: Path) -> _Parts:
             except InputError as error:
                 warnings.append(f"not used as test: {error.problems[0].message}")
     if unused:
-        warnings.append(f"folders beside train that are not used: {_few(sorted(unused))}")
+        warnings.append(f"folders beside train that are not used: {few(sorted(unused))}")
     return _Parts(train, test, tuple(warnings))
 
 
 def _list_test(folder: Path, train: FolderListing) -> FolderListing:
     listing = list_folder(folder)
     if odd := sorted(set(listing.classes) ^ set(train.classes)):
-        raise InputError(f"{folder} has other classes than train ({_few(odd)})")
+        raise InputError(f"{folder} has other classes than train ({few(odd)})")
     return listing
 
 
@@ -225,7 +222,7 @@ def _require_enough(parts: _Parts) -> None:
     average = math.ceil(1 / (left * _SELECT_FRACTION))
     small = [f"{name} ({count})" for name, count in counts.items() if count < least]
     if small or sum(counts.values()) < average * len(counts):
-        got = _few(small) if small else f"{sum(counts.values())} for {len(counts)} classes"
+        got = few(small) if small else f"{sum(counts.values())} for {len(counts)} classes"
         raise InputError(
             Problem(
                 f"each class needs at least {least} images, and {average} on average, to be split "
@@ -241,9 +238,7 @@ def _inspect(
     """The train part opened, and warnings about both parts."""
     warnings = []
     inspections = []
-    for listing in (parts.train, parts.test):
-        if listing is None:
-            continue
+    for listing in filter(None, (parts.train, parts.test)):
         inspection = inspect_folder(listing, sample=_MOST_INSPECTED, on_progress=on_progress)
         inspections.append(inspection)
         if inspection.inspected < len(listing.files):
@@ -253,15 +248,15 @@ def _inspect(
             )
         if listing.stray:
             names = [str(path.relative_to(listing.root)) for path in listing.stray]
-            warnings.append(f"passed over in {listing.root}, as no pictures: {_few(names)}")
+            warnings.append(f"passed over in {listing.root}, as no pictures: {few(names)}")
     raise_unreadable(
         [(str(path), reason) for found in inspections for path, reason in found.unreadable]
     )
     counts = parts.train.images_per_class
     smallest, largest = min(counts.values()), max(counts.values())
     if smallest < _FEW_IMAGES:
-        few = [f"{name} ({count})" for name, count in counts.items() if count < _FEW_IMAGES]
-        warnings.append(f"classes with few images, whose accuracy will say little: {_few(few)}")
+        rare = [f"{name} ({count})" for name, count in counts.items() if count < _FEW_IMAGES]
+        warnings.append(f"classes with few images, whose accuracy will say little: {few(rare)}")
     if largest > 10 * smallest:
         warnings.append(
             f"classes have from {smallest:,} to {largest:,} images: accuracy will speak for the "
@@ -319,29 +314,19 @@ def _choose_limits(
     Returns:
         Cost of the own values, limits of macs and params, and the share that keeps both.
     """
-    data = {
-        "source": "folder",
-        "train": ".",
-        "resolution": resolution,
-        "channels": channels,
-        "classes": classes,
-    }
-    space = DesignSpace(
-        Requirements.model_validate(
-            {"name": "limits", "prototype": read_text(prototype).data, "data": data}
-        )
-    )
+    shape = {"resolution": resolution, "channels": channels, "classes": classes}
+    data = {"source": "folder", "train": ".", **shape}
+    written = {"name": "limits", "prototype": read_text(prototype).data, "data": data}
+    space = DesignSpace(Requirements.model_validate(written))
     own = cost_of(space.decode(space.own()))
     rng = np.random.default_rng(0)
-    costs = [cost_of(space.decode(space.sample(rng))) for _ in range(_PROPOSALS)]
-    all_macs = sorted(cost.macs for cost in costs)
-    all_params = sorted(cost.params for cost in costs)
-    for rank in range(_PROPOSALS):
-        macs = rounded_up(max(own.macs, all_macs[rank]))
-        params = rounded_up(max(own.params, all_params[rank]))
-        fitting = sum(cost.macs <= macs and cost.params <= params for cost in costs)
-        if fitting >= _SHARE_THAT_FITS * _PROPOSALS:
-            return own, macs, params, fitting / _PROPOSALS
+    drawn = [cost_of(space.decode(space.sample(rng))) for _ in range(_PROPOSALS)]
+    costs = np.array([(cost.macs, cost.params) for cost in drawn])
+    for macs, params in np.sort(costs, axis=0).tolist():
+        limits = rounded_up(max(own.macs, macs)), rounded_up(max(own.params, params))
+        share = float((costs <= limits).all(axis=1).mean())
+        if share >= _SHARE_THAT_FITS:
+            return own, *limits, share
     raise AssertionError("all proposals keep the cost of the largest")
 
 
@@ -354,11 +339,6 @@ def _about_sizes(inspection: FolderInspection) -> str:
         f"The median picture has {_median_side(inspection)} on\n"
         f"  # its shorter side; the most frequent of {len(sizes)} sizes is {width}x{height}."
     )
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _run_name(name: str) -> str:

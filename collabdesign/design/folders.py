@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from collabdesign.design.files.units import few
 
 # Left behind by archive tools and network drives, never a class.
 STRAY_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
@@ -18,23 +20,14 @@ class Fault(NamedTuple):
     hint: str
 
 
-class Found(NamedTuple):
-    """What lies in the folders of a source.
-
-    Attributes:
-        classes: How many; None where that cannot be told.
-        faults: All that is wrong with the folders.
-    """
-
-    classes: int | None
-    faults: Sequence[Fault]
-
-
-def look_into(folders: Mapping[str, str]) -> Found:
+def look_into(folders: Mapping[str, str]) -> tuple[int | None, list[Fault]]:
     """Count the class folders of ``train``, and compare those of ``test``, where it is a folder.
 
     Args:
         folders: Absolute paths by key.
+
+    Returns:
+        The number of classes, None where that cannot be told, and all that is wrong.
     """
     faults: list[Fault] = []
     names = {key: _class_folders(key, folder, faults) for key, folder in folders.items()}
@@ -45,7 +38,7 @@ def look_into(folders: Mapping[str, str]) -> Found:
         faults.append(Fault("test", message, hint))
     elif train and test and set(train) != set(test):
         got = [
-            f"{what} {_few(sorted(ours - theirs))}"
+            f"{what} {few(sorted(ours - theirs))}"
             for what, ours, theirs in (
                 ("none for", set(train), set(test)),
                 ("further", set(test), set(train)),
@@ -54,7 +47,7 @@ def look_into(folders: Mapping[str, str]) -> Found:
         ]
         message = f"data.test must have the class folders of data.train, got {', '.join(got)}"
         faults.append(Fault("test", message, f"compare {folders['train']} with it"))
-    return Found(len(train) if train else None, faults)
+    return (len(train) if train else None), faults
 
 
 def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | None:
@@ -84,8 +77,3 @@ def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | No
         message = f"data.{key} must have at least two class folders, got {got} in {folder}"
     faults.append(Fault(key, message, hint))
     return None
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
 Location = tuple[str | int, ...]
@@ -347,6 +348,4 @@ def _scalar(event: Any) -> Any:
 
 
 def _shown_key(key: Any) -> str:
-    if isinstance(key, dict | list):
-        return f"a {_kind(key)}"
-    return "nothing" if key is None else str(key).lower() if isinstance(key, bool) else repr(key)
+    return f"a {_kind(key)}" if isinstance(key, dict | list) else shown(key)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from collabdesign.design.files.document import read_document
-from collabdesign.design.files.overlays import Overlays, Override, parse_override
+from collabdesign.design.files.overlays import Overlays
 from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import Requirements
@@ -35,20 +35,13 @@ def load_requirements(
         InputError: Every problem that was found, in the order of the files.
     """
     overlays = Overlays(read_document(path))
-    inside_prototype: list[Override] = []
+    in_prototype = [text for text in overrides if text.lstrip().startswith("prototype.")]
     for text in overrides:
-        try:
-            override = parse_override(text)
-        except InputError as error:
-            overlays.problems += error.problems
-            continue
-        if override.keys[0] == "prototype" and len(override.keys) > 1:
-            inside_prototype.append(override)
-        else:
-            overlays.lay_override(override)
+        if text not in in_prototype:
+            overlays.lay_override(text)
     _read_prototype(overlays)
-    for override in inside_prototype:
-        overlays.lay_override(override)
+    for text in in_prototype:
+        overlays.lay_override(text)
     _find_data(overlays, check_data)
     requirements = _validate(overlays, check_data)
     if requirements is None or overlays.problems:
