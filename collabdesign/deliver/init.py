@@ -50,26 +50,15 @@ _KEPT_SIDE = 64
 _PROXY_IMAGES = 80_000
 _PROXY_PIXELS = 250_000_000
 
-# Of the first, second and third stage.
-_STAGE_CHANNELS = (
-    "{low: 16, high: 40, step: 8},",
-    "{low: 24, high: 72, step: 8},",
-    "{low: 32, high: 128, step: 16},",
-)
-_STAGE_MODULES = ("[1, 2],", "[2, 1, 3],", "[2, 1, 3],")
-
 _PROPOSALS = 400
 _SHARE_THAT_FITS = 0.25
 
 
 @dataclass(frozen=True)
 class InitResult:
-    """What was written, from what, and what a person should know.
+    """The two files written, from which classes, and what a person should know.
 
     Attributes:
-        requirements: The file to go on with.
-        prototype: The file that it names.
-        classes: Names of the class folders.
         images: In the train folder, those put aside as test included.
         resolution: Chosen side of the network's input in pixels.
         channels: 3, or 1 where all pictures are grey.
@@ -165,7 +154,12 @@ def init(
         own=own,
         share_that_fits=share,
     )
-    _write(dict(zip(targets, (requirements, prototype), strict=True)))
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(targets, (requirements, prototype), strict=True):
+            write_text(path, text)
+    except OSError as error:
+        raise InputError(f"init must be able to write its files in {into}: {error}") from None
     return InitResult(
         requirements=targets[0],
         prototype=targets[1],
@@ -360,16 +354,6 @@ def _written_path(path: Path, into: Path) -> str:
     return f"./{written}" if written.startswith("~") else written  # no home directory
 
 
-def _write(texts: dict[Path, str]) -> None:
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-    except OSError as error:
-        place = next(iter(texts)).parent
-        raise InputError(f"init must be able to write its files in {place}: {error}") from None
-
-
 # -- the texts ------------------------------------------------------------------------------
 
 
@@ -377,16 +361,15 @@ def prototype_text(resolution: int) -> str:
     """The prototype file for an input of this side: inverted residuals in up to three stages."""
     # Halved so often that 3 to 7 pixels are left on a side; the stem once where stages are few.
     halvings = max(0, round(math.log2(resolution / 4.5)))
-    in_stem = 1 if halvings > len(_STAGE_CHANNELS) else 0
+    in_stem = 1 if halvings > 3 else 0
     in_stages = halvings - in_stem
-    assert in_stages <= len(_STAGE_CHANNELS)
-    strides = [1] * (2 - in_stages) + [2] * in_stages
+    assert in_stages <= 3
     return render(
         "init_prototype.yaml.jinja",
         stem_stride=in_stem + 1,
         resolution=resolution,
         left=math.ceil(resolution / 2**halvings),
-        stages=list(zip(strides, _STAGE_CHANNELS, _STAGE_MODULES, strict=False)),
+        strides=[1] * (2 - in_stages) + [2] * in_stages,
     )
 
 

@@ -72,14 +72,12 @@ class DesignSpace:
 
     def __init__(self, requirements: Requirements) -> None:
         prototype, data = requirements.prototype, requirements.data
-        problems = prototype.problems(data.resolution)
+        problems = [
+            Problem(f"prototype.{'.'.join(map(str, place))}: {message}")
+            for place, message in prototype.problems(data.resolution)
+        ]
         if problems:
-            raise InputError(
-                [
-                    Problem(f"prototype.{'.'.join(map(str, place))}: {message}")
-                    for place, message in problems
-                ]
-            )
+            raise InputError(problems)
         self._shape = data.channels, data.resolution, data.classes
         self._slot = network_slot(prototype)
         #: Every parameter that can be active, by name.

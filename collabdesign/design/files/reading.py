@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,26 +120,22 @@ def _validate(overlays: Overlays, check_data: bool) -> Requirements | None:
         hint = "give the requirements file that names it: `prototype: PATH`"
         overlays.note((), "the file must hold requirements, got a prototype", hint)
         return None
+    requirements: Requirements | None = None
+    prototype: Prototype | None = None
     try:
         requirements = Requirements.model_validate(overlays.data)
-        prototype: Prototype | None = requirements.prototype
+        prototype = requirements.prototype
     except ValidationError as error:
         for details in error.errors(include_url=False):
             _translate(overlays, details, check_data)
-        requirements, prototype = None, _valid_prototype(overlays.data.get("prototype"))
+        with suppress(ValidationError):
+            prototype = Prototype.model_validate(overlays.data.get("prototype"))
     data = overlays.data.get("data")
     resolution = with_defaults(data).get("resolution") if isinstance(data, dict) else None
     if prototype and type(resolution) is int and resolution > 0:
         for location, message in prototype.problems(resolution):
             overlays.note_rule(("prototype", *location), message)
     return requirements
-
-
-def _valid_prototype(data: Any) -> Prototype | None:
-    try:
-        return Prototype.model_validate(data)
-    except ValidationError:
-        return None
 
 
 def _translate(overlays: Overlays, details: ErrorDetails, check_data: bool) -> None:
