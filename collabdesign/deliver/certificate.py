@@ -117,7 +117,7 @@ class Certificate:
         """Plain data for ``certificate.json``; :func:`read_certificate` reads it back."""
         data = asdict(self)
         data["curve"] = [list(point) for point in self.curve]
-        data["cost"] = self.cost.to_json()
+        data["cost"] = dict(self.cost)
         return {"version": VERSION, "meets_all": self.meets_all, **data}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -16,7 +15,7 @@ import yaml
 from collabdesign.deliver.templates import Filters, render
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.files.document import read_text
-from collabdesign.design.files.units import exact_bytes, exact_count
+from collabdesign.design.files.units import exact_bytes, exact_count, few
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, Problem
@@ -50,15 +49,6 @@ _KEPT_SIDE = 64
 # the shorter a proxy beside it, the less its order is that of the full trainings.
 _PROXY_IMAGES = 80_000
 _PROXY_PIXELS = 250_000_000
-_TRIALS = 40
-
-# Of the first, second and third stage.
-_STAGE_CHANNELS = (
-    "{low: 16, high: 40, step: 8},",
-    "{low: 24, high: 72, step: 8},",
-    "{low: 32, high: 128, step: 16},",
-)
-_STAGE_MODULES = ("[1, 2],", "[2, 1, 3],", "[2, 1, 3],")
 
 _PROPOSALS = 400
 _SHARE_THAT_FITS = 0.25
@@ -66,12 +56,9 @@ _SHARE_THAT_FITS = 0.25
 
 @dataclass(frozen=True)
 class InitResult:
-    """What was written, from what, and what a person should know.
+    """The two files written, from which classes, and what a person should know.
 
     Attributes:
-        requirements: The file to go on with.
-        prototype: The file that it names.
-        classes: Names of the class folders.
         images: In the train folder, those put aside as test included.
         resolution: Chosen side of the network's input in pixels.
         channels: 3, or 1 where all pictures are grey.
@@ -162,13 +149,17 @@ def init(
         flip=not all(len(word) == 1 or word.isdecimal() for word in classes),
         proxy_epochs=proxy_epochs,
         full_epochs=full_epochs,
-        trials=_TRIALS,
         macs=macs,
         params=params,
         own=own,
         share_that_fits=share,
     )
-    _write(dict(zip(targets, (requirements, prototype), strict=True)))
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(targets, (requirements, prototype), strict=True):
+            write_text(path, text)
+    except OSError as error:
+        raise InputError(f"init must be able to write its files in {into}: {error}") from None
     return InitResult(
         requirements=targets[0],
         prototype=targets[1],
@@ -205,14 +196,14 @@ def _find_parts(folder: Path) -> _Parts:
             except InputError as error:
                 warnings.append(f"not used as test: {error.problems[0].message}")
     if unused:
-        warnings.append(f"folders beside train that are not used: {_few(sorted(unused))}")
+        warnings.append(f"folders beside train that are not used: {few(sorted(unused))}")
     return _Parts(train, test, tuple(warnings))
 
 
 def _list_test(folder: Path, train: FolderListing) -> FolderListing:
     listing = list_folder(folder)
     if odd := sorted(set(listing.classes) ^ set(train.classes)):
-        raise InputError(f"{folder} has other classes than train ({_few(odd)})")
+        raise InputError(f"{folder} has other classes than train ({few(odd)})")
     return listing
 
 
@@ -225,7 +216,7 @@ def _require_enough(parts: _Parts) -> None:
     average = math.ceil(1 / (left * _SELECT_FRACTION))
     small = [f"{name} ({count})" for name, count in counts.items() if count < least]
     if small or sum(counts.values()) < average * len(counts):
-        got = _few(small) if small else f"{sum(counts.values())} for {len(counts)} classes"
+        got = few(small) if small else f"{sum(counts.values())} for {len(counts)} classes"
         raise InputError(
             Problem(
                 f"each class needs at least {least} images, and {average} on average, to be split "
@@ -241,9 +232,7 @@ def _inspect(
     """The train part opened, and warnings about both parts."""
     warnings = []
     inspections = []
-    for listing in (parts.train, parts.test):
-        if listing is None:
-            continue
+    for listing in filter(None, (parts.train, parts.test)):
         inspection = inspect_folder(listing, sample=_MOST_INSPECTED, on_progress=on_progress)
         inspections.append(inspection)
         if inspection.inspected < len(listing.files):
@@ -253,15 +242,15 @@ def _inspect(
             )
         if listing.stray:
             names = [str(path.relative_to(listing.root)) for path in listing.stray]
-            warnings.append(f"passed over in {listing.root}, as no pictures: {_few(names)}")
+            warnings.append(f"passed over in {listing.root}, as no pictures: {few(names)}")
     raise_unreadable(
         [(str(path), reason) for found in inspections for path, reason in found.unreadable]
     )
     counts = parts.train.images_per_class
     smallest, largest = min(counts.values()), max(counts.values())
     if smallest < _FEW_IMAGES:
-        few = [f"{name} ({count})" for name, count in counts.items() if count < _FEW_IMAGES]
-        warnings.append(f"classes with few images, whose accuracy will say little: {_few(few)}")
+        rare = [f"{name} ({count})" for name, count in counts.items() if count < _FEW_IMAGES]
+        warnings.append(f"classes with few images, whose accuracy will say little: {few(rare)}")
     if largest > 10 * smallest:
         warnings.append(
             f"classes have from {smallest:,} to {largest:,} images: accuracy will speak for the "
@@ -319,29 +308,19 @@ def _choose_limits(
     Returns:
         Cost of the own values, limits of macs and params, and the share that keeps both.
     """
-    data = {
-        "source": "folder",
-        "train": ".",
-        "resolution": resolution,
-        "channels": channels,
-        "classes": classes,
-    }
-    space = DesignSpace(
-        Requirements.model_validate(
-            {"name": "limits", "prototype": read_text(prototype).data, "data": data}
-        )
-    )
+    shape = {"resolution": resolution, "channels": channels, "classes": classes}
+    data = {"source": "folder", "train": ".", **shape}
+    written = {"name": "limits", "prototype": read_text(prototype).data, "data": data}
+    space = DesignSpace(Requirements.model_validate(written))
     own = cost_of(space.decode(space.own()))
     rng = np.random.default_rng(0)
-    costs = [cost_of(space.decode(space.sample(rng))) for _ in range(_PROPOSALS)]
-    all_macs = sorted(cost.macs for cost in costs)
-    all_params = sorted(cost.params for cost in costs)
-    for rank in range(_PROPOSALS):
-        macs = rounded_up(max(own.macs, all_macs[rank]))
-        params = rounded_up(max(own.params, all_params[rank]))
-        fitting = sum(cost.macs <= macs and cost.params <= params for cost in costs)
-        if fitting >= _SHARE_THAT_FITS * _PROPOSALS:
-            return own, macs, params, fitting / _PROPOSALS
+    drawn = [cost_of(space.decode(space.sample(rng))) for _ in range(_PROPOSALS)]
+    costs = np.array([(cost.macs, cost.params) for cost in drawn])
+    for macs, params in np.sort(costs, axis=0).tolist():
+        limits = rounded_up(max(own.macs, macs)), rounded_up(max(own.params, params))
+        share = float((costs <= limits).all(axis=1).mean())
+        if share >= _SHARE_THAT_FITS:
+            return own, *limits, share
     raise AssertionError("all proposals keep the cost of the largest")
 
 
@@ -354,11 +333,6 @@ def _about_sizes(inspection: FolderInspection) -> str:
         f"The median picture has {_median_side(inspection)} on\n"
         f"  # its shorter side; the most frequent of {len(sizes)} sizes is {width}x{height}."
     )
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _run_name(name: str) -> str:
@@ -380,16 +354,6 @@ def _written_path(path: Path, into: Path) -> str:
     return f"./{written}" if written.startswith("~") else written  # no home directory
 
 
-def _write(texts: dict[Path, str]) -> None:
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-    except OSError as error:
-        place = next(iter(texts)).parent
-        raise InputError(f"init must be able to write its files in {place}: {error}") from None
-
-
 # -- the texts ------------------------------------------------------------------------------
 
 
@@ -397,16 +361,15 @@ def prototype_text(resolution: int) -> str:
     """The prototype file for an input of this side: inverted residuals in up to three stages."""
     # Halved so often that 3 to 7 pixels are left on a side; the stem once where stages are few.
     halvings = max(0, round(math.log2(resolution / 4.5)))
-    in_stem = 1 if halvings > len(_STAGE_CHANNELS) else 0
+    in_stem = 1 if halvings > 3 else 0
     in_stages = halvings - in_stem
-    assert in_stages <= len(_STAGE_CHANNELS)
-    strides = [1] * (2 - in_stages) + [2] * in_stages
+    assert in_stages <= 3
     return render(
         "init_prototype.yaml.jinja",
         stem_stride=in_stem + 1,
         resolution=resolution,
         left=math.ceil(resolution / 2**halvings),
-        stages=list(zip(strides, _STAGE_CHANNELS, _STAGE_MODULES, strict=False)),
+        strides=[1] * (2 - in_stages) + [2] * in_stages,
     )
 
 

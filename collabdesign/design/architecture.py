@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -368,25 +368,7 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``json.dumps`` takes; :meth:`from_dict` is its inverse."""
-        return {
-            "version": 1,
-            **_plain(self, _fields(Architecture)),
-            "stem": _plain(self.stem, _fields(Stem)),
-            "modules": [
-                {
-                    **_plain(module, _fields(Module)),
-                    "branches": [
-                        [
-                            {**_plain(layer, _LAYER), **dict(layer.settings)}
-                            for layer in branch.layers
-                        ]
-                        for branch in module.branches
-                    ],
-                }
-                for module in self.modules
-            ],
-            "head": _plain(self.head, _fields(Head)),
-        }
+        return {"version": 1, **_plain(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
@@ -407,16 +389,22 @@ class Architecture:
         return cls(**values)
 
 
-_LAYER = ("op", "kernel", "stride", "groups", "channels")
-"""What stands in the form of every layer; its settings stand beside them."""
-
-
 def _fields(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    names: tuple[str, ...] = kind.__match_args__  # dataclasses.fields takes longer
+    return names
 
 
-def _plain(value: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names}
+def _plain(value: Any) -> Any:
+    """Lists and mappings of plain values; the settings of a layer stand beside its fields."""
+    if isinstance(value, int | str):
+        return value
+    if isinstance(value, Branch):
+        value = value.layers
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    plain = {name: _plain(getattr(value, name)) for name in _fields(type(value))}
+    settings = plain.pop("settings", ())
+    return {**plain, **dict(settings)}
 
 
 def _module_from_dict(name: str, data: object) -> Module:
@@ -433,7 +421,8 @@ def _layer_from_dict(name: str, data: object) -> Layer:
     if isinstance(data, Mapping):
         settings = {key: data[key] for key in data if key in SETTINGS and key != "groups"}
         data = {key: data[key] for key in data if key not in settings}
-    return Layer(**_exactly(name, data, _LAYER), settings=tuple(settings.items()))
+    *keys, _ = _fields(Layer)
+    return Layer(**_exactly(name, data, keys), settings=tuple(settings.items()))
 
 
 def _exactly(name: str, data: object, keys: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from collabdesign.design.architecture import Architecture, Module, Stem
+from collabdesign.design.architecture import Architecture, Module
 from collabdesign.design.operators import ATTENTIONS, JOINS, OPERATORS, Work
 from collabdesign.errors import InputError
 
@@ -95,48 +95,35 @@ class Cost(Mapping[str, int]):
     It cannot be edited. A cost that an earlier version stored may lack a later metric.
     """
 
-    __slots__ = ("_numbers",)
-    _numbers: dict[str, int]
-
     def __init__(self, *in_order: int, **numbers: int) -> None:
         """Take numbers by name, or in the order of ``METRICS``."""
-        if in_order:
-            numbers = {**dict(zip(METRICS, in_order, strict=False)), **numbers}
-        object.__setattr__(self, "_numbers", numbers)
+        vars(self).update(zip(METRICS, in_order, strict=False), **numbers)
 
     def __getitem__(self, name: str) -> int:
-        return self._numbers[name]
+        number: int = vars(self)[name]
+        return number
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._numbers)
+        return iter(vars(self))
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(vars(self))
 
     def __getattr__(self, name: str) -> int:
-        if name in METRICS and name in self._numbers:
-            return self._numbers[name]
         raise AttributeError(f"a cost has {', '.join(METRICS)}, got {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("a cost cannot be edited")
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._numbers.items()))
+        return hash(frozenset(self.items()))
 
     def __repr__(self) -> str:
         return f"Cost({', '.join(f'{name}={value}' for name, value in self.items())})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Cost.from_json, (self._numbers,)
-
-    def to_json(self) -> dict[str, int]:
-        """Plain data; :meth:`from_json` is its inverse."""
-        return dict(self._numbers)
-
     @classmethod
     def from_json(cls, data: Mapping[str, int] | Sequence[int]) -> Cost:
-        """Read what :meth:`to_json` gave, or the four numbers in order of earlier studies.
+        """Read its dict, or the four numbers in order of earlier studies.
 
         Raises:
             ValueError: It is none of the two.
@@ -218,23 +205,17 @@ def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
 def _parts(architecture: Architecture) -> Iterator[tuple[int, int, int, int, int]]:
     """MACs, parameters, peak of live elements, output's side and channels of each part."""
     stem = architecture.stem
-    macs, params, peak, size = _stem(stem, architecture.input_channels, architecture.resolution)
-    channels = stem.channels
-    yield macs, params, peak, size, channels
+    in_channels, size_in = architecture.input_channels, architecture.resolution
+    channels, size = stem.channels, (size_in - 1) // stem.stride + 1
+    weights = stem.kernel**2 * in_channels * channels
+    live = in_channels * size_in**2 + channels * size**2
+    yield weights * size**2, weights + 2 * channels, live, size, channels
     work_of = {name: row.work for name, row in OPERATORS.items()}
     for module in architecture.modules:
         macs, params, peak, size = _module(module, channels, size, work_of)
         channels = module.channels
         yield macs, params, peak, size, channels
     yield (*_head(architecture, channels, size), 1, architecture.classes)
-
-
-def _stem(stem: Stem, in_channels: int, size: int) -> tuple[int, int, int, int]:
-    size_out = (size - 1) // stem.stride + 1
-    weights = stem.kernel * stem.kernel * in_channels * stem.channels
-    pixels = size_out * size_out
-    live = in_channels * size * size + stem.channels * pixels
-    return weights * pixels, weights + 2 * stem.channels, live, size_out
 
 
 def _module(

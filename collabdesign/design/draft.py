@@ -138,18 +138,22 @@ def positions_with_width(tokens: Sequence[LayerToken], has_share: bool) -> list[
 
 
 def shares(channels: int, widths: Sequence[float]) -> list[int]:
-    """Split channels in proportion to widths, in units of 4 where possible, each at least one.
+    """Split channels in proportion to widths, in units of 4 where possible, each at least one."""
+    unit = 4 if channels % 4 == 0 and channels // 4 >= len(widths) else 1
+    units = channels // unit
+    return [part * unit for part in proportional(units, widths, [units] * len(widths))]
+
+
+def proportional(count: int, weights: Sequence[float], most: Sequence[int]) -> list[int]:
+    """Split a count in proportion to weights, each part from 1 to the most that it may be.
 
     What the proportions leave over goes to the largest remainders, the earlier first.
     """
-    unit = 4 if channels % 4 == 0 and channels // 4 >= len(widths) else 1
-    units = channels // unit
-    total = sum(widths)
-    exact = [units * width / total for width in widths]
-    parts = [max(1, int(share)) for share in exact]
-    while sum(parts) < units:
-        parts[max(range(len(parts)), key=lambda i: (exact[i] - parts[i], -i))] += 1
-    while sum(parts) > units:  # the least of one unit gave too much away
-        above = [i for i, part in enumerate(parts) if part > 1]
-        parts[max(above, key=lambda i: (parts[i] - exact[i], -i))] -= 1
-    return [part * unit for part in parts]
+    total = sum(weights)
+    exact = [count * weight / total for weight in weights]
+    parts = [min(max(1, int(share)), high) for share, high in zip(exact, most, strict=True)]
+    while sum(parts) != count:
+        step = 1 if sum(parts) < count else -1
+        free = [i for i, part in enumerate(parts) if 1 <= part + step <= most[i]]
+        parts[max(free, key=lambda i: (step * (exact[i] - parts[i]), -i))] += step
+    return parts

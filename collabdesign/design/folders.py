@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+from collabdesign.design.files.units import few
+
 # Left behind by archive tools and network drives, never a class.
-STRAY_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
+_STRAY_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__"})
 
 
 class Fault(NamedTuple):
@@ -18,23 +21,20 @@ class Fault(NamedTuple):
     hint: str
 
 
-class Found(NamedTuple):
-    """What lies in the folders of a source.
-
-    Attributes:
-        classes: How many; None where that cannot be told.
-        faults: All that is wrong with the folders.
-    """
-
-    classes: int | None
-    faults: Sequence[Fault]
+def is_class(entry: os.DirEntry[str] | Path) -> bool:
+    """Whether an entry of a folder of images is the folder of a class."""
+    name = entry.name
+    return not name.startswith(".") and name not in _STRAY_FOLDERS and entry.is_dir()
 
 
-def look_into(folders: Mapping[str, str]) -> Found:
+def look_into(folders: Mapping[str, str]) -> tuple[int | None, list[Fault]]:
     """Count the class folders of ``train``, and compare those of ``test``, where it is a folder.
 
     Args:
         folders: Absolute paths by key.
+
+    Returns:
+        The number of classes, None where that cannot be told, and all that is wrong.
     """
     faults: list[Fault] = []
     names = {key: _class_folders(key, folder, faults) for key, folder in folders.items()}
@@ -43,18 +43,16 @@ def look_into(folders: Mapping[str, str]) -> Found:
         message = f"data.test must be another folder than data.train, got {folders['test']}"
         hint = "write a fraction such as 0.2 to put a part of data.train aside as test"
         faults.append(Fault("test", message, hint))
-    elif train and test and set(train) != set(test):
-        got = [
-            f"{what} {_few(sorted(ours - theirs))}"
-            for what, ours, theirs in (
-                ("none for", set(train), set(test)),
-                ("further", set(test), set(train)),
-            )
-            if ours - theirs
-        ]
-        message = f"data.test must have the class folders of data.train, got {', '.join(got)}"
+    elif train and test and (got := differing(train, test)):
+        message = f"data.test must have the class folders of data.train, got {got}"
         faults.append(Fault("test", message, f"compare {folders['train']} with it"))
-    return Found(len(train) if train else None, faults)
+    return (len(train) if train else None), faults
+
+
+def differing(train: Iterable[str], test: Iterable[str]) -> str:
+    """Which classes test lacks, and which it has beside those of train; empty where none."""
+    odd = {"none for": set(train) - set(test), "further": set(test) - set(train)}
+    return ", ".join(f"{words} {few(sorted(names))}" for words, names in odd.items() if names)
 
 
 def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | None:
@@ -63,13 +61,7 @@ def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | No
     hint = f"put the pictures of each class into a folder of their own: {layout}"
     try:
         with os.scandir(folder) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".")
-                and entry.name not in STRAY_FOLDERS
-                and entry.is_dir()
-            )
+            names = sorted(entry.name for entry in entries if is_class(entry))
     except FileNotFoundError:
         message = f"data.{key} must be a folder that exists, got {folder}"
         hint = f"correct the path, or put the images there as {layout}"
@@ -84,8 +76,3 @@ def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | No
         message = f"data.{key} must have at least two class folders, got {got} in {folder}"
     faults.append(Fault(key, message, hint))
     return None
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -10,7 +10,6 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from math import gcd
 
 from collabdesign.design.architecture import Branch, Layer
 from collabdesign.design.operators import IN_GROUPS, OPERATORS, SETTINGS, Look, Word
@@ -54,8 +53,9 @@ class LayerToken:
 
     def layer(self, stride: int, in_channels: int, channels: int) -> Layer:
         """The layer between these channels; groups fall to the largest divisor of both."""
-        wanted = in_channels if self.word.depthwise else self.groups
-        groups = largest_divisor(gcd(in_channels, channels), wanted) if wanted > 1 else 1
+        groups = in_channels if self.word.depthwise else self.groups
+        while in_channels % groups or channels % groups:
+            groups -= 1
         return _shared_layer(self.operator, self.kernel, stride, groups, channels, self.settings)
 
 
@@ -131,13 +131,6 @@ def _kernel(text: str, kind: str, word: Word, written: str) -> int:
         rule = f"the kernel of {kind} must be {', '.join(map(str, few))} or {last}"
         raise InputError(Problem(f"{rule}, got {text!r}", hint))
     return kernel
-
-
-def largest_divisor(number: int, at_most: int) -> int:
-    """The largest divisor of a number that is at most ``at_most``."""
-    if number % at_most == 0:
-        return at_most
-    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
 
 
 # -- layers to words ------------------------------------------------------------------------

@@ -133,17 +133,15 @@ class Operator:
         """Whether no layer of it can change the number of channels."""
         return not any(word.chooses_channels for word in self.words.values())
 
-    def settings_at(self, kernel: int) -> tuple[str, ...]:
+    def settings_at(self, kernel: int) -> set[str]:
         """Names of what a layer with this kernel may set beside its groups."""
-        return tuple(
-            dict.fromkeys(
-                name
-                for word in self.words.values()
-                if (kernel >= word.kernels[0] if word.has_kernel else kernel == word.kernels[0])
-                for name in word.settings
-                if name != "groups"
-            )
-        )
+        return {
+            name
+            for word in self.words.values()
+            if (kernel >= word.kernels[0] if word.has_kernel else kernel == word.kernels[0])
+            for name in word.settings
+            if name != "groups"
+        }
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from collabdesign.design import freedoms
 from collabdesign.design.files.values import Section
-from collabdesign.design.freedoms import (
-    Activation,
-    Attention,
-    Branches,
-    Channels,
-    Count,
-    Depth,
-    Features,
-    Freedom,
-    Join,
-    Kernel,
-    Layers,
-    Output,
-    Shortcut,
-    Stride,
-    Widths,
-    hidden_channels,
-)
 from collabdesign.design.layer_words import parse_token
 from collabdesign.design.operators import ACTIVATIONS, ATTENTIONS, JOINS
 
@@ -49,53 +32,53 @@ def _fixed(own: Any, description: str) -> Any:
 class StemFreedoms(Section):
     """The first convolution."""
 
-    kernel: Kernel = _fixed(3, "Side of the kernel: 1, 3, 5, 7, 9 or 11.")
-    stride: Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
-    channels: Channels = Field(description="Output channels, at least 4.")
-    activation: Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
+    kernel: freedoms.Kernel = _fixed(3, "Side of the kernel: 1, 3, 5, 7, 9 or 11.")
+    stride: freedoms.Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
+    channels: freedoms.Channels = Field(description="Output channels, at least 4.")
+    activation: freedoms.Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
 
 
 class StageFreedoms(Section):
     """Modules at one resolution; the first of them reduces it by the stage's stride."""
 
-    modules: Count = Field(description="How many modules stand in the stage.")
-    stride: Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
-    channels: Channels = Field(description="Output channels of every module, at least 4.")
+    modules: freedoms.Count = Field(description="How many modules stand in the stage.")
+    stride: freedoms.Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
+    channels: freedoms.Channels = Field(description="Output channels of every module, at least 4.")
     module: str = Field(description="Name of the kind of module, a key under `modules`.")
 
 
 class HeadFreedoms(Section):
     """What follows the last module."""
 
-    features: Features = _fixed(
+    features: freedoms.Features = _fixed(
         0, "Channels of a 1x1 convolution before the pooling; 0 leaves it out."
     )
-    activation: Activation = _fixed("relu", "Of the 1x1 convolution.")
+    activation: freedoms.Activation = _fixed("relu", "Of the 1x1 convolution.")
 
 
 class ModuleFreedoms(Section):
     """One kind of module: what the machine may choose inside it."""
 
-    shortcut: Shortcut = _fixed("identity", "identity, projection or none.")
-    branches: Branches = _fixed(1, "Parallel branches, 1 to 3.")
-    join: Join = _fixed("add", f"How several branches join: {_or(JOINS)}.")
-    depth: Depth = Field(description="Layers in a branch, 1 to 4.")
-    layers: Layers = Field(
+    shortcut: freedoms.Shortcut = _fixed("identity", "identity, projection or none.")
+    branches: freedoms.Branches = _fixed(1, "Parallel branches, 1 to 3.")
+    join: freedoms.Join = _fixed("add", f"How several branches join: {_or(JOINS)}.")
+    depth: freedoms.Depth = Field(description="Layers in a branch, 1 to 4.")
+    layers: freedoms.Layers = Field(
         description="Layers to choose from, such as pw, dw3, conv3/g4, pool3. One list "
         "for every position, or a list of lists, position by position."
     )
-    widths: Widths = _fixed(
+    widths: freedoms.Widths = _fixed(
         1.0,
         "Hidden widths, times the stage's channels; for concat also the branches' shares of them.",
     )
-    attention: Attention = _fixed("none", f"{_or(ATTENTIONS)}.")
-    activation: Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
-    output: Output = _fixed("activated", "activated, or linear as in inverted residuals.")
+    attention: freedoms.Attention = _fixed("none", f"{_or(ATTENTIONS)}.")
+    activation: freedoms.Activation = _fixed("relu", f"{_or(ACTIVATIONS)}.")
+    output: freedoms.Output = _fixed("activated", "activated, or linear as in inverted residuals.")
     share: Literal["module", "stage"] = Field(
         default="module", description="A design for each module, or one for all modules of a stage."
     )
 
-    def tokens(self, position: int) -> Freedom:
+    def tokens(self, position: int) -> freedoms.Freedom:
         """The choices for the layer at ``position``, counted from 0."""
         return self.layers[min(position, len(self.layers) - 1)]
 
@@ -135,7 +118,7 @@ class Prototype(Section):
                 yield ("modules", name), f"every module must be used by a stage, {name!r} is not"
 
     def _vanishing_resolution(self, resolution: int) -> Iterator[tuple[Location, str]]:
-        steps: list[tuple[Location, Freedom]] = [(("stem", "stride"), self.stem.stride)]
+        steps: list[tuple[Location, freedoms.Freedom]] = [(("stem", "stride"), self.stem.stride)]
         steps += [
             (("stages", index, "stride"), stage.stride) for index, stage in enumerate(self.stages)
         ]
@@ -153,7 +136,7 @@ class Prototype(Section):
     def _groups_that_never_divide(self) -> Iterator[tuple[Location, str]]:
         for name, module in self.modules.items():
             counts = {
-                hidden_channels(width, channels)
+                freedoms.hidden_channels(width, channels)
                 for stage in self.stages
                 if stage.module == name
                 for channels in stage.channels.values

@@ -7,7 +7,7 @@ A source is a row of ``SOURCES``, and one of the table of the same name that rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from collabdesign.design.files import values
 from collabdesign.design.files.values import Section
-from collabdesign.design.folders import Found, look_into
+from collabdesign.design.folders import Fault, look_into
 
 DEFAULT_TEST = 0.2
 """Fraction put aside as test where the data has no test part and none is asked for."""
@@ -57,7 +57,7 @@ class SourceKeys:
     needs: tuple[str, ...] = ()
     pictures: Mapping[str | None, Pictures] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
-    look: Callable[[Mapping[str, str]], Found] | None = None
+    look: Callable[[Mapping[str, str]], tuple[int | None, Sequence[Fault]]] | None = None
 
     @property
     def untold(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ as drawn is repaired as :mod:`collabdesign.design.draft` says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -72,17 +72,13 @@ class DesignSpace:
 
     def __init__(self, requirements: Requirements) -> None:
         prototype, data = requirements.prototype, requirements.data
-        problems = prototype.problems(data.resolution)
+        problems = [
+            Problem(f"prototype.{'.'.join(map(str, place))}: {message}")
+            for place, message in prototype.problems(data.resolution)
+        ]
         if problems:
-            raise InputError(
-                [
-                    Problem(f"prototype.{'.'.join(map(str, place))}: {message}")
-                    for place, message in problems
-                ]
-            )
-        self._input_channels = data.channels
-        self._resolution = data.resolution
-        self._classes = data.classes
+            raise InputError(problems)
+        self._shape = data.channels, data.resolution, data.classes
         self._slot = network_slot(prototype)
         #: Every parameter that can be active, by name.
         self.parameters: dict[str, Parameter] = {
@@ -147,11 +143,9 @@ class DesignSpace:
         Raises:
             OutsideSpace: No parameter set gives it; the message says where it leaves the space.
         """
-        for what, mine, its in (
-            ("input channels", self._input_channels, architecture.input_channels),
-            ("resolution", self._resolution, architecture.resolution),
-            ("classes", self._classes, architecture.classes),
-        ):
+        shape = architecture.input_channels, architecture.resolution, architecture.classes
+        names = "input channels", "resolution", "classes"
+        for what, mine, its in zip(names, self._shape, shape, strict=True):
             if mine != its:
                 raise OutsideSpace(f"the space has {what} {mine}, the architecture {its}")
         params: Params = {}
@@ -198,22 +192,6 @@ class DesignSpace:
         return params
 
     # -- ways through the space -------------------------------------------------------------
-
-    def neighbours(self, params: Mapping[str, Any]) -> Iterator[Params]:
-        """Parameter sets that differ in one parameter by one step and give another network.
-
-        A step is the next value of a range, any other value of choices. What becomes active by
-        the change gets its own value. Each network is given once.
-        """
-        here = self.complete(params)
-        seen = {self.decode(here).id}
-        for name, value in here.items():
-            for other in self.parameters[name].steps_from(value):
-                neighbour = self._completed({**here, name: other})
-                identity = self._build(neighbour).id
-                if identity not in seen:
-                    seen.add(identity)
-                    yield neighbour.params
 
     def vary(self, params: Mapping[str, Any], rng: np.random.Generator, rate: float) -> Params:
         """A variation: each active parameter is drawn anew with probability ``rate``.
@@ -329,8 +307,7 @@ class DesignSpace:
 
     def _build(self, drawn: _Drawn) -> Architecture:
         modules = tuple(build_module(draft, shape) for draft, shape in drawn.modules)
-        shape = self._input_channels, self._resolution, self._classes
-        return Architecture(*shape, drawn.stem, modules, drawn.head)
+        return Architecture(*self._shape, drawn.stem, modules, drawn.head)
 
     def _ask(self, pick: Pick) -> _Drawn:
         """Ask once for each active parameter that is free, in order."""

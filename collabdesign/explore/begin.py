@@ -147,7 +147,7 @@ def begin(
             "scale": {"lowest": dict(scale.lowest), "highest": dict(scale.highest)},
             "prototype": {
                 "architecture": own.to_dict(),
-                "cost": own_cost.to_json(),
+                "cost": dict(own_cost),
                 "fits": requirements.fits(own_cost),
             },
             "calibration": calibration and asdict(calibration),

@@ -112,10 +112,10 @@ class Candidate:
             "id": self.architecture.id,
             **{name: value for name, value in vars(self).items() if name != "number"},
             "architecture": self.architecture.to_dict(),
-            "cost": self.cost.to_json(),
+            "cost": dict(self.cost),
             "rejected_by": self.rejected_by or {},
             "rejections": [
-                (each.params, each.cost.to_json(), each.violations) for each in self.rejections
+                (each.params, dict(each.cost), each.violations) for each in self.rejections
             ],
         }
 

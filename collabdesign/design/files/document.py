@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
 Location = tuple[str | int, ...]
@@ -185,9 +186,11 @@ class _Reader:
         self.events: Iterator[Any] = iter(())
 
     def read(self) -> Document:
-        unprintable = yaml.reader.Reader.NON_PRINTABLE.search(self.text)
-        if unprintable:
-            raise InputError(self._unprintable(unprintable.start()))
+        if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(self.text):
+            at = unprintable.start()
+            line, column = self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
+            message = f"the file must be text, got the character {self.text[at]!a}"
+            raise InputError(Problem(message, "", self.file, line, column))
         self.events = yaml.parse(self.text, Loader=self.loader)
         try:
             data = self._documents()
@@ -301,12 +304,6 @@ class _Reader:
         self._note(event, message)
         raise InputError(self.problems)
 
-    def _unprintable(self, index: int) -> Problem:
-        line = self.text.count("\n", 0, index) + 1
-        column = index - self.text.rfind("\n", 0, index)
-        message = f"the file must be text, got the character {self.text[index]!a}"
-        return Problem(message, "", self.file, line, column)
-
     def _syntax(self, error: yaml.YAMLError) -> Problem:
         if not isinstance(error, yaml.MarkedYAMLError):
             return Problem(f"the file must be YAML, got: {error}", "", self.file)
@@ -347,6 +344,4 @@ def _scalar(event: Any) -> Any:
 
 
 def _shown_key(key: Any) -> str:
-    if isinstance(key, dict | list):
-        return f"a {_kind(key)}"
-    return "nothing" if key is None else str(key).lower() if isinstance(key, bool) else repr(key)
+    return f"a {_kind(key)}" if isinstance(key, dict | list) else shown(key)

@@ -18,14 +18,6 @@ _LONGEST_MESSAGE = 400
 
 
 @dataclass(frozen=True)
-class Override:
-    """One ``key=value`` of the command line; its document has no lines."""
-
-    keys: tuple[str, ...]
-    document: Document
-
-
-@dataclass(frozen=True)
 class Overlay:
     """A document that says what stands at a location and below it.
 
@@ -65,15 +57,21 @@ class Overlays:
         folder = os.path.dirname(file)
         self._overlays.append(Overlay(location, document, folder, dropped=len(location)))
 
-    def lay_override(self, override: Override) -> None:
-        """Put one value in place."""
+    def lay_override(self, text: str) -> None:
+        """Put the value of a ``search.trials=80`` in place; the value is YAML."""
+        file = f"--set {text}"
+        key, equals, value = text.partition("=")
+        keys = tuple(key.strip().split("."))
         try:
-            self.data, said = _with(self.data, override.keys, override.document.data)
+            if not equals or not all(keys):
+                hint = "write for example --set search.trials=80"
+                raise InputError(Problem(f"--set must have key=value, got {text!r}", hint))
+            data = read_text(value).data
+            self.data, said = _with(self.data, keys, data)
         except InputError as error:
-            file = override.document.file
             self.problems += [Problem(p.message, p.hint, file) for p in error.problems]
         else:
-            self._overlays.append(Overlay(said, override.document, folder=""))
+            self._overlays.append(Overlay(said, Document(data, {}, {}, file), folder=""))
 
     def note(
         self, location: Location, message: str, hint: str = "", *, at_key: bool = False
@@ -118,25 +116,6 @@ class Overlays:
             if location[: len(overlay.location)] == overlay.location:
                 return overlay
         raise AssertionError("the first overlay is everywhere")
-
-
-def parse_override(text: str) -> Override:
-    """Read ``search.trials=80``; the value is YAML.
-
-    Raises:
-        InputError: It has no ``=``, a key is empty, or the value is no YAML.
-    """
-    file = f"--set {text}"
-    key, equals, value = text.partition("=")
-    keys = tuple(key.strip().split("."))
-    if not equals or not all(keys):
-        hint = "write for example --set search.trials=80"
-        raise InputError(Problem(f"--set must have key=value, got {text!r}", hint, file))
-    try:
-        data = read_text(value).data
-    except InputError as error:
-        raise InputError([Problem(p.message, p.hint, file) for p in error.problems]) from None
-    return Override(keys, Document(data, {}, {}, file))
 
 
 def _with(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from collabdesign.design.files.document import read_document
-from collabdesign.design.files.overlays import Overlays, Override, parse_override
+from collabdesign.design.files.overlays import Overlays
 from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import Requirements
@@ -35,20 +36,13 @@ def load_requirements(
         InputError: Every problem that was found, in the order of the files.
     """
     overlays = Overlays(read_document(path))
-    inside_prototype: list[Override] = []
+    in_prototype = [text for text in overrides if text.lstrip().startswith("prototype.")]
     for text in overrides:
-        try:
-            override = parse_override(text)
-        except InputError as error:
-            overlays.problems += error.problems
-            continue
-        if override.keys[0] == "prototype" and len(override.keys) > 1:
-            inside_prototype.append(override)
-        else:
-            overlays.lay_override(override)
+        if text not in in_prototype:
+            overlays.lay_override(text)
     _read_prototype(overlays)
-    for override in inside_prototype:
-        overlays.lay_override(override)
+    for text in in_prototype:
+        overlays.lay_override(text)
     _find_data(overlays, check_data)
     requirements = _validate(overlays, check_data)
     if requirements is None or overlays.problems:
@@ -126,26 +120,22 @@ def _validate(overlays: Overlays, check_data: bool) -> Requirements | None:
         hint = "give the requirements file that names it: `prototype: PATH`"
         overlays.note((), "the file must hold requirements, got a prototype", hint)
         return None
+    requirements: Requirements | None = None
+    prototype: Prototype | None = None
     try:
         requirements = Requirements.model_validate(overlays.data)
-        prototype: Prototype | None = requirements.prototype
+        prototype = requirements.prototype
     except ValidationError as error:
         for details in error.errors(include_url=False):
             _translate(overlays, details, check_data)
-        requirements, prototype = None, _valid_prototype(overlays.data.get("prototype"))
+        with suppress(ValidationError):
+            prototype = Prototype.model_validate(overlays.data.get("prototype"))
     data = overlays.data.get("data")
     resolution = with_defaults(data).get("resolution") if isinstance(data, dict) else None
     if prototype and type(resolution) is int and resolution > 0:
         for location, message in prototype.problems(resolution):
             overlays.note_rule(("prototype", *location), message)
     return requirements
-
-
-def _valid_prototype(data: Any) -> Prototype | None:
-    try:
-        return Prototype.model_validate(data)
-    except ValidationError:
-        return None
 
 
 def _translate(overlays: Overlays, details: ErrorDetails, check_data: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from collabdesign.design.prototype import Prototype
@@ -37,7 +36,7 @@ def requirements_schema() -> dict[str, Any]:
     parts = {**schema["$defs"], "Requirements": schema}
     for model in (Requirements, Search, Family):
         for key, field in model.model_fields.items():
-            if _is_section(field):
+            if isinstance(field.default, BaseModel):  # a heading with nothing below it
                 written = parts[model.__name__]["properties"][key]
                 reference = written.pop("$ref")
                 written.pop("default")
@@ -57,8 +56,3 @@ def requirements_schema() -> dict[str, Any]:
         for source, row in SOURCES.items()
     ]
     return {"$schema": _DRAFT, **schema}
-
-
-def _is_section(field: FieldInfo) -> bool:
-    """Whether a field may be a heading with nothing below it."""
-    return isinstance(field.default, BaseModel)

@@ -8,7 +8,7 @@ below one is dropped: no count lies between a limit and the whole number below i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from collabdesign.errors import InputError, Problem
@@ -77,6 +77,12 @@ def shown(value: object) -> str:
         return str(value).lower()
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}"
+
+
+def few(words: Sequence[str], most: int = 5) -> str:
+    """The first of some words, and how many more there are."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def _parse(value: object, units: Mapping[str, int], rule: str) -> int:

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,9 @@ class Written:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         """How pydantic reads and writes the value."""
-        serialization = None
-        if self.write:
-            serialization = core_schema.plain_serializer_function_ser_schema(
-                self.write, when_used="json"
-            )
+        serialization = self.write and core_schema.plain_serializer_function_ser_schema(
+            self.write, when_used="json"
+        )
         return core_schema.no_info_plain_validator_function(self.read, serialization=serialization)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
@@ -65,10 +64,7 @@ class Written:
 
 def count(of: str) -> Written:
     """A positive count such as ``10M``."""
-
-    def read(value: Any) -> int:
-        return units.parse_count(value, of)
-
+    read = partial(units.parse_count, of=of)
     return Written(read, _quantity_schema(units.COUNT_PATTERN), units.exact_count)
 
 
@@ -203,10 +199,8 @@ def path_or_fraction(high: float) -> Written:
             rule = f"must be a folder, or a fraction above 0 and at most {high}"
             raise InputError(f"{rule}, got {shown(value)}") from None
 
-    def write(value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
-
-    return Written(read, {"anyOf": [PATH.schema, fraction.schema]}, write)
+    schema = {"anyOf": [PATH.schema, fraction.schema]}
+    return Written(read, schema, lambda value: str(value) if isinstance(value, Path) else value)
 
 
 def _read_objectives(value: Any) -> tuple[str, ...]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from collabdesign.design.files.units import few
 from collabdesign.evaluate.data.pictures import Pixels
 from collabdesign.evaluate.data.sources import Integers, Source
 
 _PARTS = {"train": "to train on", "select": "held out"}
-
-# In a list of what changed.
-_NAMED = 5
 
 # A digest of a small picture takes 4 microseconds and 40 bytes; above it only counts are kept.
 _MOST_FILES = 100_000
@@ -87,7 +85,7 @@ def _counts(words: str, before: Mapping[str, int], after: Mapping[str, int]) -> 
         if before.get(name) != after.get(name)
     ]
     total = f"{sum(before.values()):,} -> {sum(after.values()):,}"
-    return [f"images {words}: {total} ({_few(changed)})"] if changed else []
+    return [f"images {words}: {total} ({few(changed)})"] if changed else []
 
 
 def _files(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -100,7 +98,7 @@ def _files(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         "changed": {name for name in comparable if old[name] != new[name]},
     }
     return [
-        f"files {word}: {len(names):,} ({_few(sorted(names))})"
+        f"files {word}: {len(names):,} ({few(sorted(names))})"
         for word, names in kinds.items()
         if names
     ]
@@ -113,8 +111,3 @@ def _by_file(summary: Mapping[str, Any]) -> dict[str, tuple[str | None, str]]:
         for part, digests in summary["digests"].items()
         for name, digest in digests.items()
     }
-
-
-def _few(words: Sequence[str]) -> str:
-    more = f" and {len(words) - _NAMED:,} more" if len(words) > _NAMED else ""
-    return ", ".join(words[:_NAMED]) + more

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collabdesign.design.folders import STRAY_FOLDERS
+from collabdesign.design.folders import is_class
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads, read_image
 
@@ -83,7 +83,7 @@ def list_folder(root: Path) -> FolderListing:
     files: list[tuple[Path, int]] = []
     problems: list[Problem] = []
     entries = _entries(root, problems)
-    folders = [entry for entry in entries if _is_class(entry)]
+    folders = [entry for entry in entries if is_class(entry)]
     stray = set(entries) - set(folders)
     classes = tuple(folder.name for folder in folders)
     if len(classes) < 2:
@@ -155,10 +155,6 @@ def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not _is_hidden(path) and path.name not in STRAY_FOLDERS
 
 
 def _is_image(path: Path) -> bool:

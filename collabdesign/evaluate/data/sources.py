@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from collabdesign.design import sources as design
+from collabdesign.design.folders import differing
 from collabdesign.design.sources import Data
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.folder import FolderListing, list_folder
@@ -88,13 +89,10 @@ def test_source(data: Data, train: Source | None = None) -> Source:
     """
     source = SOURCES[data.source].test(data)
     if isinstance(data.test, Path):
-        wanted, found = set((train or train_source(data)).class_names), set(source.class_names)
-        odd = {"without": sorted(wanted - found), "with": sorted(found - wanted)}
-        if got := [f"{word} {', '.join(names)}" for word, names in odd.items() if names]:
-            raise InputError(
-                "data.test must have the class folders of data.train, "
-                f"got {data.test} {' and '.join(got)}"
-            )
+        train = train or train_source(data)
+        if got := differing(train.class_names, source.class_names):
+            rule = "data.test must have the class folders of data.train"
+            raise InputError(f"{rule}, got {got} in {data.test}")
     return source
 
 
@@ -104,8 +102,7 @@ def _test_folder(data: Data) -> Source:
 
 
 def _train_folder(data: Data) -> Source:
-    if data.train is None:
-        raise InputError("data.train must name a folder where data.source is folder")
+    assert data.train is not None, "asked for where requirements are read"
     return _folder_source(data.train)
 
 
@@ -156,11 +153,8 @@ _NAMED_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 def _named_set(part: str, data: Data) -> Source:
     from torchvision import datasets
 
-    name = data.dataset or ""
-    if name not in _NAMED_SETS:
-        raise InputError(
-            f"data.dataset must be one of {', '.join(sorted(_NAMED_SETS))}, got {name!r}"
-        )
+    name = data.dataset
+    assert name is not None, "asked for where requirements are read"
     root = data.root or Path("data")
     try:
         images = getattr(datasets, name)(root, download=data.download, **_NAMED_SETS[name][part])
@@ -191,12 +185,7 @@ def _named_set(part: str, data: Data) -> Source:
     labels = np.asarray(labels, dtype=np.int64)
     names = getattr(images, "classes", None) or range(int(labels.max()) + 1)
     words = (each if isinstance(each, tuple) else (str(each),) for each in names)
-    return Source(
-        class_names=tuple(map(", ".join, words)),
-        labels=labels,
-        read=read,
-        name=named,
-    )
+    return Source(tuple(map(", ".join, words)), labels, read, named)
 
 
 SOURCES: dict[str, Reader] = {

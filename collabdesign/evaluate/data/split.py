@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from collabdesign.design.draft import proportional
 from collabdesign.design.sources import DEFAULT_TEST, Data
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.sources import Integers, Source, has_own_test
@@ -73,13 +74,8 @@ def stratified_split(
             f"{what} must draw between {len(groups)} and {len(indices) - len(groups)} of "
             f"{len(indices)} images, so that every class is in both parts, got {count}"
         )
-    exact = [count * len(group) / len(indices) for group in groups]
-    shares = [min(max(1, int(x)), len(group) - 1) for x, group in zip(exact, groups, strict=True)]
-    while sum(shares) != count:
-        step = 1 if sum(shares) < count else -1
-        free = [i for i, share in enumerate(shares) if 1 <= share + step < len(groups[i])]
-        best = max(free, key=lambda i: (step * (exact[i] - shares[i]), -i))
-        shares[best] += step
+    lengths = [len(group) for group in groups]
+    shares = proportional(count, lengths, [length - 1 for length in lengths])
     rng = np.random.default_rng(_SPLIT_SEED)
     halves = [
         np.split(rng.permutation(group), [share])
