@@ -45,10 +45,10 @@ def front(points: Points) -> list[int]:
     """
     kept = []
     for index, point in enumerate(points):
-        no_worse = np.all(points <= point, axis=1)
-        better = no_worse & np.any(points < point, axis=1)
-        equal_before = np.all(points[:index] == point, axis=1)
-        if not better.any() and not equal_before.any():
+        beats = np.all(points <= point, axis=1)
+        # Of these, itself and later equal ones do not count.
+        beats[index:] &= np.any(points[index:] < point, axis=1)
+        if not beats.any():
             kept.append(index)
     return kept
 

@@ -229,8 +229,7 @@ class Record:
 
     @property
     def _tail(self) -> Mapping[str, Any]:
-        tail: Mapping[str, Any] = self.attributes.get("tail") or {}
-        return tail
+        return self.attributes.get("tail") or {}
 
 
 def requirements_of(record: Record) -> Requirements:

@@ -29,24 +29,15 @@ CANDIDATE = "candidate"
 _ATTRIBUTES = """
     SELECT key, value_json FROM study_user_attributes JOIN studies USING (study_id)
     WHERE study_name = :study"""
-_KILLED = """
-    SELECT count(*) FROM trials JOIN studies USING (study_id)
-    WHERE study_name = :study AND state = 'FAIL'"""
 DISTRIBUTIONS = """
     SELECT DISTINCT param_name, distribution_json FROM trial_params
     JOIN trials USING (trial_id) JOIN studies USING (study_id) WHERE study_name = :study"""
 
 
-def _candidates(states: str) -> str:
-    return f"""
-        SELECT trials.number, value_json FROM trials
-        JOIN studies USING (study_id) JOIN trial_user_attributes USING (trial_id)
-        WHERE study_name = :study AND key = '{CANDIDATE}' AND {states}
-        ORDER BY trials.number"""
-
-
-_KNOWN, GIVEN_BACK = _candidates("state != 'FAIL'"), _candidates("state = 'FAIL'")
-RUNNING = _candidates("state = 'RUNNING'")
+_TRIALS = f"""
+    SELECT state, number, value_json FROM trials
+    JOIN studies USING (study_id) JOIN trial_user_attributes USING (trial_id)
+    WHERE study_name = :study AND key = '{CANDIDATE}' ORDER BY number"""
 
 Rows = Callable[[str], list[Any]]
 
@@ -77,8 +68,9 @@ def read_record(run_dir: Path) -> Record:
                 f"{attributes['version']}: another version of collabdesign wrote it; use that, or "
                 "choose another --run-dir"
             )
-        candidates = tuple(candidate_of(*row) for row in rows(_KNOWN))
-        return Record(attributes, candidates, killed=rows(_KILLED)[0][0])
+        trials = trials_of(rows)
+        candidates = tuple(each for state, each in trials if state != "FAIL")
+        return Record(attributes, candidates, killed=len(trials) - len(candidates))
 
 
 @contextmanager
@@ -164,5 +156,9 @@ def _foreign(place: str) -> str:
     )
 
 
-def candidate_of(number: int, text: str) -> Candidate:
-    return Candidate.from_json(number, json.loads(text))
+def trials_of(rows: Rows) -> list[tuple[str, Candidate]]:
+    """The state of each trial, with its candidate, in order."""
+    return [
+        (state, Candidate.from_json(number, json.loads(text)))
+        for state, number, text in rows(_TRIALS)
+    ]

@@ -59,7 +59,7 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
     requirements = requirements_of(record)
     scale = scale_of_record(record, requirements)
     trained = trained_within(record, requirements)
-    complete = len(record.finished) >= requirements.search.trials or record.ran_out
+    complete = record.is_complete(requirements.search.trials)
     noted = noted_calibration(record)
     fingerprint = record.attributes.get("data_fingerprint", "")
     calibration, misfits = calibration_of(run_dir, requirements, fingerprint)
