@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
@@ -154,8 +153,9 @@ class Driver:
         if index == 0:
             own = default_params(self._space, self._requirements)
             if own is not None:
-                return self._candidate(own, self._space.decode(own), "prototype", index)
-        proposer = self._proposals.at(index, self._todays())
+                return self._candidate(own, "prototype", index)
+        todays = [each for each in self._candidates.values() if each.index not in self._of_others]
+        proposer = self._proposals.at(index, todays)
         passed_over = proposer.passed_over
         for _ in range(PATIENCE):
             try:
@@ -163,12 +163,11 @@ class Driver:
             except NothingFound as error:
                 passed_over.rejected += error.tried
                 break
-            architecture = self._space.decode(params)
-            candidate = self._candidate(params, architecture, "machine", index)
+            candidate = self._candidate(params, "machine", index)
             violations = self._requirements.violations(candidate.cost)
             if any(value > 0 for value in violations.values()):
                 proposer.tell_rejected(Rejection(params, candidate.cost, violations))
-            elif (known := self._known.get(architecture.id)) is not None:
+            elif (known := self._known.get(candidate.architecture.id)) is not None:
                 proposer.tell_repeated(params, self._candidates[known])
             else:
                 proposer.accept()
@@ -180,14 +179,10 @@ class Driver:
         self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
         return None
 
-    def _candidate(
-        self, params: Params, architecture: Architecture, proposed_by: str, index: int
-    ) -> Candidate:
+    def _candidate(self, params: Params, proposed_by: str, index: int) -> Candidate:
+        architecture = self._space.decode(params)
         cost = cost_of(architecture, self._requirements.deploy.precision)
         return Candidate(-1, index, params, architecture, cost, proposed_by)
-
-    def _todays(self) -> list[Candidate]:
-        return [each for index, each in self._candidates.items() if index not in self._of_others]
 
     def _why_nothing_new(self, last: PassedOver) -> str:
         lines = [
@@ -213,14 +208,8 @@ class Driver:
         self._take_in(candidate)
         key = f"candidate {candidate.number}"
         self._running[key] = candidate.index
-        self._executor.submit(
-            Task(
-                key=key,
-                architecture=candidate.architecture,
-                recipe=self._requirements.search.proxy,
-                seed=seed_of(candidate.architecture.id, self._requirements.search.seed),
-            )
-        )
+        search, network = self._requirements.search, candidate.architecture
+        self._executor.submit(Task(key, network, search.proxy, seed_of(network.id, search.seed)))
 
     def _hear(self, event: Event) -> None:
         index = self._running.get(event.key)

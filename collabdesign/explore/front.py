@@ -1,7 +1,7 @@
 """Dominance, hypervolume, NetScore: functions on numbers.
 
 A point is a row of losses: every objective turned so that less is better, in
-:func:`losses` and nowhere else.
+:meth:`Scale.losses` and nowhere else.
 """
 
 from __future__ import annotations
@@ -30,12 +30,6 @@ def values_of(objectives: Sequence[str], accuracy: float, cost: Cost) -> tuple[f
 def directions_of(objectives: Sequence[str]) -> list[Direction]:
     """Optuna's direction of each objective: accuracy up, every cost down."""
     return ["maximize" if name == "accuracy" else "minimize" for name in objectives]
-
-
-def losses(objectives: Sequence[str], values: Sequence[Sequence[float]]) -> Points:
-    """Values (n x objectives) with every objective turned so that less is better."""
-    signs = [-1.0 if name == "accuracy" else 1.0 for name in objectives]
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
 
 
 def front(points: Points) -> list[int]:
@@ -101,7 +95,7 @@ class Scale:
 
     def front(self, trained: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The trained candidates that no other beats on every objective, in order."""
-        points = losses(self.objectives, [self.values(each) for each in trained])
+        points = self.losses([self.values(each) for each in trained])
         return tuple(trained[index] for index in front(points))
 
     def losses(self, values: Sequence[Sequence[float]]) -> Points:

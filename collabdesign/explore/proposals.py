@@ -55,16 +55,10 @@ def generative(space: DesignSpace, requirements: Requirements, seed: int) -> Gen
             costs[key] = cost_of(space.decode(params), precision)
         return costs[key]
 
-    def violations(params: Params) -> list[float]:
-        return list(requirements.violations(cost_at(params)).values())
-
-    def objective_values(params: Params) -> tuple[float, ...]:
-        return values_of(objectives, math.nan, cost_at(params))
-
     return GenerativeSampler(
         space=space.suggest,
-        static_violations=violations,
-        static_objectives=objective_values,
+        static_violations=lambda params: list(requirements.violations(cost_at(params)).values()),
+        static_objectives=lambda params: values_of(objectives, math.nan, cost_at(params)),
         seed=seed,
     )
 
@@ -224,14 +218,12 @@ class _Told:
         for candidate in sorted(candidates, key=lambda each: each.index):
             if candidate.index in self._finished:
                 continue
-            is_running = candidate.outcome == "running"
             if candidate.index not in self.running:
                 self._enter(candidate, by_number)
-            elif not is_running:
-                trial = self.running[candidate.index]
+            elif candidate.outcome != "running":
+                trial = self.running.pop(candidate.index)
                 self.end(trial, self.values(candidate), self._limits(candidate))
-            if not is_running:
-                self.running.pop(candidate.index, None)
+            if candidate.outcome != "running":
                 self._finished.add(candidate.index)
 
     def end(

@@ -77,9 +77,17 @@ def read_record(run_dir: Path) -> Record:
 def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
     """A function that answers queries, and what a person calls the study."""
     if (run_dir / ELSEWHERE).is_file():
+        from sqlalchemy import NullPool, create_engine, text
+        from sqlalchemy.exc import SQLAlchemyError
+
         url, name = address_of(run_dir)
-        with _database(url) as rows:
-            yield lambda query: rows(query, name), without_password(url)
+        named, place = {"study": name}, without_password(url)
+        try:
+            engine = create_engine(url, poolclass=NullPool)  # no connection outlives the block
+            with engine.connect() as database:
+                yield lambda query: list(database.execute(text(query), named)), place
+        except (SQLAlchemyError, ImportError) as error:
+            raise InputError(unreachable(url, error)) from None
         return
     path = run_dir / DATABASE
     uri = f"{path.resolve().as_uri()}?mode=ro"
@@ -95,19 +103,6 @@ def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
         raise InputError(f"the study {str(path)!r} must be readable: {error}") from None
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{_foreign(str(path))} ({error})") from None
-
-
-@contextmanager
-def _database(url: str) -> Iterator[Callable[[str, str], list[Any]]]:
-    from sqlalchemy import NullPool, create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        engine = create_engine(url, poolclass=NullPool)  # no connection outlives the block
-        with engine.connect() as connection:
-            yield lambda query, study: list(connection.execute(text(query), {"study": study}))
-    except (SQLAlchemyError, ImportError) as error:
-        raise InputError(unreachable(url, error)) from None
 
 
 def address_of(run_dir: Path) -> tuple[str, str]:
