@@ -41,8 +41,7 @@ from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
 from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
-from collabdesign.explore.front import scale_of_record
-from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder, in_use
+from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder
 from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
 from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record
@@ -271,7 +270,7 @@ def _opened(
         requirements = load_requirements(requirements)
     run_dir = Path("runs") / requirements.name if run_dir is None else Path(run_dir)
     if (who := holder(run_dir, lock)) is not None:
-        raise InUse(in_use(run_dir, lock, who))
+        raise InUse(run_dir, lock, who)
     tell = _teller(on_event, run_dir / PROGRESS)
     prepared = prepare(
         requirements,
@@ -339,15 +338,7 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
 
 def _family(here: _Here, record: Record, test: TestData) -> tuple[Certificate, ...]:
     members = build_family(
-        here.requirements,
-        here.run_dir,
-        record,
-        scale_of_record(record, here.requirements),
-        here.prepared.data,
-        test,
-        here.prepared.device,
-        here.executor,
-        on_progress=here.tell,
+        here.requirements, here.run_dir, record, here.prepared, test, here.executor, here.tell
     )
     write_references(here.run_dir, here.requirements)
     return members

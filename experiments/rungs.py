@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from collabdesign.explore.front import Scale, front, losses
+from collabdesign.explore.front import Scale, front
 from collabdesign.explore.rungs import FullCurve, Rungs
 
 # Held-out images of each table of `samplers/build_table.py`.
@@ -125,7 +125,7 @@ def search(table: Table, trials: int, seed: int, *, stops: bool, evolves: bool) 
             places.append(place)
             full.append(FullCurve(number, cost, curve))
             values = np.column_stack([seen[places, -1], costs[places]])
-            parents = [places[each] for each in front(losses(OBJECTIVES, values))]
+            parents = [places[each] for each in front(table.scale.losses(values))]
     judged = np.column_stack([table.curves[places, :, -1].mean(1), costs[places]])
     return Found(
         table.scale.hypervolume(judged),

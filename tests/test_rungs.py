@@ -275,7 +275,7 @@ def test_a_proposal_is_the_same_in_a_process_begun_anew(stopping: Path) -> None:
             if known is None:
                 break
             for proposer in both:
-                proposer.tell_repeated(known)
+                proposer.tell_repeated(params, known)
             repeats.append((params, known.number))
         both[0].accept()
         history.append(

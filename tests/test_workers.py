@@ -113,9 +113,9 @@ def test_two_workers_meet_the_budget(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     run_dir = tmp_path / "run"
     process = begin(search_words(tmp_path, *TWO), tmp_path)
-    until(lambda: len(rows(run_dir, RUNNING)) >= 2, process)
+    until(lambda: len(rows(run_dir, RUNNING)) >= 3, process)  # one of them waits for a worker
     code, said = run(["status", "run"], tmp_path)
-    assert code == 0 and f"process {process.pid} on " in said and "trainings handed out" in said
+    assert code == 0 and f"process {process.pid} on " in said and "2 trainings under way" in said
     assert finish(process) == 0, (tmp_path / "said.txt").read_text()
     assert nothing_is_left(process)
     assert check_whole(run_dir).killed == 0

@@ -32,9 +32,11 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
             click.echo("\nNot watched any more; the search goes on.", err=True)
             raise
     record = read_record(run_dir)
-    requirements, finished, training = requirements_of(record), record.finished, len(record.running)
-    who, trials = holder(run_dir), requirements.search.trials
+    requirements, finished = requirements_of(record), record.finished
+    who, trials, progress = holder(run_dir), requirements.search.trials, _progress_of(run_dir)
     done = record.is_complete(trials)
+    # Some of those that are handed out wait for a worker.
+    training = min(len(record.running), (progress or {}).get("workers", trials))
     family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
     if who is not None:
         state = "training the family" if done and not training else "searching"
@@ -53,7 +55,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
                 "running": who is not None,
                 "process": None if who is None else who._asdict(),
                 "training": training,
-                "progress": _progress_of(run_dir),
+                "progress": progress,
                 "trials": trials,
                 "trained": len(record.trained),
                 "stopped": len(record.stopped),
@@ -75,7 +77,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     if who is not None:
         say(f"  {who}")
         if training:
-            say(f"  {counted(training, 'training')} handed out")
+            say(f"  {counted(training, 'training')} under way")
     if record.stopped:
         say(f"  stopping early saved {percent(record.epochs_saved)} of the proxies' epochs")
     if best is not None:

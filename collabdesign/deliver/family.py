@@ -8,10 +8,10 @@ import math
 import os
 import shutil
 import statistics
+import string
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,9 +28,10 @@ from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore.begin import Prepared
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
-from collabdesign.explore.front import Scale, netscore
+from collabdesign.explore.front import Scale, netscore, scale_of_record
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
@@ -136,13 +137,10 @@ def build_family(
     requirements: Requirements,
     run_dir: Path,
     record: Record,
-    scale: Scale,
-    data: ImageData,
+    prepared: Prepared,
     test: TestData,
-    device: torch.device,
     executor: Executor,
-    *,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress,
 ) -> tuple[Certificate, ...]:
     """Choose, train fully, judge once on test and write ``family/attonet-a`` and so on.
 
@@ -153,10 +151,8 @@ def build_family(
         requirements: Give ``family`` and the data.
         run_dir: Of the search.
         record: Its outcome.
-        scale: Of its objectives.
-        data: The train and select parts, on the device.
-        test: The test part, likewise; judged on once all trainings are done.
-        device: Where to judge.
+        prepared: The train and select parts, and the device.
+        test: The test part, on the device; judged on once all trainings are done.
         executor: Where to train.
         on_progress: Called after each pass.
 
@@ -165,7 +161,7 @@ def build_family(
         every full training failed.
     """
     candidates = trained_within(record, requirements)
-    folder = run_dir / FAMILY
+    folder, data = run_dir / FAMILY, prepared.data
     epochs = plan_training(len(data.train_labels), requirements.family.training).epochs
     full = FullTrainings(requirements, executor, folder / WORK, epochs, on_progress)
     seeds, size = requirements.family.training.seeds, requirements.family.size
@@ -177,6 +173,7 @@ def build_family(
     # A finalist whose only training failed would take another's place.
     failed = {each.number for each in tried} - reached.keys() if seeds == 1 else set()
     left = [each for each in candidates if each.number not in failed]
+    scale = scale_of_record(record, requirements)
     decided = choose_family(rank_finalists(left, reached), scale, size)
     by_number = {each.number: each for each in candidates}
     chosen = [by_number[each.number] for each in decided]
@@ -185,10 +182,10 @@ def build_family(
     trained = _train(chosen, full, seeds)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
-    certificates = []
-    for letter, member in zip("abcdefghijklmnopqrstuvwxyz", trained, strict=False):
-        name = f"attonet-{letter}"
-        certificates.append(_deliver(name, member, requirements, data, test, device, folder))
+    certificates = [
+        _deliver(f"attonet-{letter}", member, requirements, prepared, test, folder)
+        for letter, member in zip(string.ascii_lowercase, trained, strict=False)
+    ]
     _clear(folder, {each.name for each in certificates})
     full.forget_others()
     if not tried:
@@ -269,25 +266,23 @@ def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) 
 def _train(chosen: Sequence[Candidate], full: FullTrainings, seeds: int) -> list[_Member]:
     """Each with all its seeds; without those of which no training came to an end."""
     jobs = [(candidate, number) for candidate in chosen for number in range(seeds)]
-    trainings = iter(full.train(jobs))
-    members = []
-    for candidate in chosen:
-        done = tuple(each for each in islice(trainings, seeds) if each is not None)
-        if done:
-            members.append(_Member(candidate, done))
-    return members
+    done: dict[int, list[FullTraining]] = {}
+    for (candidate, _), training in zip(jobs, full.train(jobs), strict=True):
+        if training is not None:
+            done.setdefault(candidate.number, []).append(training)
+    return [_Member(each, tuple(done[each.number])) for each in chosen if each.number in done]
 
 
 def _deliver(
     name: str,
     member: _Member,
     requirements: Requirements,
-    data: ImageData,
+    prepared: Prepared,
     test: TestData,
-    device: torch.device,
     family: Path,
 ) -> Certificate:
     """Write a member's files under a temporary name and put them in the place of earlier ones."""
+    data, device = prepared.data, prepared.device
     best, network = member.best, member.best.network
     architecture, cost = member.candidate.architecture, member.candidate.cost
     fresh = family / f".{name}.new"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from collabdesign.design.requirements import Requirements
@@ -65,85 +65,74 @@ class FullTraining:
         return self.curve[-1].accuracy
 
 
+@dataclass
 class FullTrainings:
     """Trains candidates by the family's recipe; what was trained already is only looked up.
 
-    Args:
+    Attributes:
         requirements: Give the recipe and the first seed.
         executor: Where to train.
         work: Folder of the checkpoints, one a training; made if it is not there.
         epochs: Of a full training.
         on_progress: Called after each pass.
-
-    Attributes:
         planned: How many trainings there will be, for those who watch.
+        done: By the keys of their checkpoints; None where a training failed.
     """
 
-    def __init__(
-        self,
-        requirements: Requirements,
-        executor: Executor,
-        work: Path,
-        epochs: int,
-        on_progress: OnProgress | None = None,
-    ) -> None:
-        work.mkdir(parents=True, exist_ok=True)
-        self.planned = 0
-        self._requirements = requirements
-        self._executor = executor
-        self._work = work
-        self._epochs = epochs
-        self._on_progress = on_progress
-        self._done: dict[str, FullTraining | None] = {}
+    requirements: Requirements
+    executor: Executor
+    work: Path
+    epochs: int
+    on_progress: OnProgress
+    planned: int = 0
+    done: dict[str, FullTraining | None] = field(default_factory=dict)
 
     def train(self, jobs: Sequence[Job]) -> list[FullTraining | None]:
         """Train all that are not trained yet, several at a time; None where a training failed."""
-        new = {_key(*job): job for job in jobs if _key(*job) not in self._done}
+        new = {_key(*job): job for job in jobs if _key(*job) not in self.done}
         under_way: dict[str, int] = {}
 
         def on_pass(task: Task, record: EpochRecord) -> None:
             under_way[task.key] = record.epoch
-            if self._on_progress is not None:
-                self._on_progress(
-                    FamilyProgress(
-                        done=len(self._done),
-                        trainings=max(self.planned, len(self._done) + len(new)),
-                        candidate=new[task.key][0].number,
-                        epoch=record.epoch,
-                        epochs=self._epochs,
-                        under_way=sum(under_way.values()),
-                        accuracy=record.accuracy,
-                    )
+            self.on_progress(
+                FamilyProgress(
+                    done=len(self.done),
+                    trainings=max(self.planned, len(self.done) + len(new)),
+                    candidate=new[task.key][0].number,
+                    epoch=record.epoch,
+                    epochs=self.epochs,
+                    under_way=sum(under_way.values()),
+                    accuracy=record.accuracy,
                 )
+            )
 
-        tasks = [self._task(key, *job) for key, job in new.items()]
-        for ended in carry_out(self._executor, tasks, self._work, on_pass):
-            under_way.pop(ended.task.key, None)
-            candidate, number = new.pop(ended.task.key)
-            self._done[_key(candidate, number)] = self._trained(ended, number)
-        return [self._done[_key(*job)] for job in jobs]
+        self.work.mkdir(parents=True, exist_ok=True)
+        recipe, seed = self.requirements.family.training, self.requirements.search.seed
+        tasks = []
+        for key, (candidate, number) in new.items():
+            net = candidate.architecture
+            tasks.append(Task(key, net, recipe, seed_of(net.id, seed + number), keeps=True))
+        for ended in carry_out(self.executor, tasks, self.work, on_pass):
+            key = ended.task.key
+            under_way.pop(key, None)
+            _, number = new.pop(key)
+            # Where one failed another seed may do; a member without any is left out.
+            self.done[key] = None if ended.reason else _trained(ended, seed + number)
+        return [self.done[_key(*job)] for job in jobs]
 
     def forget_others(self) -> None:
         """Remove checkpoints of trainings that nobody asked for this time."""
-        kept = {checkpoint_of(self._work, key) for key in self._done} | {self._work / FAULTS}
-        for file in self._work.iterdir():
+        kept = {checkpoint_of(self.work, key) for key in self.done} | {self.work / FAULTS}
+        for file in self.work.iterdir():
             if file.is_file() and file not in kept:
                 file.unlink()
 
-    def _task(self, key: str, candidate: Candidate, number: int) -> Task:
-        architecture = candidate.architecture
-        seed = seed_of(architecture.id, self._requirements.search.seed + number)
-        recipe = self._requirements.family.training
-        return Task(key, architecture, recipe, seed, keeps=True)
 
-    def _trained(self, ended: Ended, number: int) -> FullTraining | None:
-        if ended.reason:
-            return None  # another seed may do; a member without any is left out
-        network = build_network(ended.task.architecture)
-        assert ended.weights is not None
-        load_weights(network, ended.weights)
-        seed = self._requirements.search.seed + number
-        return FullTraining(seed, network.eval(), ended.curve)
+def _trained(ended: Ended, seed: int) -> FullTraining:
+    network = build_network(ended.task.architecture)
+    assert ended.weights is not None
+    load_weights(network, ended.weights)
+    return FullTraining(seed, network.eval(), ended.curve)
 
 
 def _key(candidate: Candidate, number: int) -> str:

@@ -64,13 +64,10 @@ def prepare(
 
 def require_folder(run_dir: Path) -> None:
     """Refuse what cannot become a run folder, before anything is written."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"the run folder must be a folder, and {str(run_dir)!r} is a file")
-    nearest = run_dir
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+    nearest = next(each for each in (run_dir, *run_dir.parents) if each.exists())
     if not nearest.is_dir():
-        raise InputError(f"the run folder must lie in a folder, and {str(nearest)!r} is a file")
+        rule = "be" if nearest == run_dir else "lie in"
+        raise InputError(f"the run folder must {rule} a folder, and {str(nearest)!r} is a file")
 
 
 def _require_same(record: Record, requirements: Requirements, accept_changes: bool) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 
-from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
@@ -32,14 +31,8 @@ from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.front import scale_of_record
 from collabdesign.explore.interrupts import held_back
 from collabdesign.explore.progress import Progress, Standing
-from collabdesign.explore.proposals import Proposals, distributions_of
-from collabdesign.explore.record import (
-    REJECTIONS_KEPT,
-    Candidate,
-    CurvePoint,
-    Rejection,
-    as_of_today,
-)
+from collabdesign.explore.proposals import PassedOver, Proposals, distributions_of
+from collabdesign.explore.record import Candidate, CurvePoint, Rejection, as_of_today
 from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.sampler.generation import NothingFound
@@ -50,30 +43,6 @@ log = logging.getLogger(__name__)
 PATIENCE = 500
 
 _LOOK_SECONDS = 0.5
-
-
-@dataclass
-class _PassedOver:
-    """What was proposed since the last candidate and not trained."""
-
-    rejected: int = 0
-    repeated: int = 0
-    rejected_by: dict[str, int] = field(default_factory=dict)
-    rejections: tuple[Rejection, ...] = ()
-    repeats: tuple[tuple[Params, int], ...] = ()
-
-    def reject(self, rejection: Rejection) -> None:
-        """One more is over a limit."""
-        self.rejected += 1
-        for name, value in rejection.violations.items():
-            if value > 0:
-                self.rejected_by[name] = self.rejected_by.get(name, 0) + 1
-        self.rejections = (*self.rejections, rejection)[:REJECTIONS_KEPT]
-
-    def repeat(self, params: Params, known: Candidate) -> None:
-        """One more is known already."""
-        self.repeated += 1
-        self.repeats = (*self.repeats, (params, known.number))[:REJECTIONS_KEPT]
 
 
 class Driver:
@@ -98,8 +67,7 @@ class Driver:
         record = study.read()
         self._epochs = record.proxy_epochs
         self._select_images = record.attributes["data"]["select_images"]
-        scale = scale_of_record(record, requirements)
-        self._standing = Standing(requirements, self._epochs, scale)
+        self._standing = Standing(requirements, self._epochs, scale_of_record(record, requirements))
         self._proposals = Proposals(
             space, requirements, proxy_goal(requirements, noted_calibration(record))
         )
@@ -108,7 +76,7 @@ class Driver:
         self._known: dict[str, int] = {}  # ids of architectures to indices of candidates
         self._full: list[FullCurve] = []
         # Since the last candidate, where nothing new was found: the search has run out.
-        self._passed_over: _PassedOver | None = None
+        self._passed_over: PassedOver | None = None
         today = {each.index: each for each in as_of_today(record.finished, requirements)}
         self._of_others: set[int] = set()
         for candidate in sorted(record.finished, key=lambda each: each.index):
@@ -118,7 +86,6 @@ class Driver:
                 # The pictures changed, by consent: it counts as a trial, and tells nothing.
                 self._of_others.add(candidate.index)
                 self._candidates[candidate.index] = candidate
-                self._standing.add(replace(candidate, accuracy=None))
         self._expect()
 
     def _expect(self) -> None:
@@ -186,24 +153,22 @@ class Driver:
         if index == 0:
             own = default_params(self._space, self._requirements)
             if own is not None:
-                return self._candidate(own, self._space.decode(own), "prototype", index)
-        proposer = self._proposals.at(index, self._todays())
-        passed_over = _PassedOver()
+                return self._candidate(own, "prototype", index)
+        todays = [each for each in self._candidates.values() if each.index not in self._of_others]
+        proposer = self._proposals.at(index, todays)
+        passed_over = proposer.passed_over
         for _ in range(PATIENCE):
             try:
                 params = proposer.ask()
             except NothingFound as error:
                 passed_over.rejected += error.tried
                 break
-            architecture = self._space.decode(params)
-            candidate = self._candidate(params, architecture, "machine", index)
+            candidate = self._candidate(params, "machine", index)
             violations = self._requirements.violations(candidate.cost)
             if any(value > 0 for value in violations.values()):
-                proposer.tell_rejected(violations)
-                passed_over.reject(Rejection(params, candidate.cost, violations))
-            elif (known := self._known.get(architecture.id)) is not None:
-                proposer.tell_repeated(self._candidates[known])
-                passed_over.repeat(params, self._candidates[known])
+                proposer.tell_rejected(Rejection(params, candidate.cost, violations))
+            elif (known := self._known.get(candidate.architecture.id)) is not None:
+                proposer.tell_repeated(params, self._candidates[known])
             else:
                 proposer.accept()
                 predicted = proposer.expected_accuracy()
@@ -214,16 +179,12 @@ class Driver:
         self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
         return None
 
-    def _candidate(
-        self, params: Params, architecture: Architecture, proposed_by: str, index: int
-    ) -> Candidate:
+    def _candidate(self, params: Params, proposed_by: str, index: int) -> Candidate:
+        architecture = self._space.decode(params)
         cost = cost_of(architecture, self._requirements.deploy.precision)
         return Candidate(-1, index, params, architecture, cost, proposed_by)
 
-    def _todays(self) -> list[Candidate]:
-        return [each for index, each in self._candidates.items() if index not in self._of_others]
-
-    def _why_nothing_new(self, last: _PassedOver) -> str:
+    def _why_nothing_new(self, last: PassedOver) -> str:
         lines = [
             f"a search ends when {PATIENCE} proposals in a row bring nothing new that fits; "
             f"of the last, {last.rejected} broke a limit and {last.repeated} were known, "
@@ -247,29 +208,24 @@ class Driver:
         self._take_in(candidate)
         key = f"candidate {candidate.number}"
         self._running[key] = candidate.index
-        self._executor.submit(
-            Task(
-                key=key,
-                architecture=candidate.architecture,
-                recipe=self._requirements.search.proxy,
-                seed=seed_of(candidate.architecture.id, self._requirements.search.seed),
-            )
-        )
+        search, network = self._requirements.search, candidate.architecture
+        self._executor.submit(Task(key, network, search.proxy, seed_of(network.id, search.seed)))
 
     def _hear(self, event: Event) -> None:
         index = self._running.get(event.key)
         if index is None:
             return  # it was stopped, and had not heard of it yet
         candidate = self._candidates[index]
-        if isinstance(event, PassEnded):
-            self._pass_ended(event, candidate)
-        elif isinstance(event, Trained):
-            accuracy = candidate.curve[-1].accuracy
-            self._finish(event.key, replace(candidate, outcome="trained", accuracy=accuracy))
-        elif isinstance(event, Failed):
-            self._finish(event.key, replace(candidate, outcome="failed", reason=event.reason))
-        else:
-            self._died(event, candidate)
+        match event:
+            case PassEnded():
+                self._pass_ended(event, candidate)
+            case Trained():
+                accuracy = candidate.curve[-1].accuracy
+                self._finish(event.key, replace(candidate, outcome="trained", accuracy=accuracy))
+            case Failed():
+                self._finish(event.key, replace(candidate, outcome="failed", reason=event.reason))
+            case Died():
+                self._died(event, candidate)
 
     def _pass_ended(self, event: PassEnded, candidate: Candidate) -> None:
         record = event.record
@@ -314,21 +270,18 @@ class Driver:
         """It is known from now on as it is; its curve counts if it is a full one within limits."""
         self._candidates[candidate.index] = candidate
         self._known[candidate.architecture.id] = candidate.index
-        is_full = candidate.outcome == "trained" and len(candidate.curve) == self._epochs
-        if is_full and self._requirements.fits(candidate.cost):
-            self._full.append(full_curve(candidate, self._requirements.objectives))
-        if candidate.outcome != "running":
-            self._standing.add(candidate)
+        if candidate.accuracy is not None and self._requirements.fits(candidate.cost):
+            self._standing.add(candidate.accuracy, candidate.cost)
+            if len(candidate.curve) == self._epochs:
+                self._full.append(full_curve(candidate, self._requirements.objectives))
 
     def _rungs(self) -> Rungs:
         return Rungs(tuple(self._full), self._select_images)
 
-    def _show(self, passed_over: _PassedOver | None = None) -> None:
-        running = [self._candidates[index] for index in self._running.values()]
-        last = passed_over or self._passed_over or _PassedOver()
-        self._on_progress(
-            self._standing.at(running, self._executor.slots, last.rejected, last.repeated)
-        )
+    def _show(self, passed_over: PassedOver | None = None) -> None:
+        last = passed_over or self._passed_over or PassedOver()
+        candidates, slots = self._candidates.values(), self._executor.slots
+        self._on_progress(self._standing.at(candidates, slots, last.rejected, last.repeated))
 
 
 def _log(candidate: Candidate) -> None:

@@ -31,10 +31,9 @@ def environment(device: torch.device) -> dict[str, str]:
     """Versions of what computes, the device, and how many threads it may use."""
     found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for package in _PACKAGES:
-        try:
+        found[package] = "not installed"
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)
     else:
@@ -60,8 +59,7 @@ def workers_for(device: torch.device, threads: int) -> int:
     """
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if device.index is None else 1
-        count = gpus if gpus > 1 else _WORKERS_ON_ONE_GPU
-        count = min(count, usable_cores())
+        count = min(gpus if gpus > 1 else _WORKERS_ON_ONE_GPU, usable_cores())
     else:
         count = usable_cores() // threads
     memory = _free_bytes()
@@ -79,10 +77,8 @@ def devices_for(device: torch.device, count: int) -> list[str]:
 
 def usable_cores() -> int:
     """CPU cores that this process may use, which in a container may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    tells = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if tells else os.cpu_count() or 1
     quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
     if quota.isdigit() and period.strip().isdigit():
         cores = min(cores, max(1, round(int(quota) / int(period))))
@@ -91,10 +87,8 @@ def usable_cores() -> int:
 
 def _free_bytes() -> int | None:
     """Memory that can be had, None where the system does not tell."""
-    found = []
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(1024 * int(line.split()[1]))
+    available = re.findall(r"^MemAvailable: +(\d+)", _read(Path("/proc/meminfo")), re.MULTILINE)
+    found = [1024 * int(kibibytes) for kibibytes in available]
     limit, used = _read(_CGROUP / "memory.max"), _read(_CGROUP / "memory.current")
     if limit.strip().isdigit() and used.strip().isdigit():
         # Files that were read lie in it too, and make room when memory is asked for.

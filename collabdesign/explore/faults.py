@@ -41,8 +41,8 @@ def reported(path: Path, *, take_over: bool = False) -> Iterator[BinaryIO]:
             finally:
                 if is_ours:
                     faulthandler.disable()
-                if is_ours and was_enabled:
-                    faulthandler.enable(all_threads=False)
+                    if was_enabled:
+                        faulthandler.enable(all_threads=False)
     finally:
         path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """Dominance, hypervolume, NetScore: functions on numbers.
 
 A point is a row of losses: every objective turned so that less is better, in
-:func:`losses` and nowhere else.
+:meth:`Scale.losses` and nowhere else.
 """
 
 from __future__ import annotations
@@ -32,12 +32,6 @@ def directions_of(objectives: Sequence[str]) -> list[Direction]:
     return ["maximize" if name == "accuracy" else "minimize" for name in objectives]
 
 
-def losses(objectives: Sequence[str], values: Sequence[Sequence[float]]) -> Points:
-    """Values (n x objectives) with every objective turned so that less is better."""
-    signs = [-1.0 if name == "accuracy" else 1.0 for name in objectives]
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
-
-
 def front(points: Points) -> list[int]:
     """Indices of the points that no other dominates, in order; of equal points the first.
 
@@ -45,10 +39,10 @@ def front(points: Points) -> list[int]:
     """
     kept = []
     for index, point in enumerate(points):
-        no_worse = np.all(points <= point, axis=1)
-        better = no_worse & np.any(points < point, axis=1)
-        equal_before = np.all(points[:index] == point, axis=1)
-        if not better.any() and not equal_before.any():
+        beats = np.all(points <= point, axis=1)
+        # Of these, itself and later equal ones do not count.
+        beats[index:] &= np.any(points[index:] < point, axis=1)
+        if not beats.any():
             kept.append(index)
     return kept
 
@@ -101,7 +95,7 @@ class Scale:
 
     def front(self, trained: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The trained candidates that no other beats on every objective, in order."""
-        points = losses(self.objectives, [self.values(each) for each in trained])
+        points = self.losses([self.values(each) for each in trained])
         return tuple(trained[index] for index in front(points))
 
     def losses(self, values: Sequence[Sequence[float]]) -> Points:

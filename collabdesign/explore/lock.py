@@ -26,10 +26,6 @@ SEARCHING, CALIBRATING = "search.lock", "calibration.lock"
 _WORK = {SEARCHING: "searches", CALIBRATING: "calibrates"}
 
 
-class InUse(InputError):
-    """Raised when another process does what only one may do in a run folder."""
-
-
 class Holder(NamedTuple):
     """The process that holds a lock, the machine it is on, since when, and what started it."""
 
@@ -40,6 +36,19 @@ class Holder(NamedTuple):
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
+
+
+class InUse(InputError):
+    """Raised when another process does what only one may do in a run folder."""
+
+    def __init__(self, run_dir: Path, lock: str, who: Holder | None) -> None:
+        text = (
+            f"one process at a time {_WORK[lock]} in a run folder, and {str(run_dir)!r} has one: "
+            f"{who or 'it ends just now'}"
+        )
+        if lock == SEARCHING:
+            text += f"\n    watch it: collabdesign status --follow {shlex.quote(str(run_dir))}"
+        super().__init__(text)
 
 
 @contextmanager
@@ -59,7 +68,7 @@ def held(run_dir: Path, lock: str = SEARCHING) -> Iterator[None]:
         ) from None
     try:
         if not _locked(descriptor):
-            raise InUse(in_use(run_dir, lock, holder(run_dir, lock)))
+            raise InUse(run_dir, lock, holder(run_dir, lock))
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(_self()._asdict()).encode())
         try:
@@ -70,34 +79,15 @@ def held(run_dir: Path, lock: str = SEARCHING) -> Iterator[None]:
         os.close(descriptor)
 
 
-def in_use(run_dir: Path, lock: str, who: Holder | None) -> str:
-    """Who holds the lock, and how to watch it."""
-    text = (
-        f"one process at a time {_WORK[lock]} in a run folder, and {str(run_dir)!r} has one: "
-        f"{who or 'it ends just now'}"
-    )
-    if lock == SEARCHING:
-        text += f"\n    watch it: collabdesign status --follow {shlex.quote(str(run_dir))}"
-    return text
-
-
 def holder(run_dir: Path, lock: str = SEARCHING) -> Holder | None:
     """The process that holds the lock; None where none does."""
-    path = run_dir / lock
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with suppress(OSError, ValueError, TypeError):
-            return Holder(**json.loads(path.read_text()))
-        return Holder(0, "this machine", "just now", "collabdesign")
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    with suppress(OSError), (run_dir / lock).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with suppress(OSError, ValueError, TypeError):
+                return Holder(**json.load(file))
+            return Holder(0, "this machine", "just now", "collabdesign")
     return None
 
 
@@ -111,10 +101,8 @@ def _self() -> Holder:
 def _locked(descriptor: int) -> bool:
     """Whether the lock was got; :func:`holder` has it for a moment too."""
     for _ in range(20):
-        try:
+        with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.01)
-        else:
             return True
+        time.sleep(0.01)
     return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.front import Scale, values_of
 from collabdesign.explore.record import Candidate
@@ -63,50 +65,44 @@ class Notice:
 
 
 class Standing:
-    """Tells a search's progress from the candidates that it is told of."""
+    """Tells a search's progress."""
 
     def __init__(self, requirements: Requirements, epochs: int, scale: Scale) -> None:
-        self._requirements = requirements
+        self._trials = requirements.search.trials
         self._epochs = epochs
         self._scale = scale
         self._started = time.monotonic()
-        self._counts = dict.fromkeys(("trained", "stopped", "failed"), 0)
-        self._rejected = self._repeated = 0
-        self._seconds = 0.0
         self._best: float | None = None
         self._values: list[tuple[float, ...]] = []
         self._hypervolume: float | None = 0.0
 
-    def add(self, candidate: Candidate) -> None:
-        """One more is finished."""
-        self._counts[candidate.outcome] += 1
-        self._rejected += candidate.rejected
-        self._repeated += candidate.repeated
-        self._seconds += candidate.seconds
-        if candidate.accuracy is not None and self._requirements.fits(candidate.cost):
-            self._best = max(candidate.accuracy, self._best or 0.0)
-            self._values.append(
-                values_of(self._requirements.objectives, candidate.accuracy, candidate.cost)
-            )
-            self._hypervolume = None
+    def add(self, accuracy: float, cost: Cost) -> None:
+        """One more was trained within the limits."""
+        self._best = max(accuracy, self._best or 0.0)
+        self._values.append(values_of(self._scale.objectives, accuracy, cost))
+        self._hypervolume = None
 
     def at(
-        self, running: Sequence[Candidate], workers: int, rejected: int = 0, repeated: int = 0
+        self, candidates: Collection[Candidate], workers: int, rejected: int, repeated: int
     ) -> Progress:
         """Where it stands, with what was rejected and repeated since the last candidate."""
         if self._hypervolume is None:
             self._hypervolume = self._scale.hypervolume(self._values)
-        finished, trials = sum(self._counts.values()), self._requirements.search.trials
-        epoch = sum(len(each.curve) for each in running)
+        counts = Counter(each.outcome for each in candidates)
+        running = [each for each in candidates if each.outcome == "running"]
+        epoch, finished = sum(len(each.curve) for each in running), len(candidates) - len(running)
         left = None
         if finished:
-            trials_left = max(0.0, trials - finished - epoch / max(1, self._epochs))
-            left = self._seconds / finished * trials_left / max(1, workers)
+            seconds = sum(each.seconds for each in candidates if each.outcome != "running")
+            trials_left = max(0.0, self._trials - finished - epoch / max(1, self._epochs))
+            left = seconds / finished * trials_left / max(1, workers)
         return Progress(
-            trials=trials,
-            **self._counts,
-            rejected=self._rejected + sum(each.rejected for each in running) + rejected,
-            repeated=self._repeated + sum(each.repeated for each in running) + repeated,
+            trials=self._trials,
+            trained=counts["trained"],
+            stopped=counts["stopped"],
+            failed=counts["failed"],
+            rejected=rejected + sum(each.rejected for each in candidates),
+            repeated=repeated + sum(each.repeated for each in candidates),
             best=self._best,
             hypervolume=self._hypervolume,
             epoch=epoch,

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
-from collabdesign.explore.record import REJECTIONS_KEPT, Candidate
+from collabdesign.explore.record import REJECTIONS_KEPT, Candidate, Rejection
 from collabdesign.sampler.generator import GenerativeSampler
 from collabdesign.sampler.proposal_space import key_of
 
@@ -53,16 +55,10 @@ def generative(space: DesignSpace, requirements: Requirements, seed: int) -> Gen
             costs[key] = cost_of(space.decode(params), precision)
         return costs[key]
 
-    def violations(params: Params) -> list[float]:
-        return list(requirements.violations(cost_at(params)).values())
-
-    def objective_values(params: Params) -> tuple[float, ...]:
-        return values_of(objectives, math.nan, cost_at(params))
-
     return GenerativeSampler(
         space=space.suggest,
-        static_violations=violations,
-        static_objectives=objective_values,
+        static_violations=lambda params: list(requirements.violations(cost_at(params)).values()),
+        static_objectives=lambda params: values_of(objectives, math.nan, cost_at(params)),
         seed=seed,
     )
 
@@ -109,47 +105,46 @@ class Proposals:
             )
             self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
         self._told.tell(candidates)
-        varied = self._varied(index, candidates)
-        return Proposer(self._space, self._told, index, search.seed, varied)
+        varied = None  # but for TPE's first proposals
+        if search.sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE:
+            own = (dict(each.params) for each in candidates if each.proposed_by == "prototype")
+            varied = next(own, None)
+        return Proposer(self._told, index, search.seed, varied)
 
-    def _varied(self, index: int, candidates: Sequence[Candidate]) -> Mapping[str, Any] | None:
-        """What TPE's first proposals vary; None where proposals are the sampler's."""
-        if self._requirements.search.sampler != "tpe" or index > _VARIATIONS_BEFORE_TPE:
-            return None
-        first = min(candidates, key=lambda each: each.index, default=None)
-        return first.params if first is not None and first.proposed_by == "prototype" else None
+
+@dataclass
+class PassedOver:
+    """Proposals since the last candidate that were not trained; see :class:`Candidate`."""
+
+    rejected: int = 0
+    rejected_by: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    rejections: tuple[Rejection, ...] = ()
+    repeats: tuple[tuple[Params, int], ...] = ()
 
 
 class Proposer:
     """Asks a sampler for the proposals of one index, and tells it what became of each.
 
-    Made by :meth:`Proposals.at`.
+    Made by :meth:`Proposals.at`; ``passed_over`` counts those that were not accepted.
     """
 
-    def __init__(
-        self,
-        space: DesignSpace,
-        told: _Told,
-        index: int,
-        seed: int,
-        varied: Mapping[str, Any] | None,
-    ) -> None:
-        self._space = space
+    def __init__(self, told: _Told, index: int, seed: int, varied: Params | None) -> None:
+        self.passed_over = PassedOver()
         self._told = told
         self._index = index
         self._varied = varied
         self._rng = np.random.default_rng([seed, index])
         self._trial: optuna.Trial | None = None
-        self._rejected = self._repeated = 0
 
     def ask(self) -> Params:
         """The next proposal; tell what became of it before asking again."""
         if self._varied is not None:
             span = _LARGEST_RATE / _SMALLEST_RATE
             rate = _SMALLEST_RATE * span ** self._rng.random()
-            return self._space.vary(self._varied, self._rng, rate)
+            return self._told.space.vary(self._varied, self._rng, rate)
         self._trial = self._told.study.ask()
-        return self._space.suggest(self._trial)
+        return self._told.space.suggest(self._trial)
 
     def expected_accuracy(self) -> tuple[float, float] | None:
         """Mean and deviation that the sampler expects of its last proposal, if it does."""
@@ -158,15 +153,20 @@ class Proposer:
             return None
         return sampler.expectation(self._trial.number).get(self._told.accuracy_axis)
 
-    def tell_rejected(self, violations: Mapping[str, float]) -> None:
-        """It breaks limits: each to ``cost / limit - 1``."""
-        self._rejected += 1
+    def tell_rejected(self, rejection: Rejection) -> None:
+        """It breaks limits."""
+        so_far, violations = self.passed_over, rejection.violations
+        so_far.rejected += 1
+        so_far.rejected_by.update(name for name, value in violations.items() if value > 0)
+        so_far.rejections = (*so_far.rejections, rejection)[:REJECTIONS_KEPT]
         if self._trial is not None:
             self._told.end(self._trial, None, violations)
 
-    def tell_repeated(self, candidate: Candidate) -> None:
+    def tell_repeated(self, params: Params, candidate: Candidate) -> None:
         """It is known already as this candidate."""
-        self._repeated += 1
+        so_far = self.passed_over
+        so_far.repeated += 1
+        so_far.repeats = (*so_far.repeats, (params, candidate.number))[:REJECTIONS_KEPT]
         if self._trial is not None:
             self._told.end(self._trial, self._told.values(candidate), {})
 
@@ -174,8 +174,9 @@ class Proposer:
         """It is a new candidate, and will be trained."""
         # A study that is made from the candidates' rows holds no more than these keep, the
         # rejected first.
-        self._told.is_stale |= max(self._rejected, self._repeated) > REJECTIONS_KEPT
-        self._told.is_stale |= self._rejected > 0 and self._repeated > 0
+        rejected, repeated = self.passed_over.rejected, self.passed_over.repeated
+        self._told.is_stale |= max(rejected, repeated) > REJECTIONS_KEPT
+        self._told.is_stale |= rejected > 0 and repeated > 0
         if self._trial is not None:
             self._told.running[self._index] = self._trial
 
@@ -184,6 +185,7 @@ class _Told:
     """An in-memory study, and which candidates it was told of.
 
     Attributes:
+        space: What is proposed from.
         study: The sampler's.
         running: By index, the trials whose outcome is not known.
         is_stale: Whether it holds what a study made anew would not.
@@ -197,7 +199,7 @@ class _Told:
         sampler: BaseSampler,
         proxy_goal: float | None,
     ) -> None:
-        self._space = space
+        self.space = space
         self._requirements = requirements
         self._objectives = requirements.objectives
         self.accuracy_axis = self._objectives.index("accuracy")
@@ -216,14 +218,12 @@ class _Told:
         for candidate in sorted(candidates, key=lambda each: each.index):
             if candidate.index in self._finished:
                 continue
-            is_running = candidate.outcome == "running"
             if candidate.index not in self.running:
                 self._enter(candidate, by_number)
-            elif not is_running:
-                trial = self.running[candidate.index]
+            elif candidate.outcome != "running":
+                trial = self.running.pop(candidate.index)
                 self.end(trial, self.values(candidate), self._limits(candidate))
-            if not is_running:
-                self.running.pop(candidate.index, None)
+            if candidate.outcome != "running":
                 self._finished.add(candidate.index)
 
     def end(
@@ -275,7 +275,7 @@ class _Told:
                 state=TrialState.PRUNED if values is None else TrialState.COMPLETE,
                 values=values,
                 params=dict(params),
-                distributions=distributions_of(self._space, params),
+                distributions=distributions_of(self.space, params),
                 constraints={**constraints, **self._misses(values)},
                 system_attrs=attributes,
             )
@@ -288,14 +288,14 @@ class _Told:
             self.study.sampler = RandomSampler()
             self.study.enqueue_trial(dict(params))
             trial = self.study.ask()
-            self._space.suggest(trial)
+            self.space.suggest(trial)
         finally:
             self.study.sampler = sampler
         return trial
 
     def _is_possible(self, params: Mapping[str, Any]) -> bool:
         """Whether the space has them: it may have changed, by consent, since they were tried."""
-        known = self._space.parameters
+        known = self.space.parameters
         return all(name in known and value in known[name].values for name, value in params.items())
 
     def _limits(self, candidate: Candidate) -> dict[str, float]:

@@ -93,17 +93,7 @@ class Candidate:
 
     def to_train(self, cost: Cost) -> Candidate:
         """As it was proposed, without what an earlier attempt to train it left."""
-        return replace(
-            self,
-            number=-1,
-            cost=cost,
-            outcome="running",
-            reason="",
-            accuracy=None,
-            expected=None,
-            curve=(),
-            seconds=0.0,
-        )
+        return replace(self, number=-1, cost=cost, reason="", curve=(), seconds=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """The trial's attribute; :meth:`from_json` is its inverse."""
@@ -229,8 +219,7 @@ class Record:
 
     @property
     def _tail(self) -> Mapping[str, Any]:
-        tail: Mapping[str, Any] = self.attributes.get("tail") or {}
-        return tail
+        return self.attributes.get("tail") or {}
 
 
 def requirements_of(record: Record) -> Requirements:

@@ -112,14 +112,13 @@ class Rungs:
         epochs = len(accuracies)
         if not self._tell_of(epochs) or epochs < _BEGINNING * len(self.full[0].accuracies):
             return None
-        rivals = self._rivals(accuracies, costs)
-        if not rivals:
+        rival = self._rival(accuracies, costs)
+        if rival is None:
             return None
-        rival = max(rivals, key=lambda each: each.accuracies[-1])
         _, optimistic = self._projection(accuracies, costs)
         if optimistic > rival.accuracies[-1]:
             return None
-        return Stop(len(accuracies), accuracies[-1], optimistic, rival)
+        return Stop(epochs, accuracies[-1], optimistic, rival)
 
     def expected_accuracy(self, accuracies: Sequence[float], costs: Sequence[float]) -> float:
         """What a stopped candidate would have had at the end, 0 to 1, for a sampler to learn from.
@@ -130,27 +129,29 @@ class Rungs:
         if not self._tell_of(len(accuracies)):
             return accuracies[-1]
         expected, _ = self._projection(accuracies, costs)
-        rivals = self._rivals(accuracies, costs)
-        return min(expected, max((each.accuracies[-1] for each in rivals), default=1.0))
+        rival = self._rival(accuracies, costs)
+        return expected if rival is None else min(expected, rival.accuracies[-1])
 
     def _tell_of(self, epochs: int) -> bool:
         """Whether the full curves are enough, and go on after so many epochs."""
         return len(self.full) >= LEAST_CURVES and epochs < len(self.full[0].accuracies)
 
-    def _rivals(self, accuracies: Sequence[float], costs: Sequence[float]) -> list[FullCurve]:
-        """Of no larger cost, and clearly better at the same epoch."""
+    def _rival(self, accuracies: Sequence[float], costs: Sequence[float]) -> FullCurve | None:
+        """Of no larger cost and clearly better at the same epoch, the best at the end."""
         at, own = len(accuracies) - 1, accuracies[-1]
-        return [
+
+        def is_clearly_better(other: float) -> bool:
+            # By the standard error of the difference, the images counted as drawn.
+            error = math.sqrt((own * (1 - own) + other * (1 - other)) / self.images)
+            return other > own and other - own >= _CLEARLY * error
+
+        rivals = (
             each
             for each in self.full
-            if each.accuracies[at] > own
-            and each.accuracies[at] - own >= _CLEARLY * self._error(own, each.accuracies[at])
+            if is_clearly_better(each.accuracies[at])
             and all(theirs <= ours for theirs, ours in zip(each.costs, costs, strict=True))
-        ]
-
-    def _error(self, one: float, other: float) -> float:
-        """Standard error of the difference of two accuracies, the images counted as drawn."""
-        return math.sqrt((one * (1 - one) + other * (1 - other)) / self.images)
+        )
+        return max(rivals, key=lambda each: each.accuracies[-1], default=None)
 
     def _projection(
         self, accuracies: Sequence[float], costs: Sequence[float]

@@ -29,24 +29,15 @@ CANDIDATE = "candidate"
 _ATTRIBUTES = """
     SELECT key, value_json FROM study_user_attributes JOIN studies USING (study_id)
     WHERE study_name = :study"""
-_KILLED = """
-    SELECT count(*) FROM trials JOIN studies USING (study_id)
-    WHERE study_name = :study AND state = 'FAIL'"""
 DISTRIBUTIONS = """
     SELECT DISTINCT param_name, distribution_json FROM trial_params
     JOIN trials USING (trial_id) JOIN studies USING (study_id) WHERE study_name = :study"""
 
 
-def _candidates(states: str) -> str:
-    return f"""
-        SELECT trials.number, value_json FROM trials
-        JOIN studies USING (study_id) JOIN trial_user_attributes USING (trial_id)
-        WHERE study_name = :study AND key = '{CANDIDATE}' AND {states}
-        ORDER BY trials.number"""
-
-
-_KNOWN, GIVEN_BACK = _candidates("state != 'FAIL'"), _candidates("state = 'FAIL'")
-RUNNING = _candidates("state = 'RUNNING'")
+_TRIALS = f"""
+    SELECT state, number, value_json FROM trials
+    JOIN studies USING (study_id) JOIN trial_user_attributes USING (trial_id)
+    WHERE study_name = :study AND key = '{CANDIDATE}' ORDER BY number"""
 
 Rows = Callable[[str], list[Any]]
 
@@ -77,17 +68,26 @@ def read_record(run_dir: Path) -> Record:
                 f"{attributes['version']}: another version of collabdesign wrote it; use that, or "
                 "choose another --run-dir"
             )
-        candidates = tuple(candidate_of(*row) for row in rows(_KNOWN))
-        return Record(attributes, candidates, killed=rows(_KILLED)[0][0])
+        trials = trials_of(rows)
+        candidates = tuple(each for state, each in trials if state != "FAIL")
+        return Record(attributes, candidates, killed=len(trials) - len(candidates))
 
 
 @contextmanager
 def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
     """A function that answers queries, and what a person calls the study."""
     if (run_dir / ELSEWHERE).is_file():
+        from sqlalchemy import NullPool, create_engine, text
+        from sqlalchemy.exc import SQLAlchemyError
+
         url, name = address_of(run_dir)
-        with _database(url) as rows:
-            yield lambda query: rows(query, name), without_password(url)
+        named, place = {"study": name}, without_password(url)
+        try:
+            engine = create_engine(url, poolclass=NullPool)  # no connection outlives the block
+            with engine.connect() as database:
+                yield lambda query: list(database.execute(text(query), named)), place
+        except (SQLAlchemyError, ImportError) as error:
+            raise InputError(unreachable(url, error)) from None
         return
     path = run_dir / DATABASE
     uri = f"{path.resolve().as_uri()}?mode=ro"
@@ -103,19 +103,6 @@ def reading(run_dir: Path) -> Iterator[tuple[Rows, str]]:
         raise InputError(f"the study {str(path)!r} must be readable: {error}") from None
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{_foreign(str(path))} ({error})") from None
-
-
-@contextmanager
-def _database(url: str) -> Iterator[Callable[[str, str], list[Any]]]:
-    from sqlalchemy import NullPool, create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        engine = create_engine(url, poolclass=NullPool)  # no connection outlives the block
-        with engine.connect() as connection:
-            yield lambda query, study: list(connection.execute(text(query), {"study": study}))
-    except (SQLAlchemyError, ImportError) as error:
-        raise InputError(unreachable(url, error)) from None
 
 
 def address_of(run_dir: Path) -> tuple[str, str]:
@@ -164,5 +151,9 @@ def _foreign(place: str) -> str:
     )
 
 
-def candidate_of(number: int, text: str) -> Candidate:
-    return Candidate.from_json(number, json.loads(text))
+def trials_of(rows: Rows) -> list[tuple[str, Candidate]]:
+    """The state of each trial, with its candidate, in order."""
+    return [
+        (state, Candidate.from_json(number, json.loads(text)))
+        for state, number, text in rows(_TRIALS)
+    ]

@@ -36,15 +36,13 @@ from collabdesign.explore.study import (
     DATABASE,
     DISTRIBUTIONS,
     ELSEWHERE,
-    GIVEN_BACK,
-    RUNNING,
     STUDY_NAME,
     address_of,
-    candidate_of,
     has_study,
     read_record,
     reading,
     reason_of,
+    trials_of,
     unreachable,
     with_driver,
     without_password,
@@ -87,7 +85,7 @@ class StudyWriter:
             self._distributions = {
                 name: json_to_distribution(text) for name, text in rows(DISTRIBUTIONS)
             }
-            self._given_back = [candidate_of(*row) for row in rows(GIVEN_BACK)]
+            self._given_back = [each for state, each in trials_of(rows) if state == "FAIL"]
 
     def close(self) -> None:
         """Let go of the database; a file needs no place to write to be read from then on."""
@@ -156,7 +154,12 @@ class StudyWriter:
             counts as an outcome; None where it is done again.
         """
         reason = f"{FAULT}{fault}" if fault else ""
-        if fault and len(self._faults_of(candidate)) + 1 >= MOST_FAULTS:
+        earlier = [
+            each
+            for each in self._given_back
+            if each.reason.startswith(FAULT) and each.architecture.id == candidate.architecture.id
+        ]
+        if fault and len(earlier) + 1 >= MOST_FAULTS:
             rule = f"a training must leave its process alive, got {MOST_FAULTS} times: {fault}"
             failed = replace(candidate, outcome="failed", reason=f"{FAULT}{rule}")
             self.finish(failed)
@@ -173,7 +176,7 @@ class StudyWriter:
     def take_back(self, fault: str = "") -> None:
         """What a dead process left running: the finished is finished, the rest is given back."""
         with reading(self._run_dir) as (rows, _):
-            left = [candidate_of(*row) for row in rows(RUNNING)]
+            left = [each for state, each in trials_of(rows) if state == "RUNNING"]
         for candidate in left:
             if candidate.outcome == "running":
                 self.give_back(candidate, fault)
@@ -183,14 +186,6 @@ class StudyWriter:
     def given_back(self, index: int) -> Candidate | None:
         """What was last given back of an index, if anything was."""
         return next((each for each in reversed(self._given_back) if each.index == index), None)
-
-    def _faults_of(self, candidate: Candidate) -> list[str]:
-        """The faults that trainings of its network ended their processes by."""
-        return [
-            each.reason
-            for each in self._given_back
-            if each.reason.startswith(FAULT) and each.architecture.id == candidate.architecture.id
-        ]
 
     def _trial_id(self, candidate: Candidate) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(
@@ -234,30 +229,24 @@ def _open(run_dir: Path) -> tuple[RDBStorage, int]:
     with _writing(str(path)):
         storage = RDBStorage(f"sqlite:///{path}", {"connect_args": {"timeout": 60}})
         journal = "DELETE" if on_network_disk(run_dir) else "WAL"
-        event.listen(storage.engine, "connect", lambda connection, _: _tune(connection, journal))
+
+        @event.listens_for(storage.engine, "connect")
+        def tune(connection: Any, _: object) -> None:
+            # A commit costs one write-ahead append; a kill loses nothing that was committed.
+            connection.execute(f"PRAGMA journal_mode={journal}")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
         storage.engine.dispose()  # the connection made before the listener was there
         return storage, storage.get_study_id_from_name(STUDY_NAME)
-
-
-def _tune(connection: Any, journal: str) -> None:
-    """A commit costs one write-ahead append; a kill loses nothing that was committed."""
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA journal_mode={journal}")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
 
 
 def on_network_disk(path: Path) -> bool:
     """Whether a folder lies on a disk of another machine, as far as the system tells."""
     with suppress(OSError):
-        mounts = [line.split()[1:3] for line in _MOUNTS.read_text().splitlines()]
-        place = str(path.resolve())
-        holding = [
-            (len(at), kind)
-            for at, kind in mounts
-            if place == at or place.startswith(at.rstrip("/") + "/")
-        ]
-        return max(holding)[1] in _NETWORK_DISKS if holding else False
+        mounts = dict(line.split()[1:3] for line in _MOUNTS.read_text().splitlines())
+        place = path.resolve()
+        holding = [each for each in map(str, (place, *place.parents)) if each in mounts]
+        return bool(holding) and mounts[holding[0]] in _NETWORK_DISKS
     return False
 
 

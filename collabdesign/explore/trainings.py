@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collabdesign.evaluate.training import EpochRecord
-from collabdesign.explore.executors.executor import Executor, Failed, PassEnded, Task, Trained
+from collabdesign.explore.executors.executor import Died, Executor, Failed, PassEnded, Task, Trained
 from collabdesign.explore.faults import FAULT, MOST_FAULTS
 from collabdesign.files import write_bytes, write_json
 
@@ -53,58 +53,46 @@ def carry_out(
     Yields:
         Each training once it has ended, in the order of their ends.
     """
-    left: dict[str, Task] = {}
+    left = {task.key: task for task in tasks}
     curves: dict[str, list[EpochRecord]] = {}
-
-    def submit(task: Task) -> None:
-        with suppress(OSError):
-            task = replace(task, checkpoint=checkpoint_of(folder, task.key).read_bytes())
-        curves[task.key] = []
-        executor.submit(task)
-
-    for task in tasks:
-        if fault := _given_up(folder, task):
-            yield Ended(task, (), reason=fault)
-        else:
-            left[task.key] = task
-            submit(task)
+    to_submit = list(tasks)
     while left:
-        event = executor.wait(_LOOK_SECONDS)
+        for task in to_submit:
+            if fault := _given_up(folder, task):
+                yield Ended(left.pop(task.key), (), reason=fault)
+                continue
+            curves[task.key] = []
+            with suppress(OSError):
+                task = replace(task, checkpoint=checkpoint_of(folder, task.key).read_bytes())
+            executor.submit(task)
+        to_submit = []
+        event = executor.wait(_LOOK_SECONDS) if left else None
         if event is None or event.key not in left:
             continue
-        task = left[event.key]
-        if isinstance(event, PassEnded):
-            curves[task.key].append(event.record)
-            if event.checkpoint is not None:
-                write_bytes(checkpoint_of(folder, task.key), event.checkpoint)
-            elif task.keeps:
-                continue  # a pass of an earlier process
-            on_pass(task, event.record)
-            continue
-        if isinstance(event, Trained):
-            yield Ended(left.pop(task.key), tuple(curves[task.key]), event.weights)
-            continue
-        if isinstance(event, Failed):
-            yield Ended(left.pop(task.key), tuple(curves[task.key]), reason=event.reason)
-            continue
-        log.warning("%s died while it trained %s", event.how, task.key)
-        if event.fault:
-            note_fault(folder, task.key, event.fault)
-        if fault := _given_up(folder, task):
-            yield Ended(left.pop(task.key), (), reason=fault)
-        else:
-            submit(task)
+        task, curve = left[event.key], curves[event.key]
+        match event:
+            case PassEnded():
+                curve.append(event.record)
+                if event.checkpoint is not None:
+                    write_bytes(checkpoint_of(folder, task.key), event.checkpoint)
+                if event.checkpoint is not None or not task.keeps:  # else of an earlier process
+                    on_pass(task, event.record)
+            case Trained():
+                yield Ended(left.pop(task.key), tuple(curve), event.weights)
+            case Failed():
+                yield Ended(left.pop(task.key), tuple(curve), reason=event.reason)
+            case Died():
+                log.warning("%s died while it trained %s", event.how, task.key)
+                if event.fault:
+                    faults = _faults(folder)
+                    faults.setdefault(task.key, []).append(event.fault)
+                    write_json(folder / FAULTS, faults)
+                to_submit = [task]
 
 
 def checkpoint_of(folder: Path, key: str) -> Path:
     """Where a training's checkpoint lies."""
     return folder / f"{key}.pt"
-
-
-def note_fault(folder: Path, key: str, fault: str) -> None:
-    """Write down that a training ended its process by a fault of its own."""
-    faults = _faults(folder)
-    write_json(folder / FAULTS, {**faults, key: [*faults.get(key, []), fault]})
 
 
 def _given_up(folder: Path, task: Task) -> str:

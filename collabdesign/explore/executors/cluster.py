@@ -68,7 +68,7 @@ class ClusterExecutor:
         self._share = threads if self._unit == "CPU" else 1
         self._threads = threads
         self._workers = workers
-        needs = {"num_cpus": threads} if self._unit == "CPU" else {"num_gpus": 1}
+        needs = {f"num_{self._unit.lower()}s": self._share}
         self._train = ray.remote(num_returns="streaming", max_retries=0, **needs)(_train)
         self._images = ray.put(as_arrays(data))
         self._looked = 0.0
@@ -104,11 +104,7 @@ class ClusterExecutor:
         ready, _ = self._ray.wait(
             list(self._running), num_returns=1, timeout=seconds, fetch_local=False
         )
-        for stream in ready:
-            event = self._next(stream)
-            if event is not None:
-                return event
-        return None
+        return self._next(ready[0]) if ready else None
 
     def cancel(self, key: str) -> None:
         for stream, running in list(self._running.items()):

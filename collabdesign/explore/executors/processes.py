@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -51,6 +51,9 @@ _UNKNOWN = 255
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 
 _STARTING = threading.Lock()
+
+# Of the caller's script: a process that is started does not run it again to have its names.
+_NO_MAIN = {"__file__": None, "__spec__": None}
 
 
 class ProcessExecutor:
@@ -215,10 +218,14 @@ class _Slot:
 
     def _start(self) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
+        main = vars(sys.modules["__main__"])
+        # Read by torch and the libraries below it when they load; and without the second a file
+        # in the working directory that is named as a module would be run.
+        variables = {"OMP_NUM_THREADS": str(self._threads), "PYTHONSAFEPATH": "1"}
         for attempt in range(_ATTEMPTS):
             ours, theirs = multiprocessing.Pipe()
             try:
-                with _STARTING, unheard(), _without_main(), _environment(self._threads):
+                with _STARTING, unheard(), _set(main, _NO_MAIN), _set(os.environ, variables):
                     if self._executor.is_closed:
                         return
                     process: BaseProcess = context.Process(
@@ -242,38 +249,16 @@ class _Slot:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    """A process started in here does not run the caller's script again to have its names."""
-    main: Any = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        main.__spec__ = None
-        if "__file__" in kept:
-            del main.__file__
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """What Python, torch and the libraries below it read when they load."""
-    wanted = {
-        "OMP_NUM_THREADS": str(threads),
-        # Else a file in the working directory that is named as a module would be run.
-        "PYTHONSAFEPATH": "1",
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _set(names: MutableMapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[None]:
+    """In the block the names have these values."""
+    before = {name: names[name] for name in wanted if name in names}
+    names.update(wanted)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        names.update(before)
+        for name in wanted.keys() - before.keys():
+            del names[name]
 
 
 # -- in the process ---------------------------------------------------------------------------
