@@ -102,7 +102,8 @@ def _test_folder(data: Data) -> Source:
 
 
 def _train_folder(data: Data) -> Source:
-    assert data.train is not None, "asked for where requirements are read"
+    if data.train is None:
+        raise InputError("data.train must be written, a folder with one folder a class")
     return _folder_source(data.train)
 
 
@@ -153,8 +154,8 @@ _NAMED_SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 def _named_set(part: str, data: Data) -> Source:
     from torchvision import datasets
 
-    name = data.dataset
-    assert name is not None, "asked for where requirements are read"
+    if (name := data.dataset) is None:
+        raise InputError(f"data.dataset must be written, one of {', '.join(_NAMED_SETS)}")
     root = data.root or Path("data")
     try:
         images = getattr(datasets, name)(root, download=data.download, **_NAMED_SETS[name][part])
