@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.images import load_data
 from collabdesign.explore.executors.cluster import ClusterExecutor
-from collabdesign.explore.executors.executor import PassEnded, Task
+from collabdesign.explore.executors.executor import Died, PassEnded, Task
 from collabdesign.explore.lock import holder
 from collabdesign.explore.study import read_record
 
@@ -47,14 +48,14 @@ def test_a_lost_node_costs_what_it_trained_and_no_more(cluster: Any, tmp_path: P
     with subprocess.Popen(
         words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        end = time.monotonic() + 150
+        end = time.monotonic() + 300
         while len(candidates(run_dir)) < 2:
             assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
             time.sleep(0.05)
         before = candidates(run_dir)
         other = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
         cluster.remove_node(other, allow_graceful=False)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=400)
     assert process.returncode in (0, 4) and "Traceback" not in said, said
     record = read_record(run_dir)
     assert len(record.finished) == len(record.candidates) == FEW
@@ -72,7 +73,7 @@ def test_a_killed_driver_leaves_no_training_on_the_cluster(cluster: Any, tmp_pat
     words = command("search", tmp_path / "tiny.yaml", "--run-dir", run_dir)
     words += ["--cluster", cluster.address, "--set=search.proxy.epochs=100000"]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 150
+        end = time.monotonic() + 300
         while not trainings():
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.1)
@@ -108,6 +109,30 @@ def test_a_cancelled_training_leaves_no_file_on_its_node(cluster: Any, tmp_path:
             time.sleep(0.1)
     finally:
         executor.close()
+
+
+def test_a_crash_of_its_own_is_told_from_a_kill(cluster: Any, tmp_path: Path) -> None:
+    requirements = load_requirements(write_tiny(tmp_path))
+    space = DesignSpace(requirements)
+    recipe = requirements.search.proxy.model_copy(update={"epochs": 10_000})
+    executor = ClusterExecutor(load_data(requirements.data), cluster.address, "cpu", 1, None)
+    told = {}
+    try:
+        for index, by in enumerate((signal.SIGSEGV, signal.SIGKILL)):
+            key = f"candidate {index}"
+            executor.submit(Task(key, space.decode(space.own()), recipe, 0))
+            end = time.monotonic() + 200
+            while not isinstance(executor.wait(1), PassEnded):
+                assert time.monotonic() < end
+            (training,) = trainings()
+            os.kill(training, by)
+            while not isinstance(event := executor.wait(1), Died):
+                assert time.monotonic() < end
+            assert event.key == key
+            told[by] = event.fault
+    finally:
+        executor.close()
+    assert told == {signal.SIGSEGV: "Segmentation fault", signal.SIGKILL: ""}
 
 
 def test_a_cluster_without_a_gpu_is_refused_each_time(cluster: Any, tmp_path: Path) -> None:

@@ -373,8 +373,8 @@ def test_an_error_of_ours_in_a_training_process_is_an_error(tmp_path: Path) -> N
         "from collabdesign.explore.executors import processes\n"
         "from collabdesign.explore.executors.executor import Task\n"
         "import collabdesign.explore.driver as driver\n"
-        "def task(**values):\n"
-        "    return Task(**{**values, 'architecture': None})\n"
+        "def task(key, architecture, *others):\n"
+        "    return Task(key, None, *others)\n"
         "driver.Task = task\n"
     )
     assert requirements.search.trials == 2
