@@ -33,7 +33,7 @@ from tiny_search import call, edited, search_words, snapshot, write_tiny
 
 from collabdesign.cli.main import main
 
-SECONDS = 60  # within seconds, also where the machine has other things to do
+SECONDS = 20  # within seconds, also where the machine has other things to do
 COMMANDS = ("check", "search")
 
 

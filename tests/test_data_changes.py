@@ -137,7 +137,7 @@ def test_digests_of_many_small_pictures_take_no_time() -> None:
     source, parts = many(50_000)
     started = time.process_time()
     summary = summarise(source, parts)
-    assert time.process_time() - started < 20  # 0.4 s on an idle core
+    assert time.process_time() - started < 2  # 0.4 s on an idle core
     assert len(summary["digests"]["train"]) == 40_000
 
 

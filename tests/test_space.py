@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,6 +27,7 @@ from spaces import (
 
 from collabdesign.design.architecture import Architecture, Stem
 from collabdesign.design.cost import cost_of
+from collabdesign.design.slots import Parameter
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, OutsideSpace
 
@@ -170,6 +172,78 @@ def test_the_distributions_of_a_trial() -> None:
         "stage1.channels": optuna.distributions.IntDistribution(8, 24, step=8),
         "stage1.design.branch1.layer1": optuna.distributions.CategoricalDistribution(("pw", "dw3")),
     }
+
+
+# -- neighbours -----------------------------------------------------------------------------------
+
+
+def is_one_step(parameter: Parameter, value: Any, other: Any) -> bool:
+    values = parameter.values
+    if parameter.is_range:
+        return abs(values.index(value) - values.index(other)) == 1
+    return bool(value != other)
+
+
+@pytest.mark.parametrize("name", ALL_SPACES)
+@given(data=st.data())
+@settings(max_examples=6, deadline=None)
+def test_neighbours(name: str, data: st.DataObject) -> None:
+    space = ALL_SPACES[name]
+    here = data.draw(parameter_sets(space))
+    own = {parameter.name: parameter.own for parameter in space.parameters.values()}
+    ids = [space.decode(here).id]
+    for there in space.neighbours(here):
+        assert space.complete(there) == there
+        (changed,) = [key for key in here.keys() & there.keys() if here[key] != there[key]]
+        assert is_one_step(space.parameters[changed], here[changed], there[changed])
+        assert all(there[key] == own[key] for key in there.keys() - here.keys())
+        ids.append(space.decode(there).id)
+    assert len(ids) == len(set(ids)), "each another network, and none is this one"
+    every = {
+        space.decode(space.complete({**here, key: other})).id
+        for key, value in here.items()
+        for other in space.parameters[key].values
+        if is_one_step(space.parameters[key], value, other)
+    }
+    assert set(ids[1:]) == every - {ids[0]}, "none is left out"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_neighbour_of_the_same_form_has_a_way_back(name: str) -> None:
+    space = SPACES[name]
+    here = space.sample(np.random.default_rng(3))
+    alike = [there for there in space.neighbours(here) if there.keys() == here.keys()]
+    assert alike
+    for there in alike[:10]:
+        assert space.decode(here).id in {space.decode(back).id for back in space.neighbours(there)}
+
+
+def test_the_neighbours_of_a_small_network() -> None:
+    stage = {"modules": 1, "channels": {"low": 8, "high": 40, "step": 8}, "module": "m"}
+    space = space_of(
+        small(
+            {
+                "depth": 1,
+                "layers": ["conv3", "pw", "dw3"],
+                "shortcut": ["identity", "projection"],
+                "widths": [1, 2],
+            },
+            stages=[stage],
+        )
+    )
+    here = {
+        "stage1.channels": 24,
+        "stage1.module1.shortcut": "identity",
+        "stage1.module1.branch1.layer1": "conv3",
+    }
+    assert here == space.own()
+    assert list(space.neighbours(here)) == [
+        {**here, "stage1.channels": 16},
+        {**here, "stage1.channels": 32},
+        # The shortcut is a projection already: 8 channels to 24.
+        {**here, "stage1.module1.branch1.layer1": "pw"},
+        {**here, "stage1.module1.branch1.layer1": "dw3"},
+    ]
 
 
 # -- the default network --------------------------------------------------------------------------

@@ -25,6 +25,13 @@ class Parameter(Freedom):
         """Whether there is anything to choose; what is fixed is in no parameter set."""
         return len(self.values) > 1
 
+    def steps_from(self, value: Any) -> Iterator[Any]:
+        """The next values of a range, any other of choices."""
+        here = self.values.index(value)
+        for index, other in enumerate(self.values):
+            if abs(index - here) == 1 or (index != here and not self.is_range):
+                yield other
+
 
 class StemSlot(NamedTuple):
     kernel: Parameter

@@ -8,7 +8,7 @@ as drawn is repaired as :mod:`collabdesign.design.draft` says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -205,6 +205,22 @@ class DesignSpace:
             return parameter.values[int(rng.random() * len(parameter.values))]
 
         return self._ask(pick).params
+
+    def neighbours(self, params: Mapping[str, Any]) -> Iterator[Params]:
+        """Parameter sets that differ in one parameter by one step and give another network.
+
+        A step is the next value of a range, any other value of choices. What becomes active by
+        the change gets its own value. Each network is given once.
+        """
+        here = self.complete(params)
+        seen = {self.decode(here).id}
+        for name, value in here.items():
+            for other in self.parameters[name].steps_from(value):
+                neighbour = self._completed({**here, name: other})
+                identity = self._build(neighbour).id
+                if identity not in seen:
+                    seen.add(identity)
+                    yield neighbour.params
 
     def size(self) -> int:
         """How many parameter sets there are (several may spell one network)."""
