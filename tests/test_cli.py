@@ -34,7 +34,7 @@ from tiny_search import (
     write_tiny,
 )
 
-from collabdesign.cli import run_folder
+from collabdesign.cli import report
 from collabdesign.cli.main import main
 
 HEAVY = ("torch", "torchvision", "optuna", "sklearn", "plotly", "ptflops")
@@ -403,11 +403,11 @@ def test_more_than_a_reader_wants(tmp_path: Path) -> None:
     """``collabdesign schema | head -1``, of a schema that no pipe holds."""
     code = (
         "import sys\n"
-        "from collabdesign.cli import init\n"
+        "from collabdesign.cli import schema as file\n"
         "from collabdesign.cli.main import main\n"
         "def schema(prototype):\n"
-        "    for line in range(100_000): init.click.echo(line)\n"
-        "init.schema = schema\n"
+        "    for line in range(100_000): file.click.echo(line)\n"
+        "file.schema = schema\n"
         "sys.argv = ['collabdesign', 'schema']\n"
         "main()\n"
     )
@@ -425,7 +425,7 @@ def test_an_exit_of_ours_is_no_closed_pipe(monkeypatch: pytest.MonkeyPatch, code
     def ends(run_dir: Path) -> int:
         sys.exit(code)
 
-    monkeypatch.setattr(run_folder, "report", ends)
+    monkeypatch.setattr(report, "report", ends)
     monkeypatch.setattr(sys, "argv", ["collabdesign", "report", "run"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:

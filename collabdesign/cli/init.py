@@ -1,11 +1,8 @@
-"""``collabdesign init`` and ``collabdesign schema``: to write requirements with."""
+"""``collabdesign init``: requirements and a prototype for a folder of pictures."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-import click
 
 from collabdesign.cli.display import Display, named, out, say
 
@@ -33,12 +30,4 @@ def init(folder: Path, into: Path, name: str | None, force: bool) -> int:
         f"then\n  collabdesign check {result.requirements}\n"
         f"  collabdesign search {result.requirements}"
     )
-    return 0
-
-
-def schema(prototype: bool) -> int:
-    """Print a JSON Schema."""
-    from collabdesign.design.files.schema import prototype_schema, requirements_schema
-
-    click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
     return 0

@@ -24,9 +24,10 @@ from collabdesign.errors import CollabdesignError
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 
-# A command and its function -> its file here, what it does in short and at length, what it takes.
-COMMANDS: dict[str, tuple[str, str, str, list[click.Parameter]]] = {
-    "init": ("init", "Requirements and a prototype for your pictures.", """
+# A command, its file here and the function in it -> what it does in short and at length, what it
+# takes.
+COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
+    "init": ("Requirements and a prototype for your pictures.", """
         Write requirements and a prototype that fit a FOLDER of pictures.
 
         The folder holds one folder of pictures for each class, or train and test folders of such.
@@ -38,12 +39,12 @@ COMMANDS: dict[str, tuple[str, str, str, list[click.Parameter]]] = {
         click.Option(["--name"], help="Of the run (default: the folder's)."),
         click.Option(["--force"], is_flag=True, help="Write over earlier files."),
     ]),
-    "check": ("check", "Space, data and machine, before any training.", """
+    "check": ("Space, data and machine, before any training.", """
         Look at FILE's space, data and machine before any training.
 
         Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
     """, [FILE, SET, DEVICE, THREADS, JSON]),
-    "calibrate": ("calibrate", "Does the proxy rank networks as full training does?", """
+    "calibrate": ("Does the proxy rank networks as full training does?", """
         Train a few networks briefly and fully: can FILE's proxy be trusted?
 
         Writes calibration.json into the run folder, which a search there uses and its report shows.
@@ -57,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str, str, list[click.Parameter]]] = {
         *MACHINE,
         JSON,
     ]),
-    "search": ("search", "Search, train the family, write the report.", """
+    "search": ("Search, train the family, write the report.", """
         Search, train the family and write the report, as FILE asks.
 
         The same command on an existing run folder continues it. One command at a time works in a
@@ -73,19 +74,19 @@ COMMANDS: dict[str, tuple[str, str, str, list[click.Parameter]]] = {
         click.Option(["--accept-changes"], is_flag=True,
                      help="Continue a run although its requirements or data changed."),
     ]),
-    "status": ("run_folder", "Where a run stands.",
+    "status": ("Where a run stands.",
                "Tell where the search in DIR stands, running or not.", [
         RUN,
         JSON,
         click.Option(["--follow"], is_flag=True, help="Show its progress until it ends."),
     ]),
-    "report": ("run_folder", "Write the report of a run anew.",
+    "report": ("Write the report of a run anew.",
                "Write DIR/report.html anew from what the run holds.", [RUN]),
-    "show": ("run_folder", "One candidate of a run.",
+    "show": ("One candidate of a run.",
              "Describe one CANDIDATE of the run in DIR, by its number.", [
         RUN, click.Argument(["candidate"], type=int), JSON,
     ]),
-    "schema": ("init", "The JSON Schema of requirements, for editors.",
+    "schema": ("The JSON Schema of requirements, for editors.",
                "Print the JSON Schema of requirements files, for editors.", [
         click.Option(["--prototype"], is_flag=True, help="Of prototype files instead."),
     ]),
@@ -97,15 +98,15 @@ class _InOrder(click.Group):
         return list(COMMANDS)
 
 
-def _call(file: str, function: str, /, **options: Any) -> Any:
-    return getattr(import_module(f"collabdesign.cli.{file}"), function)(**options)
+def _call(name: str, /, **options: Any) -> Any:
+    return getattr(import_module(f"collabdesign.cli.{name}"), name)(**options)
 
 
 @click.group(
     cls=_InOrder,
     commands=[
-        click.Command(name, None, partial(_call, file, name), params, long, short_help=short)
-        for name, (file, short, long, params) in COMMANDS.items()
+        click.Command(name, None, partial(_call, name), params, long, short_help=short)
+        for name, (short, long, params) in COMMANDS.items()
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,4 +1,4 @@
-"""``collabdesign status``, ``report`` and ``show``: what a run folder holds."""
+"""``collabdesign status``: where a run stands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import click
 from rich.markup import escape
 
 from collabdesign.cli.display import Display, out, print_json, say
-from collabdesign.deliver.report.words import counted, describe, percent, short_quantity, short_time
-from collabdesign.errors import InputError
+from collabdesign.deliver.report.words import counted, percent, short_time
 from collabdesign.explore.lock import holder
 from collabdesign.explore.progress import PROGRESS
 from collabdesign.explore.record import best_accuracy, requirements_of, trained_within
@@ -103,38 +102,3 @@ def _follow(run_dir: Path) -> None:
             if at := _progress_of(run_dir):
                 display.stage(at.pop("stage"), SimpleNamespace(**at))
             time.sleep(_LOOK_SECONDS)
-
-
-def report(run_dir: Path) -> int:
-    """Write DIR/report.html anew from what the run holds."""
-    from collabdesign.deliver.report.gather import gather
-    from collabdesign.deliver.report.page import write_report
-
-    click.echo(write_report(run_dir, gather(run_dir)))
-    return 0
-
-
-def show(run_dir: Path, candidate: int, as_json: bool) -> int:
-    """Describe one CANDIDATE of the run in DIR, by its number."""
-    known = {each.number: each for each in read_record(run_dir).candidates}
-    found = known.get(candidate)
-    if found is None:
-        numbers = ", ".join(map(str, known)) or "none"
-        raise InputError(f"the candidate must be one of {numbers}, got {candidate}")
-    if as_json:
-        print_json({"number": found.number, **found.to_json()})
-        return 0
-    rows = {
-        "architecture": found.architecture.id,
-        "proposed by": found.proposed_by,
-        "outcome": found.outcome + (f" ({found.reason})" if found.reason else ""),
-    }
-    if found.accuracy is not None:
-        rows["proxy_accuracy"] = percent(found.accuracy)
-    rows |= {name: short_quantity(name, value) for name, value in found.cost.items()}
-    out.print(f"[bold]candidate {found.number}[/]")
-    for name, text in rows.items():
-        say(f"  {name}: {text}")
-    for line in describe(found.architecture):
-        say(f"  {line}")
-    return 0
