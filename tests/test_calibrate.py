@@ -25,17 +25,7 @@ from collabdesign.errors import GoalsNotMet, InputError, NothingFits
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.begin import prepare
-from collabdesign.explore.calibrate import (
-    PROXY_SEEDS,
-    CalibrateProgress,
-    Outlook,
-    Planned,
-    calibrate,
-    compare,
-    plan_trainings,
-    proxy_recipes,
-    spread_networks,
-)
+from collabdesign.explore.calibrate import CalibrateProgress, Outlook, calibrate, compare
 from collabdesign.explore.calibration import (
     CALIBRATION,
     Calibration,
@@ -46,6 +36,13 @@ from collabdesign.explore.calibration import (
     noted_calibration,
     proxy_goal,
     read_calibration,
+)
+from collabdesign.explore.calibration_plan import (
+    PROXY_SEEDS,
+    Planned,
+    plan_trainings,
+    proxy_recipes,
+    spread_networks,
 )
 from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task
 from collabdesign.explore.executors.executor import Trained as TrainingEnded

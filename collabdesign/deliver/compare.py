@@ -51,7 +51,7 @@ def reference_costs(channels: int, resolution: int, classes: int) -> tuple[Refer
         classes: Outputs of the network.
     """
     return tuple(
-        _cost(name, *network, channels, resolution, classes) for name, network in _NETWORKS.items()
+        _cost(name, *network, channels, resolution, classes) for name, network in NETWORKS.items()
     )
 
 
@@ -145,7 +145,7 @@ def _torchvision(function: str, classes: int) -> nn.Module:
 
 
 # By name: the product of the strides, and what builds it for a number of classes.
-_NETWORKS: Mapping[str, tuple[int, Callable[[int], nn.Module]]] = {
+NETWORKS: Mapping[str, tuple[int, Callable[[int], nn.Module]]] = {
     "MobileNet-V1": (32, _mobilenet_v1),
     "MobileNet-V2": (32, partial(_torchvision, "mobilenet_v2")),
     "MobileNet-V3-small": (32, partial(_torchvision, "mobilenet_v3_small")),

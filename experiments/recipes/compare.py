@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from collabdesign import DesignSpace, build_network, load_requirements
-from collabdesign.deliver.compare import _NETWORKS as REFERENCES
+from collabdesign.deliver.compare import NETWORKS as REFERENCES
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.recipes import RECIPES as FACTS
 from collabdesign.design.requirements import Requirements
