@@ -37,6 +37,7 @@ from optuna.samplers import TPESampler
 from collabdesign import DesignSpace, GenerativeSampler, cost_of, load_requirements
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.design.scaling import scaled_down
 from collabdesign.explore.front import directions_of
 from collabdesign.explore.front import values_of as objectives_of
 from collabdesign.explore.proposals import distributions_of, generative
@@ -89,7 +90,7 @@ def shipped(name: str, overrides: Sequence[str], finished: int, asks: int) -> No
     study = optuna.create_study(
         directions=directions_of(objectives), sampler=generative(space, requirements, 0)
     )
-    default = space.shrink(fits)
+    default = scaled_down(space, fits)
     assert default is not None
     study.enqueue_trial(default)
     trial = study.ask()

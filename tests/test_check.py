@@ -18,6 +18,7 @@ from collabdesign.design.space import DesignSpace
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import load_data
 from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore import feasible
 from collabdesign.explore.check import check
 from collabdesign.explore.feasible import (
     Feasibility,
@@ -278,7 +279,7 @@ def test_what_random_proposals_keep_is_never_called_impossible(
     """Also where shrinking finds nothing and the descents end on a plateau."""
     requirements = load_requirements(tiny, ("limits.macs=5k",))
     space = DesignSpace(requirements)
-    monkeypatch.setattr(DesignSpace, "shrink", lambda self, fits: None)
+    monkeypatch.setattr(feasible, "scaled_down", lambda space, fits: None)
     monkeypatch.setattr(DesignSpace, "descend", lambda self, params, *_, **__: params)
     assert requirements.violations(cost_of(space.decode(space.own())))["macs"] > 0
     found = default_params(space, requirements)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
@@ -244,82 +243,6 @@ def test_the_neighbours_of_a_small_network() -> None:
         {**here, "stage1.module1.branch1.layer1": "pw"},
         {**here, "stage1.module1.branch1.layer1": "dw3"},
     ]
-
-
-# -- the default network --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_own_network_is_the_default_where_it_fits(name: str) -> None:
-    assert SPACES[name].shrink(lambda _: True) == SPACES[name].own()
-    assert SPACES[name].shrink(lambda _: False) is None
-
-
-@pytest.mark.parametrize("share", [0.8, 0.5, 0.4])
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_default_network_fits_and_keeps_the_humans_choices(name: str, share: float) -> None:
-    space = SPACES[name]
-    own = space.own()
-    limit = share * cost_of(space.decode(own)).macs
-
-    params = space.shrink(lambda architecture: cost_of(architecture).macs <= limit)
-    assert params is not None
-    assert space.complete(params) == params
-    assert cost_of(space.decode(params)).macs <= limit
-    for key, value in params.items():
-        if not key.endswith(("channels", "features", "modules", "width")):
-            assert value == own[key], "only sizes shrink"
-        elif not key.endswith("width"):
-            assert value <= own[key]
-
-
-def shrinking() -> DesignSpace:
-    """Own values: stem 16 of 8 to 24, two modules of 32 channels of 16 to 64, width 2 of 1 to 4."""
-    stage = {"modules": [2, 1], "channels": {"low": 16, "high": 64, "step": 16}, "module": "m"}
-    return space_of(
-        small(
-            {"depth": 2, "layers": "pw", "widths": [2, 1, 4], "share": "stage"},
-            stem={"channels": {"low": 8, "high": 24, "step": 8}},
-            stages=[stage],
-            head={"features": [64, 0, 32]},
-        )
-    )
-
-
-def sizes(architecture: Architecture) -> tuple[int, int, int, int, int]:
-    first = architecture.modules[0]
-    hidden = first.branches[0].layers[0].channels
-    return (
-        architecture.stem.channels,
-        len(architecture.modules),
-        first.channels,
-        hidden // first.channels,
-        architecture.head.features,
-    )
-
-
-@pytest.mark.parametrize(
-    ("fits", "shrunk"),
-    [
-        (lambda stem, modules, channels, width, features: True, (16, 2, 32, 2, 64)),
-        # All channel counts fall together, each to the largest value below the common factor.
-        (lambda stem, modules, channels, width, features: channels < 32, (8, 2, 16, 2, 32)),
-        (lambda stem, modules, channels, width, features: features < 32, (8, 2, 16, 2, 0)),
-        # Not enough: the fewest modules, with all channels again.
-        (lambda stem, modules, channels, width, features: modules < 2, (16, 1, 32, 2, 64)),
-        # Not enough: the smallest width too, which is not the first.
-        (lambda stem, modules, channels, width, features: width < 2, (16, 1, 32, 1, 64)),
-        (lambda *all_sizes: sum(all_sizes) <= 27, (8, 1, 16, 2, 0)),
-        (lambda *all_sizes: sum(all_sizes) <= 26, (8, 1, 16, 1, 0)),
-    ],
-)
-def test_what_shrinks_and_in_which_order(
-    fits: Callable[..., bool], shrunk: tuple[int, ...]
-) -> None:
-    space = shrinking()
-    params = space.shrink(lambda architecture: fits(*sizes(architecture)))
-    assert params is not None
-    assert sizes(space.decode(params)) == shrunk
 
 
 # -- descent --------------------------------------------------------------------------------------

@@ -234,32 +234,6 @@ class DesignSpace:
             )
         return total
 
-    def shrink(self, fits: Callable[[Architecture], bool]) -> Params | None:
-        """The prototype's default network: its own values, shrunk until they fit.
-
-        All channel counts fall together, each to the largest value it may have below the
-        common factor, as little as fits; if that is not enough, the stages get their fewest
-        modules, and then the hidden widths their smallest value. None where nothing of this
-        fits.
-        """
-        own = self.own()
-        base = dict(own)
-        for reduced in (None, ".modules", ".width"):
-            for name in own:
-                if reduced and name.endswith(reduced):
-                    base[name] = min(self.parameters[name].values)
-            for percent in range(100, -1, -1):
-                params = dict(base)
-                for name in base:
-                    if name.endswith((".channels", ".features")):
-                        values, bound = self.parameters[name].values, base[name] * percent / 100
-                        few = [value for value in values if value <= bound]
-                        params[name] = max(few, default=min(values))
-                drawn = self._completed(params)
-                if fits(self._build(drawn)):
-                    return drawn.params
-        return None
-
     def descend(
         self, params: Params, score: Callable[[Architecture], float], enough: float = -math.inf
     ) -> Params:

@@ -14,6 +14,7 @@ from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
 from collabdesign.design.files.units import exact_bytes, exact_count
 from collabdesign.design.prototype import Prototype
 from collabdesign.design.requirements import LIMITS, Limits, Requirements
+from collabdesign.design.scaling import scaled_down
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.front import Scale, wilson_interval
@@ -181,8 +182,8 @@ def _closest(space: DesignSpace, requirements: Requirements) -> Params:
     keep is never called impossible.
     """
     excess = _excess_by(requirements)
-    if shrunk := space.shrink(lambda architecture: excess(architecture) == 0):
-        return shrunk
+    if scaled := scaled_down(space, lambda architecture: excess(architecture) == 0):
+        return scaled
 
     def over(params: Params) -> float:
         return excess(space.decode(params))
