@@ -61,7 +61,7 @@ def weights_of(network: nn.Module) -> torch.Tensor:
 
 def test_the_tables_have_the_same_recipes_and_the_first_is_the_default() -> None:
     assert list(recipes.RECIPES) == list(RECIPES)
-    assert Training().recipe == next(iter(RECIPES)) == "sgd"
+    assert Training().recipe == next(iter(RECIPES)) == "muon"
     assert all(row.help and row.learning_rate > 0 for row in recipes.RECIPES.values())
 
 
@@ -71,9 +71,9 @@ def test_proxy_and_full_training_may_have_recipes_of_their_own(
     write_example(tmp_path)
     (tmp_path / "mine.yaml").write_text(REQUIREMENTS + "search: {proxy: {recipe: mine}}\n")
     read = load_requirements(tmp_path / "mine.yaml")
-    assert (read.search.proxy.recipe, read.family.training.recipe) == ("mine", "sgd")
+    assert (read.search.proxy.recipe, read.family.training.recipe) == ("mine", "muon")
     again = load_requirements(tmp_path / "mine.yaml", ["family.training.recipe=mine"])
-    assert read.changes(again) == ["family.training.recipe: sgd -> mine"]
+    assert read.changes(again) == ["family.training.recipe: muon -> mine"]
 
 
 def test_the_learning_rate_of_a_recipe_is_used_where_none_is_written(mine: Training) -> None:
@@ -132,7 +132,7 @@ def test_an_average_of_the_weights_is_what_is_evaluated_and_delivered(
 
     RECIPES["mine"] = replace(SGD, average=averaged)
     network, plain = network_of(), network_of()
-    list(passes(plain, digits, Training(epochs=3, min_steps=1), seed=0, device=CPU))
+    list(passes(plain, digits, Training(recipe="sgd", epochs=3, min_steps=1), seed=0, device=CPU))
     made = list(passes(network, digits, mine, seed=0, device=CPU, keep=True))
     plan = plan_training(len(digits.train_labels), mine)
     assert int(averages[0].n_averaged) == plan.steps

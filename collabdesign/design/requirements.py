@@ -84,7 +84,9 @@ class Training(Section):
     learning_rate: Annotated[float, values.number(0, 100, above=True)] | None = Field(
         default=None, description="Highest of the one cycle (default: chosen from the batch)."
     )
-    weight_decay: Annotated[float, values.number(0, 1)] = Field(default=5e-4, description="Of SGD.")
+    weight_decay: Annotated[float, values.number(0, 1)] = Field(
+        default=5e-4, description="Of SGD on weights, not on biases."
+    )
     label_smoothing: Annotated[float, values.number(0, 0.9)] = Field(
         default=0.1, description="Share of a label that is spread over all classes."
     )

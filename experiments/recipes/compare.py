@@ -28,9 +28,11 @@ from collabdesign import DesignSpace, build_network, load_requirements
 from collabdesign.deliver.compare import NETWORKS as REFERENCES
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.recipes import RECIPES as FACTS
-from collabdesign.design.requirements import Requirements
+from collabdesign.design.requirements import Requirements, Training
+from collabdesign.evaluate.augment import take_shifted
 from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.initialise import initialise
+from collabdesign.evaluate.muon import Muon
 from collabdesign.evaluate.recipe import RECIPES, Recipe
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import passes
@@ -112,16 +114,47 @@ def cosine(progress: float, warm_up: float) -> float:
     )
 
 
+def with_muon(
+    network: nn.Module, written: Training, rate: float, *, ratio: float, momentum: float
+) -> torch.optim.Optimizer:
+    return Muon(network, rate, ratio=ratio, momentum=momentum, weight_decay=written.weight_decay)
+
+
+def shifted_by(data: ImageData, chosen: torch.Tensor, generator: Any, *, shift: int) -> Any:
+    return take_shifted(data.train_images, chosen, generator, shift=shift, flip=data.flip)
+
+
 _SGD = RECIPES["sgd"]
-# By name: the recipe, and what a person would write.
+_MUON = replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.9))
+# By name: the recipe, and what a person would write. The learning rate is 0.4 unless said.
 VARIANTS: dict[str, tuple[Recipe, dict[str, Any]]] = {
-    "today": (_SGD, {}),
-    "average 0.998": (replace(_SGD, average=partial(averaged, decay=0.998)), {}),
-    "no smoothing": (_SGD, {"label_smoothing": 0.0}),
-    "decay 1e-4": (_SGD, {"weight_decay": 1e-4}),
-    "cosine": (replace(_SGD, schedule=partial(cosine, warm_up=0.1)), {}),
-    "rate x2": (_SGD, {"learning_rate": 0.8}),
-    "rate /2": (_SGD, {"learning_rate": 0.2}),
+    "sgd": (_SGD, {}),
+    "sgd, rate 0.8": (_SGD, {"learning_rate": 0.8}),
+    "sgd, rate 0.2": (_SGD, {"learning_rate": 0.2}),
+    "muon": (_MUON, {}),
+    "muon, rate 0.8": (_MUON, {"learning_rate": 0.8}),
+    "muon, rate 0.2": (_MUON, {"learning_rate": 0.2}),
+    "muon, ratio 1/4": (replace(_SGD, optimizer=partial(with_muon, ratio=1 / 4, momentum=0.9)), {}),
+    "muon, ratio 1/16": (
+        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 16, momentum=0.9)),
+        {},
+    ),
+    "muon, momentum 0.95": (
+        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.95)),
+        {},
+    ),
+    "muon, momentum 0.8": (
+        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.8)),
+        {},
+    ),
+    "muon, shift 2": (replace(_MUON, augment=partial(shifted_by, shift=2)), {}),
+    "muon, no smoothing": (_MUON, {"label_smoothing": 0.0}),
+    "muon, decay 1e-4": (_MUON, {"weight_decay": 1e-4}),
+    "muon, decay 0.002": (_MUON, {"weight_decay": 2e-3}),
+    "muon, average 0.998": (replace(_MUON, average=partial(averaged, decay=0.998)), {}),
+    "muon, cosine": (replace(_MUON, schedule=partial(cosine, warm_up=0.1)), {}),
+    "muon, batch 128": (_MUON, {"batch": 128}),
+    "muon, batch 32": (_MUON, {"batch": 32}),
 }
 
 
