@@ -85,6 +85,14 @@ CORNERS: dict[str, dict[str, Any]] = {
             {"modules": 1, "stride": 2, "channels": [12, 8], "module": "m"},
         ],
     ),
+    "stages": small(
+        {"depth": 1, "layers": ["pw", "conv3"]},
+        stages=[
+            {"modules": [1, 0], "stride": [1, 2], "channels": [8, 12], "module": "m"},
+            {"modules": [1, 2], "channels": 8, "module": "m"},
+            {"modules": [0, 1], "stride": 2, "channels": [8, 16], "module": "m"},
+        ],
+    ),
 }
 ALL_SPACES = {**SPACES, **{name: space_of(data, 16) for name, data in CORNERS.items()}}
 

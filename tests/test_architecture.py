@@ -168,6 +168,9 @@ def test_whatever_changes_gives_another_id_or_is_refused() -> None:
                 other = Architecture.from_dict(with_value(data, path, value))
             except InputError:
                 continue
+            if path == ("modules", 2, "stage") and value == 3:
+                assert seen[other.id] == f"{path} = 2", "a gap between stages is closed"
+                continue
             assert other.id not in seen, f"{path} = {value!r} has the id of {seen[other.id]}"
             seen[other.id] = f"{path} = {value!r}"
             changed.add(path[-1])

@@ -281,7 +281,7 @@ OUTSIDE: dict[str, tuple[Architecture, str]] = {
     ),
     "an empty stage": (
         network(WIDE, stem=STEM),
-        "stage 1 has no module",
+        "the space has 2 stages, the architecture 1",
     ),
     "modules": (
         tiny_network(rest=[WIDE, NEXT, NEXT]),

@@ -245,6 +245,39 @@ def test_the_neighbours_of_a_small_network() -> None:
     ]
 
 
+# -- stages that may be left out --------------------------------------------------------------
+
+
+def test_a_stage_without_modules_is_left_out() -> None:
+    space = ALL_SPACES["stages"]
+    params = space.complete({"stage1.modules": 0, "stage3.modules": 1})
+    # What a stage that is left out would choose is not asked.
+    assert [name for name in params if name.startswith("stage1")] == ["stage1.modules"]
+    architecture = space.decode(params)
+    assert [module.stage for module in architecture.modules] == [0, 1]
+    assert [module.stride for module in architecture.modules] == [1, 2]
+    assert space.encode(architecture) == params
+
+
+def test_the_same_network_by_another_stage_is_the_same() -> None:
+    """Stem, one module of 8 channels: the first stage or the second could give it."""
+    kind = {"depth": 1, "layers": ["pw", "conv3"]}
+    stage = {"modules": [1, 0], "channels": 8, "module": "m"}
+    fixed = {"modules": 1, "channels": 8, "module": "m"}
+    space = space_of(small(kind, stages=[stage, fixed, stage]))
+    ids = {
+        space.decode(space.complete({"stage1.modules": first, "stage3.modules": 1 - first})).id
+        for first in (0, 1)
+    }
+    assert len(ids) == 1
+
+
+def test_one_stage_must_always_be_there() -> None:
+    stage = {"modules": [1, 0], "channels": 8, "module": "m"}
+    with pytest.raises(InputError, match="at least one stage must always have a module"):
+        space_of(small({"depth": 1, "layers": "pw"}, stages=[stage, stage]))
+
+
 # -- descent --------------------------------------------------------------------------------------
 
 

@@ -323,6 +323,8 @@ class Head:
 class Architecture:
     """One complete network, without weights.
 
+    Canonical form: the stages that have modules are counted from 0, without gaps.
+
     Attributes:
         input_channels: 1 or 3, usually.
         resolution: Side of the square input in pixels.
@@ -351,6 +353,16 @@ class Architecture:
             stage = module.stage
             _check_module(number, module, channels)
             channels = module.channels
+        self._count_stages()
+
+    def _count_stages(self) -> None:
+        numbers = {
+            stage: number
+            for number, stage in enumerate(dict.fromkeys(each.stage for each in self.modules))
+        }
+        if any(stage != number for stage, number in numbers.items()):
+            counted = (replace(each, stage=numbers[each.stage]) for each in self.modules)
+            object.__setattr__(self, "modules", tuple(counted))
 
     @cached_property
     def id(self) -> str:

@@ -161,7 +161,7 @@ Kernel = Annotated[Freedom, _freedom(_odd, {"type": "integer"})]
 Stride = Annotated[Freedom, _freedom(values.whole(1, 2).read, {"enum": [1, 2]})]
 # At least 4, so that three concatenated branches always have a channel each.
 Channels = Annotated[Freedom, _whole(4, MAX_CHANNELS)]
-Count = Annotated[Freedom, _whole(1, MAX_MODULES)]
+Count = Annotated[Freedom, _whole(0, MAX_MODULES)]
 Features = Annotated[Freedom, _freedom(_features, {"type": "integer"}, ranged=True)]
 Branches = Annotated[Freedom, _whole(1, MAX_BRANCHES)]
 Depth = Annotated[Freedom, _whole(1, MAX_DEPTH)]

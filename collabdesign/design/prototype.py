@@ -41,7 +41,9 @@ class StemFreedoms(Section):
 class StageFreedoms(Section):
     """Modules at one resolution; the first of them reduces it by the stage's stride."""
 
-    modules: freedoms.Count = Field(description="How many modules stand in the stage.")
+    modules: freedoms.Count = Field(
+        description="How many modules stand in the stage; 0 among the choices leaves it out."
+    )
     stride: freedoms.Stride = _fixed(1, "1 keeps the resolution, 2 halves it.")
     channels: freedoms.Channels = Field(description="Output channels of every module, at least 4.")
     module: str = Field(description="Name of the kind of module, a key under `modules`.")
@@ -101,6 +103,7 @@ class Prototype(Section):
         """
         return [
             *self._unknown_modules(),
+            *self._nothing_but_a_stem(),
             *self._vanishing_resolution(resolution),
             *self._groups_that_never_divide(),
         ]
@@ -116,6 +119,13 @@ class Prototype(Section):
         for name in self.modules:
             if name not in used:
                 yield ("modules", name), f"every module must be used by a stage, {name!r} is not"
+
+    def _nothing_but_a_stem(self) -> Iterator[tuple[Location, str]]:
+        if all(min(stage.modules.values) == 0 for stage in self.stages):
+            yield (
+                ("stages",),
+                "at least one stage must always have a module, and 0 is allowed in each of them",
+            )
 
     def _vanishing_resolution(self, resolution: int) -> Iterator[tuple[Location, str]]:
         steps: list[tuple[Location, freedoms.Freedom]] = [(("stem", "stride"), self.stem.stride)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -148,6 +149,23 @@ class DesignSpace:
         for what, mine, its in zip(names, self._shape, shape, strict=True):
             if mine != its:
                 raise OutsideSpace(f"the space has {what} {mine}, the architecture {its}")
+        stages = architecture.modules[-1].stage + 1
+        refusals = []
+        for places in combinations(range(len(self._slot.stages)), stages):
+            left_out = set(range(len(self._slot.stages))) - set(places)
+            if all(0 in self._slot.stages[index].modules.values for index in left_out):
+                try:
+                    return self._encode_at(architecture, places)
+                except OutsideSpace as refused:
+                    refusals.append(refused)
+        if refusals:
+            raise refusals[0]
+        raise OutsideSpace(
+            f"the space has {len(self._slot.stages)} stages, the architecture {stages}"
+        )
+
+    def _encode_at(self, architecture: Architecture, places: Sequence[int]) -> Params:
+        """The same, with the architecture's stages in these places of the space."""
         params: Params = {}
 
         def put(parameter: Parameter, value: Any) -> None:
@@ -159,16 +177,15 @@ class DesignSpace:
         for key, parameter in self._slot.stem._asdict().items():
             put(parameter, getattr(stem, key))
         in_channels = stem.channels
-        stages = architecture.modules[-1].stage + 1
-        if stages != len(self._slot.stages):
-            raise OutsideSpace(
-                f"the space has {len(self._slot.stages)} stages, the architecture {stages}"
-            )
         for index, stage in enumerate(self._slot.stages):
-            modules = [module for module in architecture.modules if module.stage == index]
-            if not modules:
-                raise OutsideSpace(f"stage {index + 1} has no module")
+            modules = [
+                module
+                for module in architecture.modules
+                if index in places and module.stage == places.index(index)
+            ]
             put(stage.modules, len(modules))
+            if not modules:
+                continue
             stride, channels = modules[0].stride, modules[0].channels
             put(stage.stride, stride)
             put(stage.channels, channels)
@@ -179,7 +196,7 @@ class DesignSpace:
                         f"all modules of a stage have its channels, {channels} in "
                         f"stage {index + 1}, got {module.channels}"
                     )
-                pairs.append((module, ModuleShape(index, stride, in_channels, channels)))
+                pairs.append((module, ModuleShape(module.stage, stride, in_channels, channels)))
                 stride, in_channels = 1, channels
             alike = [pairs] if stage.shared else [[pair] for pair in pairs]
             for design, group in zip(stage.designs, alike, strict=False):
@@ -228,8 +245,11 @@ class DesignSpace:
         total = size_of(*self._slot.stem)
         total *= sum(size_of(activation) if count else 1 for count in features.values)
         for stage in self._slot.stages:
-            total *= size_of(stage.stride, stage.channels) * sum(
-                prod(design_size(d) for d in stage.designs[: 1 if stage.shared else count])
+            shape = size_of(stage.stride, stage.channels)
+            total *= sum(
+                shape * prod(design_size(d) for d in stage.designs[: 1 if stage.shared else count])
+                if count
+                else 1
                 for count in stage.modules.values
             )
         return total
@@ -314,6 +334,8 @@ class DesignSpace:
         in_channels = stem.channels
         for index, stage in enumerate(self._slot.stages):
             count = value_of(stage.modules)
+            if not count:
+                continue
             stride = value_of(stage.stride)
             channels = value_of(stage.channels)
             for number in range(count):
