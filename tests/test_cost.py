@@ -481,6 +481,6 @@ def test_names_of_parts() -> None:
         "stem",
         "stage 1, module 1",
         "stage 1, module 2",
-        "stage 3, module 1",
+        "stage 2, module 1",
         "head",
     ]

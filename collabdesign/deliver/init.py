@@ -50,6 +50,13 @@ _KEPT_SIDE = 64
 _PROXY_IMAGES = 80_000
 _PROXY_PIXELS = 250_000_000
 
+# Of the last two or three stages.
+_CHANNELS = (
+    "{low: 16, high: 48, step: 8}",
+    "{low: 16, high: 80, step: 8}",
+    "{low: 32, high: 160, step: 16}",
+)
+
 _PROPOSALS = 400
 _SHARE_THAT_FITS = 0.25
 
@@ -358,18 +365,20 @@ def _written_path(path: Path, into: Path) -> str:
 
 
 def prototype_text(resolution: int) -> str:
-    """The prototype file for an input of this side: inverted residuals in up to three stages."""
+    """The prototype file for an input of this side: residual modules in two or three stages."""
     # Halved so often that 3 to 7 pixels are left on a side; the stem once where stages are few.
     halvings = max(0, round(math.log2(resolution / 4.5)))
-    in_stem = 1 if halvings > 3 else 0
+    in_stem = 1 if halvings > 2 else 0
     in_stages = halvings - in_stem
-    assert in_stages <= 3
+    assert in_stages <= len(_CHANNELS)
+    strides = [1] * (2 - in_stages) + [2] * in_stages
     return render(
         "init_prototype.yaml.jinja",
         stem_stride=in_stem + 1,
         resolution=resolution,
         left=math.ceil(resolution / 2**halvings),
-        strides=[1] * (2 - in_stages) + [2] * in_stages,
+        strides=strides,
+        channels=_CHANNELS[-len(strides) :],
     )
 
 

@@ -27,7 +27,7 @@ from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.muon import Muon
 
 _MOMENTUM = 0.9
-_RATIO = 1 / 8
+_RATIO = 1 / 20
 """Of Muon's rate to that of SGD."""
 _WARM_UP = 0.2
 

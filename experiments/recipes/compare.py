@@ -125,36 +125,31 @@ def shifted_by(data: ImageData, chosen: torch.Tensor, generator: Any, *, shift: 
 
 
 _SGD = RECIPES["sgd"]
-_MUON = replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.9))
+
+
+def _muon(ratio: float = 1 / 20, momentum: float = 0.9, **parts: Any) -> Recipe:
+    return replace(_SGD, optimizer=partial(with_muon, ratio=ratio, momentum=momentum), **parts)
+
+
 # By name: the recipe, and what a person would write. The learning rate is 0.4 unless said.
 VARIANTS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "sgd": (_SGD, {}),
-    "sgd, rate 0.8": (_SGD, {"learning_rate": 0.8}),
-    "sgd, rate 0.2": (_SGD, {"learning_rate": 0.2}),
-    "muon": (_MUON, {}),
-    "muon, rate 0.8": (_MUON, {"learning_rate": 0.8}),
-    "muon, rate 0.2": (_MUON, {"learning_rate": 0.2}),
-    "muon, ratio 1/4": (replace(_SGD, optimizer=partial(with_muon, ratio=1 / 4, momentum=0.9)), {}),
-    "muon, ratio 1/16": (
-        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 16, momentum=0.9)),
-        {},
-    ),
-    "muon, momentum 0.95": (
-        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.95)),
-        {},
-    ),
-    "muon, momentum 0.8": (
-        replace(_SGD, optimizer=partial(with_muon, ratio=1 / 8, momentum=0.8)),
-        {},
-    ),
-    "muon, shift 2": (replace(_MUON, augment=partial(shifted_by, shift=2)), {}),
-    "muon, no smoothing": (_MUON, {"label_smoothing": 0.0}),
-    "muon, decay 1e-4": (_MUON, {"weight_decay": 1e-4}),
-    "muon, decay 0.002": (_MUON, {"weight_decay": 2e-3}),
-    "muon, average 0.998": (replace(_MUON, average=partial(averaged, decay=0.998)), {}),
-    "muon, cosine": (replace(_MUON, schedule=partial(cosine, warm_up=0.1)), {}),
-    "muon, batch 128": (_MUON, {"batch": 128}),
-    "muon, batch 32": (_MUON, {"batch": 32}),
+    "sgd, rate x2": (_SGD, {"learning_rate": 0.8}),
+    "sgd, rate /2": (_SGD, {"learning_rate": 0.2}),
+    "sgd, shift 2": (replace(_SGD, augment=partial(shifted_by, shift=2)), {}),
+    "muon": (_muon(), {}),
+    "muon, ratio 1/8": (_muon(1 / 8), {}),
+    "muon, ratio 1/40": (_muon(1 / 40), {}),
+    "muon, ratio 1/80": (_muon(1 / 80), {}),
+    "muon, rate /2": (_muon(1 / 10), {"learning_rate": 0.2}),
+    "muon, rate /4": (_muon(1 / 5), {"learning_rate": 0.1}),
+    "muon, momentum 0.95": (_muon(momentum=0.95), {}),
+    "muon, shift 2": (_muon(augment=partial(shifted_by, shift=2)), {}),
+    "muon, no smoothing": (_muon(), {"label_smoothing": 0.0}),
+    "muon, decay 1e-4": (_muon(), {"weight_decay": 1e-4}),
+    "muon, average 0.998": (_muon(average=partial(averaged, decay=0.998)), {}),
+    "muon, cosine": (_muon(schedule=partial(cosine, warm_up=0.1)), {}),
+    "muon, batch 128": (_muon(), {"batch": 128}),
 }
 
 
