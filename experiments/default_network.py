@@ -2,7 +2,7 @@
 
     python experiments/default_network.py REQUIREMENTS RUN_DIR [--set KEY=VALUE ...]
 
-The default network is the prototype's own values, shrunk to the limits: what a designer would
+The default network is the prototype's own values, scaled down to the limits: what a designer would
 draw without a search. Recipe, seeds, data and the choice of the delivered seed (the best on the
 held-out part of train) are the family's. Prints it beside the members of the family in RUN_DIR.
 """

@@ -51,7 +51,7 @@ class Feasibility:
         median: Of the random proposals, each cost on its own.
         largest: Cost of the network with the most MACs that ascent finds.
         own: The prototype's own values as drawn, part by part.
-        default: The same, shrunk to the limits; None where that does not fit.
+        default: The same, scaled down to the limits; None where that does not fit.
         fits: Share of random proposals that fits each limit, and ``all`` of them.
         binding: The limit that keeps out most of what the others let in, or None.
         closest: The network that breaks the limits least; a violation of 0 fits.
@@ -81,9 +81,9 @@ class Feasibility:
 
 
 def default_params(space: DesignSpace, requirements: Requirements) -> Params | None:
-    """The prototype's default network: its own values, shrunk to the limits.
+    """The prototype's default network: its own values, scaled down to the limits.
 
-    Where shrinking alone does not reach them, it goes on by descent to the nearest network that
+    Where scaling alone does not reach them, it goes on by descent to the nearest network that
     fits, and then by random proposals; None where these find nothing either.
     """
     closest = _closest(space, requirements)

@@ -79,7 +79,7 @@ def drawn(requirements: Requirements) -> nn.Module:
 
 
 def default(requirements: Requirements) -> nn.Module:
-    """The prototype's own, shrunk to the limits."""
+    """The prototype's own, scaled down to the limits."""
     space = DesignSpace(requirements)
     params = default_params(space, requirements)
     assert params is not None, "nothing fits"
