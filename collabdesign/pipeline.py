@@ -23,7 +23,6 @@ import torch
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.compare import write_references
 from collabdesign.deliver.family import RULE, build_family
-from collabdesign.deliver.full_training import FamilyProgress
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
 from collabdesign.deliver.report.view import ReportView
@@ -31,6 +30,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import NothingFits
 from collabdesign.evaluate.data.images import TestData, load_test
+from collabdesign.explore.aim import Aim
 from collabdesign.explore.begin import Prepared, begin, prepare, require_same_images
 from collabdesign.explore.calibrate import NETWORKS, CalibrateProgress, Outlook
 from collabdesign.explore.calibrate import calibrate as train_both_ways
@@ -41,6 +41,7 @@ from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
 from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
+from collabdesign.explore.full_training import FULL_TRAININGS, FamilyProgress
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder
 from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
 from collabdesign.explore.record import Record, requirements_of
@@ -68,7 +69,7 @@ class Began:
     prepared: Prepared
 
 
-RunEvent = Reading | Notice | Began | Progress | FamilyProgress | Outlook | CalibrateProgress
+RunEvent = Reading | Notice | Began | Progress | Aim | FamilyProgress | Outlook | CalibrateProgress
 OnEvent = Callable[[RunEvent], None]
 
 
@@ -332,7 +333,8 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
         )
         if changes:
             here.tell(Notice("the data changed: " + "; ".join(changes)))
-        Driver(study, requirements, prepared.space, here.executor, here.tell).run()
+        full_trainings = run_dir / FULL_TRAININGS
+        Driver(study, requirements, prepared.space, here.executor, full_trainings, here.tell).run()
         return study.read()
 
 

@@ -523,10 +523,10 @@ def searched(requirements: Requirements, aim: float | None) -> list[Candidate]:
     """40 candidates whose accuracy grows with their size, as the sampler proposes them."""
     space = DesignSpace(requirements)
     lowest, highest = 4e3, 30e3
-    proposals = Proposals(space, requirements, aim)
+    proposals = Proposals(space, requirements)
     history: list[Candidate] = []
     for index in range(40):
-        proposer = proposals.at(index, history)
+        proposer = proposals.at(index, history, aim)
         params = proposer.ask()
         proposer.accept()
         architecture = space.decode(params)

@@ -42,6 +42,7 @@ from collabdesign.deliver.report.words import (
 )
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import Cost, cost_of
+from collabdesign.explore.aim import Aim
 from collabdesign.explore.front import wilson_interval
 from collabdesign.explore.record import Candidate
 
@@ -254,5 +255,5 @@ def test_page_without_what_older_records_lack() -> None:
 def test_page_says_which_proxies_the_goal_asks_for() -> None:
     view = full_view()
     assert "the search aimed there" not in render_report(view)
-    page = plain(render_report(replace(view, proxy_goal=0.612)))
+    page = plain(render_report(replace(view, aim=Aim(0.88, 0.612))))
     assert "corresponds to a proxy accuracy of about 61.2 %: the search aimed there" in page

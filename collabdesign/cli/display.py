@@ -21,8 +21,8 @@ from rich.table import Table
 from collabdesign.deliver.report.words import percent, short_time
 
 if TYPE_CHECKING:
-    from collabdesign.deliver.full_training import FamilyProgress
     from collabdesign.explore.calibrate import CalibrateProgress
+    from collabdesign.explore.full_training import FamilyProgress
     from collabdesign.explore.progress import Progress as SearchProgress
     from collabdesign.explore.rank import Estimate
     from collabdesign.pipeline import RunEvent
@@ -119,6 +119,7 @@ def _search(at: SearchProgress) -> Line:
     done = at.trained + at.stopped + at.failed
     best = "none yet" if at.best is None else percent(at.best)
     training = f"epoch {at.epoch}/{at.epochs}" if at.epoch else ""
+    full = f"default's full training, epoch {at.full_epoch}/{at.full_epochs}"
     parts = [
         f"{done}/{at.trials} trials",
         f"{at.stopped} stopped early" if at.stopped else "",
@@ -128,6 +129,7 @@ def _search(at: SearchProgress) -> Line:
         f"best {best}",
         f"hypervolume {at.hypervolume:.3f}",
         f"{at.workers} workers" if at.workers > 1 else training,
+        full if at.full_epochs else "",
         "" if at.seconds_left is None else f"about {short_time(max(0.0, at.seconds_left))} left",
     ]
     within = at.epoch / at.epochs if at.epochs and done < at.trials else 0

@@ -11,11 +11,18 @@ from collabdesign.cli.display import Display, interval, new_table, note, out, sa
 from collabdesign.cli.options import command, machine_of
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.view import FinalistView, ReportView
-from collabdesign.deliver.report.words import counted, percent, short_count, short_quantity
+from collabdesign.deliver.report.words import (
+    aim_words,
+    counted,
+    percent,
+    short_count,
+    short_quantity,
+)
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.errors import GoalsNotMet
 from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore.aim import Aim
 from collabdesign.explore.calibration import (
     CALIBRATION,
     KEPT_CORRELATION,
@@ -46,6 +53,9 @@ def search(
             _announce(event)
         elif isinstance(event, Notice):
             note(event.text)
+        elif isinstance(event, Aim):
+            if event.anchor is not None:  # else it was told before
+                note(aim_words(event))
         else:
             display.tell(event)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
-from collabdesign.deliver.full_training import FullTraining, FullTrainings, OnProgress
 from collabdesign.deliver.report.gather import FAMILY, FINALISTS
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
@@ -32,6 +31,7 @@ from collabdesign.explore.begin import Prepared
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.front import Scale, netscore, scale_of_record
+from collabdesign.explore.full_training import FullTraining, FullTrainings, OnProgress
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 

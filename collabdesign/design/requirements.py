@@ -126,6 +126,11 @@ class Search(Section):
     proxy: Annotated[Training, _IfWritten] = Field(
         default=Training(), description="The short training that ranks candidates."
     )
+    aim: bool = Field(
+        default=True,
+        description="Whether trainings are spent on networks that may come to goals.accuracy, "
+        "where it is set, and not on all of the front.",
+    )
     early_stopping: bool = Field(
         default=True,
         description="Whether a proxy is stopped as soon as it is expected to end below a network "

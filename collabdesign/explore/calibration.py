@@ -237,10 +237,10 @@ def noted_calibration(record: Record) -> Calibration | None:
 def proxy_goal(requirements: Requirements, found: Calibration | None) -> float | None:
     """The proxy_accuracy that lets one expect ``goals.accuracy`` of a full training.
 
-    ``None`` where no accuracy is asked, no calibration of these very proxies tells, or proposals
-    are made at random.
+    ``None`` where no accuracy is asked or aimed at, no calibration of these very proxies tells, or
+    proposals are made at random.
     """
     goal, search = requirements.goals.accuracy, requirements.search
-    if goal is None or found is None or search.sampler == "random":
+    if goal is None or found is None or not search.aim or search.sampler == "random":
         return None
     return found.proxy_for(goal) if found.asked == search.proxy.epochs else None

@@ -3,21 +3,26 @@
 Proposals are made while trainings run, and the sampler is told which run. After each pass of a
 training the driver decides whether it goes on. With one training at a time a candidate is a
 function of the seed, its index and the outcomes before it.
+
+Where the search aims by an anchor, the prototype's default network is trained fully as soon as its
+proxy has ended. It takes one place; in the others, proposals are made without an aim until then.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import NothingFits, OutsideSpace
 from collabdesign.evaluate.seeds import seed_of
-from collabdesign.explore.calibration import noted_calibration, proxy_goal
+from collabdesign.evaluate.training import EpochRecord
+from collabdesign.explore.aim import ANCHOR, Aim, Anchor, aim_of, anchor_of, needs_anchor
 from collabdesign.explore.executors.executor import (
     Died,
     Event,
@@ -29,12 +34,20 @@ from collabdesign.explore.executors.executor import (
 )
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.front import scale_of_record
+from collabdesign.explore.full_training import full_task
 from collabdesign.explore.interrupts import held_back
-from collabdesign.explore.progress import Progress, Standing
+from collabdesign.explore.progress import FullProgress, Notice, Progress, Standing
 from collabdesign.explore.proposals import PassedOver, Proposals, distributions_of
-from collabdesign.explore.record import Candidate, CurvePoint, Rejection, as_of_today
+from collabdesign.explore.record import (
+    Candidate,
+    CurvePoint,
+    Rejection,
+    as_of_today,
+    best_accuracy,
+)
 from collabdesign.explore.rungs import FullCurve, Rungs, costs_of, full_curve
 from collabdesign.explore.study_writer import StudyWriter
+from collabdesign.explore.trainings import Carrier, Ended
 from collabdesign.sampler.generation import NothingFound
 
 log = logging.getLogger(__name__)
@@ -48,7 +61,9 @@ _LOOK_SECONDS = 0.5
 class Driver:
     """One search, whose study has begun.
 
-    ``on_progress`` is called after each proposal and event, and while waiting.
+    Args:
+        full_trainings: Folder of the checkpoints of full trainings; made where it is needed.
+        on_event: Called after each proposal and event, and while waiting; and with the aim.
     """
 
     def __init__(
@@ -57,20 +72,27 @@ class Driver:
         requirements: Requirements,
         space: DesignSpace,
         executor: Executor,
-        on_progress: Callable[[Progress], None],
+        full_trainings: Path,
+        on_event: Callable[[Progress | Aim | Notice], None],
     ) -> None:
         self._study = study
         self._requirements = requirements
         self._space = space
         self._executor = executor
-        self._on_progress = on_progress
+        self._on_event = on_event
         record = study.read()
         self._epochs = record.proxy_epochs
         self._select_images = record.attributes["data"]["select_images"]
         self._standing = Standing(requirements, self._epochs, scale_of_record(record, requirements))
-        self._proposals = Proposals(
-            space, requirements, proxy_goal(requirements, noted_calibration(record))
+        self._proposals = Proposals(space, requirements)
+        self._begun_with = record
+        self._aim = aim_of(record, requirements)
+        self._lacks_anchor = (
+            needs_anchor(record, requirements) and anchor_of(record, requirements) is None
         )
+        self._full_trainings = full_trainings
+        self._carrier = Carrier(executor, full_trainings, self._full_pass_ended)
+        self._full_progress = FullProgress(0, record.attributes["data"]["family_epochs"], 0.0)
         self._running: dict[str, int] = {}  # keys of trainings to indices of candidates
         self._candidates: dict[int, Candidate] = {}
         self._known: dict[str, int] = {}  # ids of architectures to indices of candidates
@@ -104,14 +126,20 @@ class Driver:
             NothingFits: 500 proposals in a row brought nothing new.
             TrainersDied: Nothing lives long enough to train.
         """
+        if self._aim is not None:
+            self._on_event(self._aim)
         self._show()
         try:
             while True:
-                room = self._executor.slots + self._executor.ahead - len(self._running)
-                if room > 0 and (candidate := self._next()) is not None:
+                under_way = len(self._running) + len(self._carrier.under_way)
+                room = self._executor.slots + self._executor.ahead - under_way
+                if room > 0 and (default := self._to_anchor()) is not None:
+                    self._start_anchor(default)
+                    room -= 1
+                elif room > 0 and (candidate := self._next()) is not None:
                     self._start(candidate)
                     room -= 1
-                elif not self._running:
+                elif not under_way:
                     break
                 else:
                     room = 0
@@ -154,8 +182,8 @@ class Driver:
             own = default_params(self._space, self._requirements)
             if own is not None:
                 return self._candidate(own, "prototype", index)
-        todays = [each for each in self._candidates.values() if each.index not in self._of_others]
-        proposer = self._proposals.at(index, todays)
+        todays = self._todays()
+        proposer = self._proposals.at(index, todays, self._least_accuracy(todays))
         passed_over = proposer.passed_over
         for _ in range(PATIENCE):
             try:
@@ -179,6 +207,15 @@ class Driver:
         self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
         return None
 
+    def _todays(self) -> list[Candidate]:
+        return [each for each in self._candidates.values() if each.index not in self._of_others]
+
+    def _least_accuracy(self, candidates: Sequence[Candidate]) -> float | None:
+        """That a proxy is to have to be worth its training."""
+        fitting = (each for each in candidates if self._requirements.fits(each.cost))
+        best = best_accuracy(fitting)
+        return None if self._aim is None or best is None else self._aim.at_least(best)
+
     def _candidate(self, params: Params, proposed_by: str, index: int) -> Candidate:
         architecture = self._space.decode(params)
         cost = cost_of(architecture, self._requirements.deploy.precision)
@@ -196,6 +233,44 @@ class Driver:
             lines.append("    the space holds little more that fits: lower search.trials")
         return "\n".join(lines)
 
+    # -- the anchor -------------------------------------------------------------------------
+
+    def _to_anchor(self) -> Candidate | None:
+        """The prototype's default network, where its full training is to begin now."""
+        trials_left = len(self._candidates) < self._requirements.search.trials
+        if not self._lacks_anchor or self._carrier.under_way or not trials_left:
+            return None
+        drawn = (each for each in self._todays() if each.proposed_by == "prototype")
+        return next((each for each in drawn if each.accuracy is not None), None)
+
+    def _start_anchor(self, default: Candidate) -> None:
+        self._full_trainings.mkdir(parents=True, exist_ok=True)
+        if ended := self._carrier.begin(full_task(default.architecture, 0, self._requirements)):
+            self._take_in_anchor(ended)
+
+    def _full_pass_ended(self, task: Task, record: EpochRecord) -> None:
+        self._full_progress = replace(
+            self._full_progress, epoch=record.epoch, seconds_each=record.seconds
+        )
+
+    def _take_in_anchor(self, ended: Ended) -> None:
+        """From now on it is known where to aim, or that this cannot be known."""
+        name = ended.task.architecture.id
+        default = self._candidates[self._known[name]]
+        reached = None if ended.reason else ended.curve[-1].accuracy
+        anchor = Anchor.of(default, self._requirements, reached, ended.reason)
+        self._study.set({ANCHOR: anchor.to_json()})
+        self._lacks_anchor = False
+        self._full_progress = replace(self._full_progress, epoch=0)
+        self._aim = aim_of(self._begun_with, self._requirements, anchor)
+        if self._aim is not None:
+            log.info("the default network came to %.2f %% by full training", 100 * (reached or 0))
+            self._on_event(self._aim)
+        else:
+            text = f"the full training of the default network failed ({ended.reason})"
+            log.warning(text)
+            self._on_event(Notice(f"{text}: the search does not aim"))
+
     # -- trainings --------------------------------------------------------------------------
 
     def _start(self, candidate: Candidate) -> None:
@@ -212,6 +287,10 @@ class Driver:
         self._executor.submit(Task(key, network, search.proxy, seed_of(network.id, search.seed)))
 
     def _hear(self, event: Event) -> None:
+        if event.key in self._carrier.under_way:
+            if ended := self._carrier.hear(event):
+                self._take_in_anchor(ended)
+            return
         index = self._running.get(event.key)
         if index is None:
             return  # it was stopped, and had not heard of it yet
@@ -281,7 +360,8 @@ class Driver:
     def _show(self, passed_over: PassedOver | None = None) -> None:
         last = passed_over or self._passed_over or PassedOver()
         candidates, slots = self._candidates.values(), self._executor.slots
-        self._on_progress(self._standing.at(candidates, slots, last.rejected, last.repeated))
+        full = self._full_progress if self._carrier.under_way else None
+        self._on_event(self._standing.at(candidates, slots, last.rejected, last.repeated, full))
 
 
 def _log(candidate: Candidate) -> None:

@@ -28,6 +28,8 @@ class Progress:
         hypervolume: Of the front, a share of what can be gained (0 to 1).
         epoch: Of the trainings under way, their sum; 0 while proposing.
         epochs: Of one training.
+        full_epoch: Of the default network's full training, while that is under way; else 0.
+        full_epochs: Of it, while it is under way; else 0.
         workers: Trainings at a time.
         seconds: Spent by this process.
         seconds_left: Estimate from the trainings so far, None before the first.
@@ -43,9 +45,21 @@ class Progress:
     hypervolume: float
     epoch: int
     epochs: int
+    full_epoch: int
+    full_epochs: int
     workers: int
     seconds: float
     seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class FullProgress:
+    """Where a full training within a search stands: after so many epochs of so many, with the
+    seconds that the last one took, 0 before it."""
+
+    epoch: int
+    epochs: int
+    seconds_each: float
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,15 @@ class Standing:
         self._hypervolume = None
 
     def at(
-        self, candidates: Collection[Candidate], workers: int, rejected: int, repeated: int
+        self,
+        candidates: Collection[Candidate],
+        workers: int,
+        rejected: int,
+        repeated: int,
+        full: FullProgress | None = None,
     ) -> Progress:
-        """Where it stands, with what was rejected and repeated since the last candidate."""
+        """Where it stands, with what was rejected and repeated since the last candidate, and the
+        full training that is under way."""
         if self._hypervolume is None:
             self._hypervolume = self._scale.hypervolume(self._values)
         counts = Counter(each.outcome for each in candidates)
@@ -95,7 +115,12 @@ class Standing:
         if finished:
             seconds = sum(each.seconds for each in candidates if each.outcome != "running")
             trials_left = max(0.0, self._trials - finished - epoch / max(1, self._epochs))
-            left = seconds / finished * trials_left / max(1, workers)
+            seconds_left = seconds / finished * trials_left
+            if full is not None:
+                # Before its first pass the default's proxy tells: it is all that has ended.
+                each = full.seconds_each or seconds / finished / max(1, self._epochs)
+                seconds_left += (full.epochs - full.epoch) * each
+            left = seconds_left / max(1, workers)
         return Progress(
             trials=self._trials,
             trained=counts["trained"],
@@ -107,6 +132,8 @@ class Standing:
             hypervolume=self._hypervolume,
             epoch=epoch,
             epochs=self._epochs,
+            full_epoch=full.epoch if full else 0,
+            full_epochs=full.epochs if full else 0,
             workers=workers,
             seconds=time.monotonic() - self._started,
             seconds_left=left,

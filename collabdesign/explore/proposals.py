@@ -4,7 +4,7 @@ A proposal is a function of the seed, its index and the outcomes before it. The 
 in-memory study that is made from the candidates and is kept from one proposal to the next, as long
 as it holds what would be made again: so a killed and resumed search does what an uninterrupted one
 would have done. Of a candidate that was stopped early the sampler is told what was expected of it.
-An accuracy goal is a constraint where a calibration says which proxies come to it.
+Where the search aims, at proxies from which a goal can be reached, that is a constraint.
 
 ``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
 with variations of the prototype's default network, from a few parameters changed to half of them;
@@ -79,15 +79,11 @@ class Proposals:
     Args:
         space: What to propose from.
         requirements: Of the search.
-        proxy_goal: proxy_accuracy that comes to ``goals.accuracy``, where that is known.
     """
 
-    def __init__(
-        self, space: DesignSpace, requirements: Requirements, proxy_goal: float | None = None
-    ) -> None:
+    def __init__(self, space: DesignSpace, requirements: Requirements) -> None:
         self._space = space
         self._requirements = requirements
-        self._proxy_goal = proxy_goal
         # It draws by index itself, so that it can be kept; the others begin anew at each index.
         self._lasting: BaseSampler | None = None
         search = requirements.search
@@ -95,21 +91,27 @@ class Proposals:
             self._lasting = SAMPLERS[search.sampler](space, requirements, search.seed)
         self._told: _Told | None = None
 
-    def at(self, index: int, candidates: Sequence[Candidate]) -> Proposer:
-        """The proposer of one index; ``candidates`` are all others, finished or in training, with
-        costs as they are today."""
+    def at(self, index: int, candidates: Sequence[Candidate], aim: float | None = None) -> Proposer:
+        """The proposer of one index.
+
+        Args:
+            index: Of the next candidate.
+            candidates: All others, finished or in training, with costs as they are today.
+            aim: The least proxy_accuracy that is worth a training; None where all are.
+        """
         search = self._requirements.search
-        if self._told is None or self._told.is_stale or self._lasting is None:
+        told = self._told
+        if told is None or told.is_stale or told.aim != aim or self._lasting is None:
             sampler = self._lasting or SAMPLERS[search.sampler](
                 self._space, self._requirements, _seed(search.seed, index)
             )
-            self._told = _Told(self._space, self._requirements, sampler, self._proxy_goal)
-        self._told.tell(candidates)
+            told = self._told = _Told(self._space, self._requirements, sampler, aim)
+        told.tell(candidates)
         varied = None  # but for TPE's first proposals
         if search.sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE:
             own = (dict(each.params) for each in candidates if each.proposed_by == "prototype")
             varied = next(own, None)
-        return Proposer(self._told, index, search.seed, varied)
+        return Proposer(told, index, search.seed, varied)
 
 
 @dataclass
@@ -188,6 +190,7 @@ class _Told:
         space: What is proposed from.
         study: The sampler's.
         running: By index, the trials whose outcome is not known.
+        aim: The least proxy_accuracy that is worth a training; a constraint.
         is_stale: Whether it holds what a study made anew would not.
         accuracy_axis: Place of the accuracy among the objectives.
     """
@@ -197,13 +200,13 @@ class _Told:
         space: DesignSpace,
         requirements: Requirements,
         sampler: BaseSampler,
-        proxy_goal: float | None,
+        aim: float | None,
     ) -> None:
         self.space = space
         self._requirements = requirements
         self._objectives = requirements.objectives
         self.accuracy_axis = self._objectives.index("accuracy")
-        self._proxy_goal = proxy_goal
+        self.aim = aim
         self.study = optuna.create_study(
             directions=directions_of(self._objectives), sampler=sampler
         )
@@ -304,10 +307,10 @@ class _Told:
         return {name: max(0.0, value) for name, value in violations.items()}
 
     def _misses(self, values: Sequence[float] | None) -> dict[str, float]:
-        """By how much the goal is missed, at most 0 is met; empty where that is not known."""
-        if self._proxy_goal is None or values is None:
+        """By how much the aim is missed, at most 0 is met; empty where that is not known."""
+        if self.aim is None or values is None:
             return {}
-        return {"accuracy": self._proxy_goal - values[self.accuracy_axis]}
+        return {"accuracy": self.aim - values[self.accuracy_axis]}
 
 
 def distributions_of(space: DesignSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:

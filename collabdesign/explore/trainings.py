@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collabdesign.evaluate.training import EpochRecord
-from collabdesign.explore.executors.executor import Died, Executor, Failed, PassEnded, Task, Trained
+from collabdesign.explore.executors.executor import (
+    Died,
+    Event,
+    Executor,
+    Failed,
+    PassEnded,
+    Task,
+    Trained,
+)
 from collabdesign.explore.faults import FAULT, MOST_FAULTS
 from collabdesign.files import write_bytes, write_json
 
@@ -36,6 +44,66 @@ class Ended:
     reason: str = ""
 
 
+class Carrier:
+    """Carries trainings out in an executor, each from its last pass on.
+
+    Args:
+        executor: Where; who calls waits for its events.
+        folder: Of the checkpoints, :func:`checkpoint_of`, and of reports of faults.
+        on_pass: Called after each pass, but for those of earlier processes.
+
+    Attributes:
+        under_way: Of the trainings that have not ended, by their keys.
+    """
+
+    def __init__(
+        self, executor: Executor, folder: Path, on_pass: Callable[[Task, EpochRecord], None]
+    ) -> None:
+        self.under_way: dict[str, Task] = {}
+        self._executor = executor
+        self._folder = folder
+        self._on_pass = on_pass
+        self._curves: dict[str, list[EpochRecord]] = {}
+
+    def begin(self, task: Task) -> Ended | None:
+        """Hand it out; a training that is given up has ended."""
+        if fault := _given_up(self._folder, task):
+            self.under_way.pop(task.key, None)
+            return Ended(task, (), reason=fault)
+        self.under_way[task.key] = task
+        self._curves[task.key] = []
+        with suppress(OSError):
+            last = checkpoint_of(self._folder, task.key).read_bytes()
+            task = replace(task, checkpoint=last)
+        self._executor.submit(task)
+        return None
+
+    def hear(self, event: Event) -> Ended | None:
+        """Take in an event of one that is under way; the training, if that was its end."""
+        task, curve = self.under_way[event.key], self._curves[event.key]
+        match event:
+            case PassEnded():
+                curve.append(event.record)
+                if event.checkpoint is not None:
+                    write_bytes(checkpoint_of(self._folder, task.key), event.checkpoint)
+                if event.checkpoint is not None or not task.keeps:  # else of an earlier process
+                    self._on_pass(task, event.record)
+                return None
+            case Trained():
+                ended = Ended(task, tuple(curve), event.weights)
+            case Failed():
+                ended = Ended(task, tuple(curve), reason=event.reason)
+            case Died():
+                log.warning("%s died while it trained %s", event.how, task.key)
+                if event.fault:
+                    faults = _faults(self._folder)
+                    faults.setdefault(task.key, []).append(event.fault)
+                    write_json(self._folder / FAULTS, faults)
+                return self.begin(task)
+        del self.under_way[event.key]
+        return ended
+
+
 def carry_out(
     executor: Executor,
     tasks: Sequence[Task],
@@ -45,49 +113,23 @@ def carry_out(
     """Train all tasks, as many at a time as there are slots.
 
     Args:
-        executor: Where.
+        executor: Where; nothing else is trained there.
         tasks: Each with a key of its own, under which its checkpoint lies in the folder.
-        folder: Of the checkpoints, :func:`checkpoint_of`, and of reports of faults.
-        on_pass: Called after each pass, but for those of earlier processes.
+        folder: See :class:`Carrier`, like ``on_pass``.
 
     Yields:
         Each training once it has ended, in the order of their ends.
     """
-    left = {task.key: task for task in tasks}
-    curves: dict[str, list[EpochRecord]] = {}
-    to_submit = list(tasks)
-    while left:
-        for task in to_submit:
-            if fault := _given_up(folder, task):
-                yield Ended(left.pop(task.key), (), reason=fault)
-                continue
-            curves[task.key] = []
-            with suppress(OSError):
-                task = replace(task, checkpoint=checkpoint_of(folder, task.key).read_bytes())
-            executor.submit(task)
-        to_submit = []
-        event = executor.wait(_LOOK_SECONDS) if left else None
-        if event is None or event.key not in left:
+    carrier = Carrier(executor, folder, on_pass)
+    for task in tasks:
+        if ended := carrier.begin(task):
+            yield ended
+    while carrier.under_way:
+        event = executor.wait(_LOOK_SECONDS)
+        if event is None or event.key not in carrier.under_way:
             continue
-        task, curve = left[event.key], curves[event.key]
-        match event:
-            case PassEnded():
-                curve.append(event.record)
-                if event.checkpoint is not None:
-                    write_bytes(checkpoint_of(folder, task.key), event.checkpoint)
-                if event.checkpoint is not None or not task.keeps:  # else of an earlier process
-                    on_pass(task, event.record)
-            case Trained():
-                yield Ended(left.pop(task.key), tuple(curve), event.weights)
-            case Failed():
-                yield Ended(left.pop(task.key), tuple(curve), reason=event.reason)
-            case Died():
-                log.warning("%s died while it trained %s", event.how, task.key)
-                if event.fault:
-                    faults = _faults(folder)
-                    faults.setdefault(task.key, []).append(event.fault)
-                    write_json(folder / FAULTS, faults)
-                to_submit = [task]
+        if ended := carrier.hear(event):
+            yield ended
 
 
 def checkpoint_of(folder: Path, key: str) -> Path:

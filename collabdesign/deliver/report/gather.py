@@ -18,11 +18,11 @@ from collabdesign.deliver.report.view import FinalistView, ReportView, Variant
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.errors import InputError
+from collabdesign.explore.aim import aim_of
 from collabdesign.explore.calibration import (
     CALIBRATION,
     calibration_of,
     noted_calibration,
-    proxy_goal,
 )
 from collabdesign.explore.front import Scale, scale_of_record
 from collabdesign.explore.lock import holder
@@ -84,7 +84,7 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
         # The run folder's may be newer than the one that the search used.
         calibration=calibration or noted,
         calibrate_command=_calibrate_command(run_dir, bool(misfits)),
-        proxy_goal=proxy_goal(requirements, noted),
+        aim=aim_of(record, requirements),
         importance=importance(trained),
         environments=tuple(_environments(read_environments(run_dir), record)),
     )

@@ -29,6 +29,7 @@ from collabdesign.deliver.report.view import ReportView
 from collabdesign.deliver.report.words import (
     HEADS,
     QUANTITIES,
+    aim_words,
     describe,
     percent,
     short_bytes,
@@ -97,6 +98,7 @@ def render_report(view: ReportView) -> str:
         quantities=QUANTITIES,
         draw=draw_architecture,
         describe=describe,
+        aim_words=aim_words,
         max_listed=MAX_LISTED,
         figures=_figures(view),
         plotly=Markup(get_plotlyjs()),

@@ -16,6 +16,7 @@ from collabdesign.deliver.report.importance import Importance
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import Requirements
+from collabdesign.explore.aim import Aim
 from collabdesign.explore.calibration import Calibration
 from collabdesign.explore.record import Candidate, Record, Rejection
 
@@ -66,8 +67,7 @@ class ReportView:
         hypervolume: (trials so far, hypervolume of their front), in order.
         calibration: Of the proxy, ``None`` where there is none.
         calibrate_command: What would calibrate it, as a person types it.
-        proxy_goal: The proxy_accuracy (0 to 1) that the search aimed at to reach the goal;
-            ``None`` where none is known.
+        aim: Where the search aimed; ``None`` where it did not, or does not yet.
         environments: Where the candidates were trained, in words, the newest first.
     """
 
@@ -86,7 +86,7 @@ class ReportView:
     hypervolume: tuple[tuple[int, float], ...] = ()
     calibration: Calibration | None = None
     calibrate_command: str = ""
-    proxy_goal: float | None = None
+    aim: Aim | None = None
     environments: tuple[str, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ from collabdesign.design.architecture import Architecture, Module
 from collabdesign.design.cost import METRICS, part_costs
 from collabdesign.design.layer_words import describe_branch
 from collabdesign.design.operators import ATTENTIONS, UNUSED_ACTIVATION
+from collabdesign.explore.aim import Aim
 
 TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
@@ -59,6 +60,22 @@ def short_time(value: float) -> str:
     if minutes < 60:
         return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def aim_words(aim: Aim) -> str:
+    """Where a search aims and why, in a sentence."""
+    floor, anchor = aim.proxy_accuracy - aim.margin, aim.anchor
+    where = f"networks with a proxy accuracy of at least {percent(max(0.0, floor))}"
+    if anchor is None or anchor.select_accuracy is None:
+        return f"The search aims at {where}, from which {percent(aim.goal)} is expected"
+    until = ", and at the best while none has it" if floor > anchor.proxy_accuracy else ""
+    if floor >= 1:
+        where, until = "the most accurate networks", ""
+    return (
+        f"The search aims at {where}{until}: the prototype's default network went from "
+        f"{percent(anchor.proxy_accuracy)} to {percent(anchor.select_accuracy)} by full training, "
+        f"the goal is {percent(aim.goal)}, and {100 * aim.margin:.1f} points are noise"
+    )
 
 
 def _scaled(value: float, base: int, suffixes: tuple[str, ...]) -> str:

@@ -1,4 +1,7 @@
-"""Full trainings of candidates, each made once, with a checkpoint a pass."""
+"""Full trainings of candidates, each made once, with a checkpoint a pass.
+
+The search makes one, to know where to aim; the others are the family's.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.network import AttoNet, build_network
@@ -14,6 +18,9 @@ from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.executors.executor import Executor, Task
 from collabdesign.explore.record import Candidate
 from collabdesign.explore.trainings import FAULTS, Ended, carry_out, checkpoint_of
+
+FULL_TRAININGS = Path("family", "training")
+"""Where in the run folder their checkpoints lie."""
 
 Job = tuple[Candidate, int]
 """A candidate, and the number of its seed, from 0."""
@@ -89,7 +96,8 @@ class FullTrainings:
 
     def train(self, jobs: Sequence[Job]) -> list[FullTraining | None]:
         """Train all that are not trained yet, several at a time; None where a training failed."""
-        new = {_key(*job): job for job in jobs if _key(*job) not in self.done}
+        keys = [_key(candidate.architecture, number) for candidate, number in jobs]
+        new = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self.done}
         under_way: dict[str, int] = {}
 
         def on_pass(task: Task, record: EpochRecord) -> None:
@@ -107,18 +115,18 @@ class FullTrainings:
             )
 
         self.work.mkdir(parents=True, exist_ok=True)
-        recipe, seed = self.requirements.family.training, self.requirements.search.seed
-        tasks = []
-        for key, (candidate, number) in new.items():
-            net = candidate.architecture
-            tasks.append(Task(key, net, recipe, seed_of(net.id, seed + number), keeps=True))
+        seed = self.requirements.search.seed
+        tasks = [
+            full_task(candidate.architecture, number, self.requirements)
+            for candidate, number in new.values()
+        ]
         for ended in carry_out(self.executor, tasks, self.work, on_pass):
             key = ended.task.key
             under_way.pop(key, None)
             _, number = new.pop(key)
             # Where one failed another seed may do; a member without any is left out.
             self.done[key] = None if ended.reason else _trained(ended, seed + number)
-        return [self.done[_key(*job)] for job in jobs]
+        return [self.done[key] for key in keys]
 
     def forget_others(self) -> None:
         """Remove checkpoints of trainings that nobody asked for this time."""
@@ -135,5 +143,14 @@ def _trained(ended: Ended, seed: int) -> FullTraining:
     return FullTraining(seed, network.eval(), ended.curve)
 
 
-def _key(candidate: Candidate, number: int) -> str:
-    return f"{candidate.architecture.id}-{number}"
+def full_task(architecture: Architecture, number: int, requirements: Requirements) -> Task:
+    """The full training of a network with the seed of this number, from 0; the same wherever it
+    is asked for."""
+    seed = seed_of(architecture.id, requirements.search.seed + number)
+    return Task(
+        _key(architecture, number), architecture, requirements.family.training, seed, keeps=True
+    )
+
+
+def _key(architecture: Architecture, number: int) -> str:
+    return f"{architecture.id}-{number}"
