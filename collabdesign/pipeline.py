@@ -21,8 +21,9 @@ import optuna
 import torch
 
 from collabdesign.deliver.certificate import Certificate
+from collabdesign.deliver.choice import RULE
 from collabdesign.deliver.compare import write_references
-from collabdesign.deliver.family import RULE, build_family
+from collabdesign.deliver.family import build_family
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
 from collabdesign.deliver.report.view import ReportView

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from collabdesign.cli.display import Display, interval, new_table, note, out, say
 from collabdesign.cli.options import command, machine_of
 from collabdesign.deliver.certificate import Certificate
-from collabdesign.deliver.report.view import FinalistView, ReportView
+from collabdesign.deliver.report.view import FinalistView, NearMissView, ReportView
 from collabdesign.deliver.report.words import (
     aim_words,
     counted,
@@ -88,6 +88,7 @@ def _conclude(done: Run) -> int:
         out.print("[red]Every training failed[/]; the report says why")
     _show_family(done.family, done.record)
     _show_finalists(done.view.finalists)
+    _show_near_misses(done.view.near_misses)
     _show_misses(done.family)
     _show_findings(done.view)
     say(f"report: {done.report}")
@@ -188,6 +189,13 @@ def _show_finalists(finalists: Sequence[FinalistView]) -> None:
         said.append(f"{name} {'failed' if reached is None else percent(reached)}")
     if said:
         say(f"first place, after a full training each, held-out part: {', '.join(said)}")
+
+
+def _show_near_misses(near_misses: Sequence[NearMissView]) -> None:
+    """What is no member, since it missed the goal on the held-out part."""
+    said = [f"candidate {each.candidate} {percent(each.select_accuracy)}" for each in near_misses]
+    if said:
+        say(f"near misses of goals.accuracy, held-out part: {', '.join(said)}")
 
 
 def _show_misses(certificates: Sequence[Certificate]) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import statistics
 import string
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
-from collabdesign.deliver.report.gather import FAMILY, FINALISTS
+from collabdesign.deliver.choice import Choice, finalists
+from collabdesign.deliver.report.gather import FAMILY, FINALISTS, NEAR_MISSES
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
@@ -27,42 +27,23 @@ from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.data.images import ImageData, TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.plan import plan_training
+from collabdesign.explore.aim import anchor_of
 from collabdesign.explore.begin import Prepared
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
-from collabdesign.explore.front import Scale, netscore, scale_of_record
-from collabdesign.explore.full_training import FullTraining, FullTrainings, OnProgress
+from collabdesign.explore.front import scale_of_record
+from collabdesign.explore.full_training import (
+    FULL_TRAININGS,
+    FullTraining,
+    FullTrainings,
+    OnProgress,
+)
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
-
-# The report numbers its lines.
-RULE = """\
-The first member is the most accurate network. To find it, the best proxies whose difference may \
-be noise (at most family.finalists) and the prototype's default network are each trained fully \
-once. The one with the highest select accuracy is taken. With family.finalists: 1 it is the best \
-proxy.
-The others come from the front. The range of cost from the first member to the smallest network \
-is cut into equal parts, one for each other member. Cost is the product of the costs that are \
-objectives, on a log scale.
-From each part the network that adds most hypervolume is taken. If two add the same, the one with \
-the higher NetScore (accuracy for its cost) is taken.
-If a part is empty, its place goes to the network of the whole front that adds most hypervolume.
-If the front has fewer networks than the family, all of them are taken. The front of the \
-candidates that are left fills the other places in the same way.
-The members are named A, B and so on, from the highest select accuracy (mean over seeds) down."""
-WORK = "training"
 
 # What a member's folder holds of ours, the certificate last; all else is a person's.
 _WRITTEN = ("architecture.json", "weights.pt", "model.py", CERTIFICATE)
 _READINGS = "readings.json"
-
-
-# Standard errors within which two proxies are about as good: on so many held-out images the
-# worse of two is further ahead by chance in one case of forty.
-_ABOUT_AS_GOOD = 1.96
-
-# Less than one image more or less makes of any accuracy.
-_TRIFLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -78,59 +59,6 @@ class _Member:
     @property
     def mean(self) -> float:
         return statistics.fmean(each.accuracy for each in self.trainings)
-
-
-def choose_family(trained: Sequence[Candidate], scale: Scale, size: int) -> list[Candidate]:
-    """Up to ``size`` of the trained candidates by :data:`RULE`, the most accurate first."""
-    left = list(trained)
-    pool: list[Candidate] = []
-    while left and len(pool) < size:
-        layer = list(scale.front(left))
-        room = size - len(pool)
-        pool += layer if len(layer) <= room else _spread(layer, pool, scale, room)
-        left = [each for each in left if each not in layer]
-    return sorted(pool, key=lambda each: (-each.proxy_accuracy, each.number))
-
-
-def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Candidate]:
-    """The most accurate proxies, as far as they are about as good, and the prototype's default
-    network, which is to be beaten; the most accurate first.
-
-    Args:
-        trained: With an accuracy each.
-        images: On which it was counted.
-        most: So many at most, the default not counted.
-    """
-    ranked = sorted(trained, key=lambda each: (-each.proxy_accuracy, each.cost.macs, each.number))
-    if not ranked:
-        return []
-    best = ranked[0].proxy_accuracy
-    error = math.sqrt(2 * best * (1 - best) / images)
-    some = [each for each in ranked[:most] if each.proxy_accuracy >= best - _ABOUT_AS_GOOD * error]
-    return some + [each for each in ranked if each.proposed_by == "prototype" and each not in some]
-
-
-def rank_finalists(trained: Sequence[Candidate], reached: Mapping[int, float]) -> list[Candidate]:
-    """The candidates, with the finalists' accuracies replaced so that their order is that of their
-    full trainings.
-
-    The best finalist gets the best proxy's accuracy and a trifle more: it stands before others of
-    this accuracy. Each other finalist gets as much less as it is behind after full training.
-
-    Args:
-        trained: With an accuracy each.
-        reached: By the number of the candidate, the accuracy after full training.
-    """
-    if not reached:
-        return list(trained)
-    first = max(reached.values())
-    proxy = max(each.proxy_accuracy for each in trained if each.number in reached)
-    return [
-        replace(each, accuracy=max(0.0, proxy + _TRIFLE - (first - reached[each.number])))
-        if each.number in reached
-        else each
-        for each in trained
-    ]
 
 
 def build_family(
@@ -163,23 +91,32 @@ def build_family(
     candidates = trained_within(record, requirements)
     folder, data = run_dir / FAMILY, prepared.data
     epochs = plan_training(len(data.train_labels), requirements.family.training).epochs
-    full = FullTrainings(requirements, executor, folder / WORK, epochs, on_progress)
+    full = FullTrainings(requirements, executor, run_dir / FULL_TRAININGS, epochs, on_progress)
     seeds, size = requirements.family.training.seeds, requirements.family.size
     most = requirements.family.finalists
     some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
     full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
     tried = some if len(some) > 1 else []
     reached = _decide_first(tried, full, folder) if tried else {}
-    # A finalist whose only training failed would take another's place.
-    failed = {each.number for each in tried} - reached.keys() if seeds == 1 else set()
-    left = [each for each in candidates if each.number not in failed]
-    scale = scale_of_record(record, requirements)
-    decided = choose_family(rank_finalists(left, reached), scale, size)
-    by_number = {each.number: each for each in candidates}
-    chosen = [by_number[each.number] for each in decided]
-    once = {each.number for each in chosen} | reached.keys()
-    full.planned = len(once) + len(chosen) * (seeds - 1)
+    anchor = anchor_of(record, requirements)
+    choice = Choice(
+        candidates,
+        scale_of_record(record, requirements),
+        size,
+        requirements.goals.accuracy,
+        {each.number for each in tried},
+        reached,
+        (anchor.candidate, anchor.select_accuracy) if anchor and anchor.select_accuracy else None,
+    )
+    judged: dict[int, float | None] = {}
+    if seeds == 1:  # a finalist whose only training failed would take another's place
+        judged = {each.number: reached.get(each.number) for each in tried}
+    while new := choice.next_to_train(judged):
+        means = {each.candidate.number: each.mean for each in _train(new, full, seeds)}
+        judged |= {each.number: means.get(each.number) for each in new}
+    chosen = [each for each in choice.members(judged) if judged.get(each.number) is not None]
     trained = _train(chosen, full, seeds)
+    _write_near_misses(choice, judged, folder)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
     certificates = [
@@ -212,36 +149,6 @@ def load_variant(folder: Path | str) -> AttoNet:
     return network.eval()
 
 
-def _spread(
-    layer: list[Candidate], chosen: Sequence[Candidate], scale: Scale, room: int
-) -> list[Candidate]:
-    """``room`` members of one front, spread by :data:`RULE`."""
-    first = max(layer, key=lambda c: (c.proxy_accuracy, -c.number))
-    picked, missing = [first], room - 1
-
-    def gain(candidate: Candidate) -> tuple[float, float]:
-        held = [scale.values(each) for each in (*chosen, *picked, candidate)]
-        score = netscore(candidate.proxy_accuracy, candidate.cost.params, candidate.cost.macs)
-        return scale.hypervolume(held), score
-
-    depths = {each.number: _size(scale, first) - _size(scale, each) for each in layer}
-    deepest = max(depths.values())
-    for number in range(missing):
-        # The smallest alone is not a part: one that costs hardly more may be far better.
-        low, high = number * deepest / missing, (number + 1) * deepest / missing
-        some = [c for c in layer if c not in picked and low < depths[c.number] <= high]
-        if some:
-            picked.append(max(some, key=gain))
-    while len(picked) < room:
-        picked.append(max((each for each in layer if each not in picked), key=gain))
-    return picked
-
-
-def _size(scale: Scale, candidate: Candidate) -> float:
-    """Logarithm of the product of the costs among the objectives."""
-    return sum(math.log(max(value, 1)) for value in scale.values(candidate)[1:])
-
-
 def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
     """Of each finalist, by its number, what one full training came to; written down as well."""
     trainings = full.train([(each, 0) for each in some])
@@ -261,6 +168,25 @@ def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) 
         ],
     )
     return reached
+
+
+def _write_near_misses(choice: Choice, judged: Mapping[int, float | None], folder: Path) -> None:
+    """What was trained fully and missed the goal that others meet."""
+    by_number = {each.number: each for each in choice.candidates}
+    rows = [
+        {
+            "candidate": number,
+            "cost": dict(by_number[number].cost),
+            "proxy_accuracy": by_number[number].accuracy,
+            "select_accuracy": accuracy,
+            "missed_by": (choice.goal or 0.0) - accuracy,
+        }
+        for number, accuracy in choice.near_misses(judged).items()
+    ]
+    if rows:
+        write_json(folder / NEAR_MISSES, rows)
+    else:
+        (folder / NEAR_MISSES).unlink(missing_ok=True)
 
 
 def _train(chosen: Sequence[Candidate], full: FullTrainings, seeds: int) -> list[_Member]:

@@ -14,7 +14,7 @@ from typing import Any
 from collabdesign.deliver.certificate import CERTIFICATE, read_certificate
 from collabdesign.deliver.compare import REFERENCES, references_at
 from collabdesign.deliver.report.importance import importance
-from collabdesign.deliver.report.view import FinalistView, ReportView, Variant
+from collabdesign.deliver.report.view import FinalistView, NearMissView, ReportView, Variant
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
 from collabdesign.errors import InputError
@@ -38,6 +38,7 @@ from collabdesign.explore.study import read_record
 
 FAMILY = "family"
 FINALISTS = "finalists.json"
+NEAR_MISSES = "near_misses.json"
 
 # More marks than this make the plot no clearer.
 _REJECTIONS_SHOWN = 400
@@ -78,6 +79,7 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
         drawn=None if own["fits"] else Cost.from_json(own["cost"]),
         family=_family(run_dir),
         finalists=tuple(FinalistView(**row) for row in _json(run_dir / FAMILY / FINALISTS) or ()),
+        near_misses=tuple(_near_misses(_json(run_dir / FAMILY / NEAR_MISSES) or ())),
         family_folder=str(run_dir / FAMILY),
         references=references_at(_json(run_dir / REFERENCES), requirements),
         hypervolume=_hypervolumes(record, trained, scale),
@@ -96,6 +98,11 @@ def _family(run_dir: Path) -> tuple[Variant, ...]:
         for path in sorted((run_dir / FAMILY).glob(f"attonet-*/{CERTIFICATE}"))
         if (data := _json(path.with_name("architecture.json"))) is not None
     )
+
+
+def _near_misses(rows: Sequence[Mapping[str, Any]]) -> Iterator[NearMissView]:
+    for row in rows:
+        yield NearMissView(**{**row, "cost": Cost.from_json(row["cost"])})
 
 
 def _hypervolumes(

@@ -47,6 +47,26 @@ class FinalistView:
 
 
 @dataclass(frozen=True)
+class NearMissView:
+    """A candidate that was trained fully and is no member, since it missed ``goals.accuracy`` on
+    the held-out part and others do not.
+
+    Attributes:
+        candidate: Its number.
+        cost: When it was judged.
+        proxy_accuracy: After the proxy, 0 to 1.
+        select_accuracy: After full training, mean over its seeds.
+        missed_by: What that lacks to the goal.
+    """
+
+    candidate: int
+    cost: Cost
+    proxy_accuracy: float
+    select_accuracy: float
+    missed_by: float
+
+
+@dataclass(frozen=True)
 class ReportView:
     """Everything that the report shows.
 
@@ -62,6 +82,7 @@ class ReportView:
             prototype's default is smaller; else ``None``.
         family: Its members, the most accurate first.
         finalists: Those trained fully to find the most accurate member, if more than one.
+        near_misses: Those that missed the goal that the members meet, the nearest first.
         family_folder: Where the members lie, as a person types it.
         references: Well-known networks at the same input.
         hypervolume: (trials so far, hypervolume of their front), in order.
@@ -81,6 +102,7 @@ class ReportView:
     drawn: Cost | None = None
     family: tuple[Variant, ...] = ()
     finalists: tuple[FinalistView, ...] = ()
+    near_misses: tuple[NearMissView, ...] = ()
     family_folder: str = "family"
     references: tuple[ReferenceCost, ...] = ()
     hypervolume: tuple[tuple[int, float], ...] = ()
