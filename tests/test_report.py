@@ -16,7 +16,7 @@ from report_view import LIMITS, VIEWS, full_view, hostile_view, plain, without_p
 from tiny_search import edited
 
 import collabdesign
-from collabdesign.deliver.family import RULE
+from collabdesign.deliver.choice import RULE
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import render_report
 from collabdesign.deliver.report.words import percent

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from collabdesign.explore.front import Scale, accuracy_noise, netscore
+from collabdesign.explore.front import Scale, difference_error, netscore
 from collabdesign.explore.record import Candidate
 
 # The report numbers its lines.
@@ -37,6 +37,10 @@ that is expected of a smaller one too. Expected is the proxy accuracy and what f
 to the network of the nearest cost. At most family.size networks are trained to find it, and at \
 most twice as many in all, finalists not counted.
 The members are named A, B and so on, from the highest select accuracy (mean over seeds) down."""
+
+# Standard errors within which two proxies are about as good: on so many held-out images the
+# worse of two is further ahead by chance in one case of forty.
+_ABOUT_AS_GOOD = 1.96
 
 # Less than one image more or less makes of any accuracy.
 _TRIFLE = 1e-9
@@ -204,7 +208,7 @@ def finalists(trained: Sequence[Candidate], images: int, most: int) -> list[Cand
     if not ranked:
         return []
     best = ranked[0].proxy_accuracy
-    enough = best - accuracy_noise(best, images)
+    enough = best - _ABOUT_AS_GOOD * difference_error(best, images)
     some = [each for each in ranked[:most] if each.proxy_accuracy >= enough]
     return some + [each for each in ranked if each.proposed_by == "prototype" and each not in some]
 

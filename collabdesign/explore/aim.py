@@ -13,7 +13,7 @@ from typing import Any
 
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.calibration import noted_calibration, proxy_goal
-from collabdesign.explore.front import accuracy_noise
+from collabdesign.explore.front import difference_error
 from collabdesign.explore.record import Candidate, Record
 
 ANCHOR = "anchor"
@@ -65,7 +65,7 @@ class Aim:
     Attributes:
         goal: ``goals.accuracy``.
         proxy_accuracy: That comes to it.
-        margin: A proxy that is so much lower is about as good.
+        margin: Left for noise: a network whose proxy is so much lower may come to it too.
         anchor: What this is concluded from; None where a calibration tells it.
     """
 
@@ -77,8 +77,8 @@ class Aim:
     def at_least(self, best: float) -> float:
         """The proxy_accuracy that proposals aim to have at least.
 
-        Concluded from an anchor it may lie beyond all that can be reached. Then the best is
-        aimed at, and what is about as good.
+        Concluded from an anchor it may lie beyond all that can be reached. Then the best so far is
+        aimed at, with the same margin.
 
         Args:
             best: The highest proxy_accuracy so far.
@@ -121,7 +121,9 @@ def aim_of(record: Record, requirements: Requirements, anchor: Anchor | None = N
     if not needs_anchor(record, requirements) or anchor is None or anchor.select_accuracy is None:
         return None
     proxy = anchor.proxy_accuracy
-    margin = accuracy_noise(proxy, record.attributes["data"]["select_images"])
+    # One standard error: the cheapest that are allowed gain a search most, so that many come close
+    # to what is aimed at. With a wide margin most of these would miss the goal.
+    margin = difference_error(proxy, record.attributes["data"]["select_images"])
     return Aim(goal, proxy + goal - anchor.select_accuracy, margin, anchor)
 
 

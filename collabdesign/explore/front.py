@@ -139,8 +139,8 @@ def netscore(accuracy: float, params: int, macs: int) -> float:
     return 20.0 * math.log10(percent**2 / math.sqrt(params / 1e6 * (macs / 1e9)))
 
 
-def accuracy_noise(accuracy: float, images: int) -> float:
-    """How much better the worse of two equally good networks is by chance in one case of forty.
+def difference_error(accuracy: float, images: int) -> float:
+    """Standard error of the difference of two equally good networks' accuracies.
 
     Counted is the choice of the images alone, as drawn for each network; of two networks on the
     same images it is rather less, and between two seeds of a training there is more to it.
@@ -149,7 +149,7 @@ def accuracy_noise(accuracy: float, images: int) -> float:
         accuracy: Of both, 0 to 1.
         images: On which each was counted.
     """
-    return 1.959964 * math.sqrt(2 * accuracy * (1 - accuracy) / images)
+    return math.sqrt(2 * accuracy * (1 - accuracy) / images)
 
 
 def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def aim_words(aim: Aim) -> str:
     return (
         f"The search aims at {where}{until}: the prototype's default network went from "
         f"{percent(anchor.proxy_accuracy)} to {percent(anchor.select_accuracy)} by full training, "
-        f"the goal is {percent(aim.goal)}, and {100 * aim.margin:.1f} points are noise"
+        f"the goal is {percent(aim.goal)}, and {100 * aim.margin:.1f} points are left for noise"
     )
 
 
