@@ -63,6 +63,12 @@ def _proposing(run_dir: Path, process: ForkServerProcess) -> bool:
     )
 
 
+def _trained_fully(run_dir: Path, process: ForkServerProcess) -> bool:
+    """The default network, to know where to aim: one pass of it is through, or more."""
+    checkpoints = run_dir / "family" / "training"
+    return wait_until(lambda: any(checkpoints.glob("*.pt")), process)
+
+
 def _later(seed: int) -> Moment:
     """Up to half a second after it began to train."""
     seconds = random.Random(seed).uniform(0, 0.5)
@@ -79,6 +85,7 @@ MOMENTS: tuple[Moment, ...] = (
     _study_in_the_making,
     _study_just_made,
     _claimed,
+    _trained_fully,
     _later(1),
     _proposing,
     _claimed,

@@ -36,8 +36,8 @@ class TimeEstimate:
         images_per_second: In training, of the slowest, middle and fastest of them.
         proxy_seconds: For one proxy of the middle one.
         search_seconds: For all trials, slowest, middle and fastest.
-        family_seconds: For the full trainings of the family and of as many finalists as there
-            can be, of the middle one.
+        family_seconds: For as many full trainings of the middle one as there can be: of the
+            family, of finalists, and with a goal to find the smallest network that meets it.
     """
 
     device: str
@@ -115,10 +115,15 @@ def _estimate(
     proxy_images = proxy.steps * proxy.batch
     trials, family = requirements.search.trials, requirements.family
     searched = trials * proxy_images
-    trainings = min(family.size, trials) * family.training.seeds
+    has_goal = requirements.goals.accuracy is not None
+    # As many again to find the smallest that meets a goal.
+    members = min((1 + has_goal) * family.size, trials)
+    trainings = members * family.training.seeds
     if family.finalists > 1:
         # With the prototype's default, and without the one that wins and is a member.
         trainings += min(family.finalists, trials - 1)
+    elif has_goal and requirements.search.aim:
+        trainings += 1  # the default, to know where to aim
     return TimeEstimate(
         device=str(device),
         networks=len(speeds),
