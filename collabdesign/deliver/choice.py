@@ -78,13 +78,13 @@ class Choice:
         left = self._left(judged)
         if not left:
             return []
-        beyond = sum(number not in self.finalists for number in judged)
-        if self.goal is not None:
+        room = self._room(judged)
+        if room and self.goal is not None:
             first = max(left, key=lambda each: (each.proxy_accuracy, -each.number))
             if first.number not in judged:
                 return [self._as_trained(first)]
             smallest = self._smallest(left, judged)
-            if beyond < self.size and (self.size > 1 or smallest is None):
+            if room > self.size and (self.size > 1 or smallest is None):
                 smaller = [
                     each
                     for each in self.scale.front(left)
@@ -95,22 +95,22 @@ class Choice:
                 if smaller:
                     return [self._as_trained(min(smaller, key=self._smallest_first))]
         new = [each for each in self.members(judged) if each.number not in judged]
-        return new[: max(0, 2 * self.size - beyond)]
+        return new[:room]
 
     def members(self, judged: Mapping[int, float | None]) -> list[Candidate]:
         """The family by :data:`RULE` as far as is known, the most accurate first; some may not be
         trained yet."""
         left = self._left(judged)
+        if not self._room(judged):
+            left = [each for each in left if each.number in judged]
         smallest = self._smallest(left, judged)
         if smallest is not None:
-            beyond = sum(number not in self.finalists for number in judged)
             left = [
                 each
                 for each in left
                 if self._meets(each, judged)
                 or (
-                    beyond < 2 * self.size
-                    and each.number not in judged
+                    each.number not in judged
                     and self._may_meet(each, judged)
                     and _size(self.scale, each) >= _size(self.scale, smallest)
                 )
@@ -127,6 +127,10 @@ class Choice:
         known = {**self.reached, **{number: it for number, it in judged.items() if it is not None}}
         missed = [(number, it) for number, it in known.items() if it < self.goal]
         return dict(sorted(missed, key=lambda row: (-row[1], row[0])))
+
+    def _room(self, judged: Mapping[int, float | None]) -> int:
+        """How many more may be trained, finalists not counted."""
+        return 2 * self.size - sum(number not in self.finalists for number in judged)
 
     def _left(self, judged: Mapping[int, float | None]) -> list[Candidate]:
         """Those that did not fail, in the order that the finalists' trainings settled."""

@@ -114,8 +114,7 @@ def build_family(
     while new := choice.next_to_train(judged):
         means = {each.candidate.number: each.mean for each in _train(new, full, seeds)}
         judged |= {each.number: means.get(each.number) for each in new}
-    chosen = [each for each in choice.members(judged) if judged.get(each.number) is not None]
-    trained = _train(chosen, full, seeds)
+    trained = _train(choice.members(judged), full, seeds)
     _write_near_misses(choice, judged, folder)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
