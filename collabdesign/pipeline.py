@@ -22,8 +22,8 @@ import torch
 
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.choice import RULE
-from collabdesign.deliver.compare import write_references
 from collabdesign.deliver.family import build_family
+from collabdesign.deliver.references import write_references
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
 from collabdesign.deliver.report.view import ReportView

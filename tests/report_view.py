@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from collabdesign.deliver.certificate import Certificate, Judged
-from collabdesign.deliver.compare import ReferenceCost
+from collabdesign.deliver.references import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem

@@ -17,14 +17,14 @@ import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
 from collabdesign.deliver.choice import Choice, finalists
+from collabdesign.deliver.readings import READINGS, judge_on_test
 from collabdesign.deliver.report.gather import FAMILY, FINALISTS, NEAR_MISSES
 from collabdesign.deliver.source import write_model
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.checkpoint import load_weights
-from collabdesign.evaluate.data.images import ImageData, TestData
+from collabdesign.evaluate.data.images import TestData
 from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.aim import anchor_of
@@ -43,7 +43,6 @@ from collabdesign.files import write_json
 
 # What a member's folder holds of ours, the certificate last; all else is a person's.
 _WRITTEN = ("architecture.json", "weights.pt", "model.py", CERTIFICATE)
-_READINGS = "readings.json"
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _deliver(
     write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title_of(name))
     digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    accuracy, readings = _judge_on_test(network, data, test, family / _READINGS)
+    accuracy, readings = judge_on_test(network, data, test, family / READINGS)
     certificate = Certificate(
         name=name,
         candidate=member.candidate.number,
@@ -258,35 +257,6 @@ def _put(fresh: Path, folder: Path) -> None:
     for name in _WRITTEN:
         os.replace(fresh / name, folder / name)
     fresh.rmdir()
-
-
-def _judge_on_test(
-    network: AttoNet, data: ImageData, test: TestData, ledger: Path
-) -> tuple[float, int]:
-    """The test accuracy of these weights, read once; how often they were read.
-
-    The reading is entered before it is made, so that one cut off by a kill counts too.
-    """
-    try:
-        entries = json.loads(ledger.read_text()) if ledger.is_file() else {}
-    except ValueError as error:
-        raise InputError(
-            f"{str(ledger)!r} must hold how often test was read, and it is no JSON: {error}; "
-            "remove it with the family's folder, and the family is trained anew"
-        ) from None
-    weights = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    key = f"{weights.hexdigest()[:16]}-{test.fingerprint[:16]}"
-    entry = entries.setdefault(key, {"readings": 0, "accuracy": None})
-    if entry["accuracy"] is None:
-        entry["readings"] += 1
-        write_json(ledger, entries)
-        entry["accuracy"] = evaluate(
-            network, test.images, test.labels, mean=data.mean, std=data.std
-        )
-        write_json(ledger, entries)
-    return entry["accuracy"], entry["readings"]
 
 
 def _clear(family: Path, names: set[str]) -> None:

@@ -145,7 +145,7 @@ def _given_up(folder: Path, task: Task) -> str:
     """
     faults = _faults(folder)
     begun = task.key in faults or checkpoint_of(folder, task.key).exists()
-    network = task.architecture.id
+    network = task.network.id
     for key, found in faults.items():
         same = key == task.key or (not begun and key.startswith(network))
         if same and len(found) >= MOST_FAULTS:

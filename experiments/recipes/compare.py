@@ -25,7 +25,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from collabdesign import DesignSpace, build_network, load_requirements
-from collabdesign.deliver.compare import NETWORKS as REFERENCES
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.recipes import RECIPES as FACTS
 from collabdesign.design.requirements import Requirements, Training
@@ -34,6 +33,7 @@ from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.muon import Muon
 from collabdesign.evaluate.recipe import RECIPES, Recipe
+from collabdesign.evaluate.references import WellKnown, build_reference
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import passes
 from collabdesign.explore.feasible import default_params
@@ -88,7 +88,10 @@ def default(requirements: Requirements) -> nn.Module:
 
 def mobilenet_v1(requirements: Requirements) -> nn.Module:
     """As published."""
-    return REFERENCES["MobileNet-V1"][1](requirements.data.classes)
+    data = requirements.data
+    return build_reference(
+        WellKnown("MobileNet-V1 1.0x", data.channels, data.resolution, data.classes)
+    )
 
 
 NETWORKS: dict[str, Callable[[Requirements], nn.Module]] = {

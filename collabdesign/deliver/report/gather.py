@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from collabdesign.deliver.certificate import CERTIFICATE, read_certificate
-from collabdesign.deliver.compare import REFERENCES, references_at
+from collabdesign.deliver.references import REFERENCES, references_at
 from collabdesign.deliver.report.importance import importance
 from collabdesign.deliver.report.view import FinalistView, NearMissView, ReportView, Variant
 from collabdesign.design.architecture import Architecture

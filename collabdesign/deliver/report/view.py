@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collabdesign.deliver.certificate import Certificate
-from collabdesign.deliver.compare import ReferenceCost
+from collabdesign.deliver.references import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost

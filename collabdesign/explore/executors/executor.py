@@ -14,6 +14,7 @@ from typing import Protocol
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Training
 from collabdesign.errors import CollabdesignError
+from collabdesign.evaluate.build import Buildable
 from collabdesign.evaluate.training import EpochRecord
 
 
@@ -23,17 +24,24 @@ class Task:
 
     Attributes:
         key: Names it in events; of those under way each has another.
+        network: What to train: an architecture, or a well-known network for the same images.
         seed: Of the network's beginning, the order of images and their augmentation.
         keeps: Whether a checkpoint comes with each pass, and the weights with the end.
         checkpoint: Of an earlier attempt at this very training, to go on from.
     """
 
     key: str
-    architecture: Architecture
+    network: Buildable
     recipe: Training
     seed: int
     keeps: bool = False
     checkpoint: bytes | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of a task whose network is a designed one."""
+        assert isinstance(self.network, Architecture), self.network
+        return self.network
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 from collabdesign.errors import TrainingFailed
+from collabdesign.evaluate.build import build
 from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.initialise import initialise
-from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.training import passes
 from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task, Trained
 
@@ -25,7 +25,7 @@ def events_of(
 
     ``should_stop`` is asked after each step.
     """
-    network = build_network(task.architecture)
+    network = build(task.network)
     initialise(network, task.seed)
     try:
         for each in passes(
