@@ -15,6 +15,7 @@ _HOME_OF = {
     "DesignSpace": "collabdesign.design.space",
     "GenerativeSampler": "collabdesign.sampler.generator",
     "Machine": "collabdesign.pipeline",
+    "compare": "collabdesign.pipeline",
     "build_network": "collabdesign.evaluate.network",
     "cost_of": "collabdesign.design.cost",
     "family": "collabdesign.pipeline",

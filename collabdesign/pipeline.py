@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,12 @@ from pathlib import Path
 import optuna
 import torch
 
+from collabdesign.deliver.baselines import CompareProgress
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.choice import RULE
+from collabdesign.deliver.compare import SEEDS
+from collabdesign.deliver.compare import compare as train_and_compare
+from collabdesign.deliver.comparison import Comparison
 from collabdesign.deliver.family import build_family
 from collabdesign.deliver.references import write_references
 from collabdesign.deliver.report.gather import gather
@@ -50,6 +54,7 @@ from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.study_writer import StudyWriter
 from collabdesign.files import write_json
 
+_TOLD = Progress | FamilyProgress | CompareProgress
 _TOLD_SECONDS = 1.0
 
 
@@ -70,7 +75,17 @@ class Began:
     prepared: Prepared
 
 
-RunEvent = Reading | Notice | Began | Progress | Aim | FamilyProgress | Outlook | CalibrateProgress
+RunEvent = (
+    Reading
+    | Notice
+    | Began
+    | Progress
+    | Aim
+    | FamilyProgress
+    | Outlook
+    | CalibrateProgress
+    | CompareProgress
+)
 OnEvent = Callable[[RunEvent], None]
 
 
@@ -196,6 +211,50 @@ def report(run_dir: Path | str) -> Path:
         InputError: The folder holds no search.
     """
     return write_report(Path(run_dir), gather(Path(run_dir)))
+
+
+def compare(
+    run_dir: Path | str,
+    *,
+    networks: Sequence[str] = (),
+    seeds: int = SEEDS,
+    random_run: Path | str | None = None,
+    machine: Machine = Machine(),
+    on_event: OnEvent | None = None,
+) -> Comparison:
+    """Train well-known networks as the family of a run was trained, and write what they come to.
+
+    Args:
+        run_dir: Of a search with its family; gets ``compare.json`` and the report anew.
+        networks: Names of well-known ones, and ``prototype``; all of them where empty.
+        seeds: Trainings of each network that count.
+        random_run: The run folder of a random search at equal budget, to compare with as well.
+        machine: Where trainings run.
+        on_event: Called with what happens.
+
+    Raises:
+        InputError: As of :func:`collabdesign.deliver.compare.compare`.
+        InUse: Another process works in the run folder.
+        TrainersDied: What trains was killed, over and over.
+    """
+    requirements = requirements_of(read_record(Path(run_dir)))
+    with _opened(requirements, run_dir, machine, False, on_event) as here:
+        test, record = here.test(), read_record(here.run_dir)
+        require_same_images(here.run_dir, record, here.prepared.data, test)
+        found = train_and_compare(
+            here.requirements,
+            here.run_dir,
+            record,
+            here.prepared,
+            test,
+            here.executor,
+            networks=networks,
+            seeds=seeds,
+            random_run=None if random_run is None else Path(random_run),
+            on_event=here.tell,
+        )
+        write_report(here.run_dir, gather(here.run_dir, running=False))
+        return found
 
 
 def calibrate(
@@ -354,7 +413,7 @@ def _teller(on_event: OnEvent | None, path: Path) -> OnEvent:
     def tell(event: RunEvent) -> None:
         nonlocal written
         now = time.monotonic()
-        if isinstance(event, Progress | FamilyProgress) and now - written >= _TOLD_SECONDS:
+        if isinstance(event, _TOLD) and now - written >= _TOLD_SECONDS:
             written = now
             with suppress(OSError):  # who watches sees less
                 write_json(path, {"stage": type(event).__name__, **asdict(event)})

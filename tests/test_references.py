@@ -170,12 +170,12 @@ def test_small_strides_leave_pixels(resolution: int, left: int) -> None:
     with torch.no_grad():
         assert network[:-3](torch.zeros(2, 3, resolution, resolution)).shape[-1] == left
     as_published = cost("MobileNet-V1 1.0x", 96, 10)
-    assert cost("MobileNet-V1 for small inputs", resolution, 10).params == as_published.params
+    assert cost("MobileNet-V1 small strides", resolution, 10).params == as_published.params
 
 
 def test_small_strides_are_for_small_inputs() -> None:
     note = "not applicable: it is for inputs under 64 pixels, the input is 64x64"
-    assert cost("MobileNet-V1 for small inputs", 64, 10).note == note
+    assert cost("MobileNet-V1 small strides", 64, 10).note == note
 
 
 def test_the_table() -> None:

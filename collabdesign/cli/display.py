@@ -21,6 +21,7 @@ from rich.table import Table
 from collabdesign.deliver.report.words import percent, short_time
 
 if TYPE_CHECKING:
+    from collabdesign.deliver.baselines import CompareProgress
     from collabdesign.explore.calibrate import CalibrateProgress
     from collabdesign.explore.full_training import FamilyProgress
     from collabdesign.explore.progress import Progress as SearchProgress
@@ -146,6 +147,15 @@ def _family(at: FamilyProgress) -> Line:
     return "family", done, at.trainings, text, done == at.trainings
 
 
+def _compare(at: CompareProgress) -> Line:
+    text = (
+        f"{at.done}/{at.trainings} trainings · {at.network}, epoch {at.epoch}/{at.epochs}: "
+        f"{percent(at.accuracy)} on the held-out part"
+    )
+    done = at.done + at.under_way
+    return f"compare, {at.stage}", done, at.trainings, text, at.done == at.trainings
+
+
 def _calibrate(at: CalibrateProgress) -> Line:
     parts = [
         f"{at.done}/{at.trainings} trainings",
@@ -163,6 +173,7 @@ _LINES: dict[str, Callable[[Any], Line]] = {
     "Progress": _search,
     "FamilyProgress": _family,
     "CalibrateProgress": _calibrate,
+    "CompareProgress": _compare,
 }
 
 

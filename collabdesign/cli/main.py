@@ -74,6 +74,28 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
         click.Option(["--accept-changes"], is_flag=True,
                      help="Continue a run although its requirements or data changed."),
     ]),
+    "compare": ("The family beside well-known networks.", """
+        Train well-known networks on the data of the run in DIR, by its recipe, and compare.
+
+        Each is trained with three learning rates and keeps the best; then with half as many epochs
+        more, as long as that helps; then with every seed. All this is judged on the held-out part
+        of train. Test is read once for each training that counts, and nothing is chosen by it. The
+        members keep the run's recipe as it is.
+
+        Writes DIR/compare.json and the report. The same command goes on from what was trained.
+    """, [
+        RUN,
+        click.Option(["--network", "networks"], multiple=True, metavar="NAME",
+                     help="Such as 'ResNet-8' or 'prototype', the prototype's default network. May "
+                     "be given several times (default: all)."),
+        click.Option(["--seeds"], type=click.IntRange(1), default=3, metavar="N",
+                     help="Trainings of each network that count (default: 3)."),
+        click.Option(["--random", "random_run"], type=click.Path(path_type=Path), metavar="DIR",
+                     help="Also the most accurate member of this run, a search as long with "
+                     "search.sampler=random."),
+        *MACHINE,
+        JSON,
+    ]),
     "status": ("Where a run stands.",
                "Tell where the search in DIR stands, running or not.", [
         RUN,
@@ -144,7 +166,7 @@ def main() -> None:
         click.echo(f"collabdesign: {error}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if sys.argv[1:2] in (["search"], ["calibrate"]):
+        if sys.argv[1:2] in (["search"], ["calibrate"], ["compare"]):
             click.echo(f"Interrupted. To continue: {command()}", err=True)
         code = _INTERRUPTED
     except BrokenPipeError:

@@ -39,6 +39,8 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
     family = sorted(each.parent.name for each in run_dir.glob("family/attonet-*/certificate.json"))
     if who is not None:
         state = "training the family" if done and not training else "searching"
+        if (progress or {}).get("stage") == "CompareProgress":
+            state = "comparing with other networks"
     elif done and not record.trained:
         state = "finished; every training failed"
     elif done:

@@ -133,7 +133,7 @@ REFERENCES: Mapping[str, Reference] = {
     "MobileNet-V1 1.0x": Reference(32, partial(_own, mobilenet_v1), _HOWARD),
     "MobileNet-V1 0.5x": Reference(32, partial(_own, mobilenet_v1, width=0.5), _HOWARD),
     "MobileNet-V1 0.25x": Reference(32, partial(_own, mobilenet_v1, width=0.25), _HOWARD),
-    "MobileNet-V1 for small inputs": Reference(
+    "MobileNet-V1 small strides": Reference(
         1, mobilenet_v1_small_strides, f"{_HOWARD}, with the first strides 1", below=64
     ),
     "MobileNet-V2 1.0x": _from_torchvision("mobilenet_v2"),

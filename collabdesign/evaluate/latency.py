@@ -1,0 +1,87 @@
+"""Measured milliseconds for one image: onnxruntime on one thread of this machine's CPU."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+
+RUNS = 50
+_WARM_UP = 5
+
+# The exporter reads what it wrote with onnx.
+_PACKAGES = ("onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Of one image.
+
+    Attributes:
+        median: Over the runs.
+        low: Their first quartile, and ``high`` the third.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+def missing_packages() -> tuple[str, ...]:
+    """What would have to be installed to measure."""
+    return tuple(name for name in _PACKAGES if find_spec(name) is None)
+
+
+def onnx_bytes(network: nn.Module, shape: Sequence[int]) -> bytes:
+    """The network as an ONNX model for one image of the shape (channels, height, width).
+
+    Raises:
+        torch.onnx.OnnxExporterError: ONNX has no word for something in it.
+    """
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = Path(folder) / "model.onnx"
+        # The exporter that is to replace this one needs a package more.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(network.eval(), (torch.zeros(1, *shape),), path, dynamo=False)
+        return path.read_bytes()
+
+
+def milliseconds(
+    models: Sequence[bytes], shape: Sequence[int], runs: int = RUNS
+) -> tuple[Milliseconds, ...]:
+    """Time ONNX models, one image at a time, on one thread.
+
+    They take turns, so that whatever else the machine does meets all of them; a run that is not
+    timed comes before each that is.
+
+    Args:
+        models: From :func:`onnx_bytes`.
+        shape: Of an image: channels, height, width.
+        runs: Of each model, at least 2.
+    """
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    sessions = [InferenceSession(each, options, ["CPUExecutionProvider"]) for each in models]
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).numpy()
+    inputs = [{session.get_inputs()[0].name: image} for session in sessions]
+    times: list[list[float]] = [[] for _ in sessions]
+    for run in range(_WARM_UP + runs):
+        for session, given, seen in zip(sessions, inputs, times, strict=True):
+            session.run(None, given)
+            started = time.perf_counter()
+            session.run(None, given)
+            if run >= _WARM_UP:
+                seen.append(1000 * (time.perf_counter() - started))
+    quartiles = [statistics.quantiles(seen, n=4) for seen in times]
+    return tuple(Milliseconds(median, low, high) for low, median, high in quartiles)
