@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from collabdesign.deliver.certificate import Certificate, Judged
+from collabdesign.deliver.comparison import Comparison, Kind, Row, differences
 from collabdesign.deliver.references import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.deliver.report.view import ReportView, Variant
@@ -228,6 +229,60 @@ RULE = (
 )
 
 
+def compared(
+    name: str, kind: Kind, macs: int, params: int, accuracy: float, milliseconds: float, **more: Any
+) -> Row:
+    """A row with three seeds."""
+    found = tuple(accuracy + shift for shift in (-0.004, 0.0, 0.005))
+    row = Row(
+        name, kind, "somewhere", name, macs, params, 0.4, 45, (0, 1, 2), found, found, (1, 1, 1),
+        (), milliseconds, (0.9 * milliseconds, 1.2 * milliseconds),
+    )  # fmt: skip
+    return replace(row, **more)
+
+
+def comparison(members: Sequence[Variant], name: str = "") -> Comparison:
+    """Of these members with a few others; ``name`` is one of the others'."""
+    rows = [
+        compared(
+            each.certificate.title,
+            "member",
+            each.certificate.cost.macs,
+            each.certificate.cost.params,
+            each.certificate.test_accuracy,
+            0.03 + each.certificate.cost.macs / 4e7,
+            network=each.architecture.id,
+        )
+        for each in members
+    ]
+    rows += [
+        compared("prototype's default", "prototype", 2_700_000, 80_000, 0.861, 0.09),
+        compared("random search", "random", 2_400_000, 71_000, 0.874, 0.08),
+        compared("MobileNet-V1 1.0x", "well-known", 11_596_298, 3_217_226, 0.842, 0.41),
+        compared("MobileNet-V1 0.25x", "well-known", 834_698, 215_642, 0.741, 0.09),
+        compared("MobileNet-V2 1.0x", "well-known", 6_124_938, 2_236_682, 0.836, 0.39),
+        compared("ShuffleNet-V2 0.5x", "well-known", 815_402, 352_042, 0.752, 0.24),
+        compared("ResNet-20", "well-known", 40_813_194, 272_474, 0.917, 0.71),
+        compared(
+            "ResNet-8",
+            "well-known",
+            12_587_658,
+            78_186,
+            0.874,
+            0.22,
+            onnx_ms=None,
+            onnx_ms_quartiles=None,
+        ),
+        Row("SqueezeNet 1.1", "well-known", "torchvision", "s", note="not applicable: too small"),
+    ]
+    if name:
+        rows.append(compared(name, "well-known", 1_000_000, 1_000, 0.5, 1.0, note=name))
+    return Comparison(
+        "2026-11-27 12:00", 3, 45_000, 5_000, 10_000, {}, f"{RULE}{name}",
+        f"onnxruntime 1.32.0, one thread{name}", "d", "t", {}, tuple(rows), differences(rows),
+    )  # fmt: skip
+
+
 def full_view(trials: int = 60) -> ReportView:
     """A finished search with everything in it."""
     candidates: list[Candidate] = []
@@ -292,6 +347,7 @@ def full_view(trials: int = 60) -> ReportView:
     front = [each for each in trained if not dominated(each, trained)]
     best_first = sorted(front, key=lambda each: -(each.accuracy or 0))
     chosen = [best_first[round(at * (len(best_first) - 1) / 3)] for at in range(4)]
+    members = tuple(variant(index, each, 0.88) for index, each in enumerate(chosen))
     written = {**REQUIREMENTS, "search": {**REQUIREMENTS["search"], "trials": trials}}
     return ReportView(
         created="2024-05-17 14:03 UTC",
@@ -301,7 +357,7 @@ def full_view(trials: int = 60) -> ReportView:
         front=tuple(front),
         rejections=candidates[0].rejections,
         drawn=Cost(5_800_000, 181_000, 181_000, 65_536),
-        family=tuple(variant(index, each, 0.88) for index, each in enumerate(chosen)),
+        family=members,
         family_folder="runs/cifar10/family",
         references=(
             ReferenceCost("MobileNet-V1", 11_600_000, 3_217_226),
@@ -315,6 +371,8 @@ def full_view(trials: int = 60) -> ReportView:
                 "not applicable: the map is smaller than its pooling at 32 px",
             ),
         ),
+        comparison=comparison(members),
+        compare_command="collabdesign compare runs/cifar10",
         calibration=calibration(),
         calibrate_command="collabdesign calibrate runs/cifar10/requirements.yaml",
         importance=Importance(
@@ -353,7 +411,9 @@ def failed(candidate: Candidate, **more: Any) -> Candidate:
 def all_failed_view() -> ReportView:
     view = full_view(6)
     candidates = [failed(each, reason="diverged") for each in view.record.candidates]
-    return replace(with_candidates(view, *candidates), front=(), family=(), hypervolume=())
+    return replace(
+        with_candidates(view, *candidates), front=(), family=(), hypervolume=(), comparison=None
+    )
 
 
 def one_candidate_view() -> ReportView:
@@ -366,6 +426,7 @@ def one_candidate_view() -> ReportView:
         rejections=(),
         family=(),
         references=(),
+        comparison=None,
         hypervolume=(),
     )
 
@@ -396,6 +457,8 @@ def hostile_view() -> ReportView:
             ReferenceCost("S", None, None, HOSTILE),
         ),
         family_folder=HOSTILE,
+        comparison=comparison([member], HOSTILE),
+        compare_command=HOSTILE,
         environments=(f"{HOSTILE} {HOSTILE}",),
     )
 

@@ -215,7 +215,8 @@ def _lanes(view: ReportView, axis: str, floor: float) -> list[Figure]:
         if reference.macs is not None and reference.params is not None:
             name = escape(reference.name)
             cost = {"macs": reference.macs, "params": reference.params}
-            text = _label(f"<b>{name}</b>, cost only: not trained here", cost)
+            said = "cost only: not trained here" if reference in view.untrained else "cost only"
+            text = _label(f"<b>{name}</b>, {said}", cost)
             kinds.append((name, DIAMOND, [(cost, text)]))
     more = {"yaxis": "y2", "showlegend": False, "cliponaxis": False}
     lanes = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from collabdesign.deliver.certificate import CERTIFICATE, read_certificate
+from collabdesign.deliver.comparison import read_comparison
 from collabdesign.deliver.references import REFERENCES, references_at
 from collabdesign.deliver.report.importance import importance
 from collabdesign.deliver.report.view import FinalistView, NearMissView, ReportView, Variant
@@ -64,6 +65,7 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
     fingerprint = record.attributes.get("data_fingerprint", "")
     calibration, misfits = calibration_of(run_dir, requirements, fingerprint)
     own = record.attributes["prototype"]
+    family = _family(run_dir)
     # Costs at today's precision, where the input is today's.
     today = {each.number: each for each in as_of_today(record.candidates, requirements)}
     candidates = tuple(today.get(each.number, each) for each in record.candidates)
@@ -77,10 +79,12 @@ def gather(run_dir: Path, *, running: bool | None = None) -> ReportView:
         front=scale.front(trained),
         rejections=tuple(rejections[::step]),
         drawn=None if own["fits"] else Cost.from_json(own["cost"]),
-        family=_family(run_dir),
+        family=family,
         finalists=tuple(FinalistView(**row) for row in _json(run_dir / FAMILY / FINALISTS) or ()),
         near_misses=tuple(_near_misses(_json(run_dir / FAMILY / NEAR_MISSES) or ())),
         family_folder=str(run_dir / FAMILY),
+        comparison=read_comparison(run_dir),
+        compare_command=shlex.join(["collabdesign", "compare", str(run_dir)]) if family else "",
         references=references_at(_json(run_dir / REFERENCES), requirements),
         hypervolume=_hypervolumes(record, trained, scale),
         # The run folder's may be newer than the one that the search used.

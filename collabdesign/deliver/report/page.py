@@ -15,6 +15,8 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from collabdesign.deliver.comparison import NETSCORE
+from collabdesign.deliver.report.comparison_plot import AXES, comparison_figure
 from collabdesign.deliver.report.diagram import draw_architecture
 from collabdesign.deliver.report.figures import (
     calibration_figure,
@@ -100,6 +102,7 @@ def render_report(view: ReportView) -> str:
         describe=describe,
         aim_words=aim_words,
         max_listed=MAX_LISTED,
+        netscore_words=NETSCORE,
         figures=_figures(view),
         plotly=Markup(get_plotlyjs()),
     )
@@ -217,6 +220,11 @@ def _figures(view: ReportView) -> dict[str, Any]:
         figures["calibration"] = {"all": calibration_figure(view.calibration)}
     if len(view.predictions) >= FEWEST_PREDICTIONS:
         figures["predictions"] = {"all": prediction_figure(view)}
+    if view.comparison is not None:
+        for axis in AXES:
+            figure = comparison_figure(view.comparison, axis)
+            if figure["data"]:
+                figures[f"compare_{axis}"] = {"all": figure}
     if view.importance.modules:
         figures["importance"] = {"all": importance_figure(view.importance)}
     return figures

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collabdesign.deliver.certificate import Certificate
+from collabdesign.deliver.comparison import Comparison
 from collabdesign.deliver.references import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
 from collabdesign.design.architecture import Architecture
@@ -85,6 +86,9 @@ class ReportView:
         near_misses: Those that missed the goal that the members meet, the nearest first.
         family_folder: Where the members lie, as a person types it.
         references: Well-known networks at the same input.
+        comparison: Of the family with other networks trained on the same images, ``None`` where
+            there is none.
+        compare_command: What would compare it, as a person types it; empty without a family.
         hypervolume: (trials so far, hypervolume of their front), in order.
         calibration: Of the proxy, ``None`` where there is none.
         calibrate_command: What would calibrate it, as a person types it.
@@ -105,6 +109,8 @@ class ReportView:
     near_misses: tuple[NearMissView, ...] = ()
     family_folder: str = "family"
     references: tuple[ReferenceCost, ...] = ()
+    comparison: Comparison | None = None
+    compare_command: str = ""
     hypervolume: tuple[tuple[int, float], ...] = ()
     calibration: Calibration | None = None
     calibrate_command: str = ""
@@ -115,6 +121,21 @@ class ReportView:
     def limits(self) -> dict[str, int]:
         """Those that were set."""
         return self.requirements.limits.model_dump(exclude_none=True)
+
+    @property
+    def untrained(self) -> tuple[ReferenceCost, ...]:
+        """The well-known networks of which only the cost is known."""
+        rows = self.comparison.rows if self.comparison else ()
+        trained = {row.name for row in rows if row.test_accuracies}
+        return tuple(each for each in self.references if each.name not in trained)
+
+    @property
+    def is_of_earlier_family(self) -> bool:
+        """Whether the comparison is of other members than those of today."""
+        if self.comparison is None:
+            return False
+        compared = {row.network for row in self.comparison.members}
+        return compared != {each.architecture.id for each in self.family}
 
     @property
     def default(self) -> Candidate | None:
