@@ -415,6 +415,7 @@ def test_no_message_tells_the_password_of_a_database(finished_copy: Path, refuse
     "file",
     [
         "references.json",
+        "compare.json",
         "environment.json",
         "family/attonet-a/architecture.json",
         "family/attonet-a/certificate.json",

@@ -178,7 +178,9 @@ class Baselines:
         write_json(self._folder / TRAININGS, {"version": 1, "of": self._of, "trainings": trainings})
 
     def _tuned(self, network: Buildable) -> Tuned:
-        return tune(self.own, self.tried(network.id), len(self._prepared.data.select_labels))
+        data = self._prepared.data
+        images, classes = len(data.select_labels), len(data.class_names)
+        return tune(self.own, self.tried(network.id), images, classes)
 
     def _train(
         self, jobs: Iterable[tuple[Buildable, Setting, int]], stage: str, judge: bool = False

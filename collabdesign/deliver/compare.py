@@ -37,7 +37,7 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import PLACES, Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.build import Buildable, build
-from collabdesign.evaluate.data.images import ImageData, TestData
+from collabdesign.evaluate.data.images import TestData
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.latency import RUNS, milliseconds, missing_packages, onnx_bytes
 from collabdesign.evaluate.references import REFERENCES, WellKnown
@@ -103,7 +103,7 @@ def compare(
     entries = [_member(certificate, candidate) for certificate, candidate in members]
     entries += _baselines(_known_names(networks), requirements, prepared)
     if random_run is not None:
-        found = random_member(random_run, requirements, prepared.data)
+        found = random_member(random_run, requirements, prepared.data.fingerprint)
         row = Row("random search", "random", f"most accurate member of {random_run.name}", found.id)
         entries.insert(len(members), _Entry(_with_cost(row, found), found))
     trainings = Baselines(requirements, prepared, test, executor, run_dir / _FOLDER, on_event)
@@ -157,7 +157,7 @@ def compare(
     return comparison
 
 
-def random_member(random_run: Path, requirements: Requirements, data: ImageData) -> Architecture:
+def random_member(random_run: Path, requirements: Requirements, fingerprint: str) -> Architecture:
     """The most accurate member of a random search at equal budget: of as many trials, within the
     same limits and of the same space, on the same images.
 
@@ -172,7 +172,7 @@ def random_member(random_run: Path, requirements: Requirements, data: ImageData)
             f"{theirs.search.sampler}"
         )
     changes = requirements.changes(theirs, _OTHERWISE)
-    if record.attributes.get("data_fingerprint") != data.fingerprint:
+    if record.attributes.get("data_fingerprint") != fingerprint:
         changes.append("the images are others")
     if changes:
         rule = "a random search to compare with has the same budget, space and images, but"
