@@ -32,6 +32,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.latency import missing_packages
 from collabdesign.explore.front import netscore
+from collabdesign.explore.progress import PROGRESS
 from collabdesign.explore.record import requirements_of
 from collabdesign.explore.study import read_record
 
@@ -176,10 +177,14 @@ def test_the_same_again_trains_and_reads_nothing(copy: Path) -> None:
 
 
 def test_another_seed_trains_that_alone(copy: Path) -> None:
-    was, events = rows(copy), list[Any]()
-    compared(copy, seeds=SEEDS + 1, on_event=events.append)
-    stages = {each.stage for each in events if isinstance(each, CompareProgress)}
-    assert stages == {"seeds"}
+    was, kinds = rows(copy), set()
+
+    def see(event: object) -> None:
+        if isinstance(event, CompareProgress):
+            kinds.add(event.kind)
+
+    compared(copy, seeds=SEEDS + 1, on_event=see)
+    assert kinds == {"seeds"}
     for name, row in rows(copy).items():
         assert row.test_accuracies[:SEEDS] == was[name].test_accuracies
         assert len(row.seeds) in (0, SEEDS + 1)
@@ -188,12 +193,13 @@ def test_another_seed_trains_that_alone(copy: Path) -> None:
 
 def test_cut_off_again_and_again(before: Path, after: Path, tmp_path: Path) -> None:
     run_dir = Path(shutil.copytree(before, tmp_path / "run"))
-    seen = 0
+    seen, told = 0, set()
 
     def cut(event: object) -> None:
         nonlocal seen
         if isinstance(event, CompareProgress):
             seen += 1
+            told.add(json.loads((run_dir / PROGRESS).read_text())["stage"])
             if seen % 8 == 0:
                 raise KeyboardInterrupt
 
@@ -205,6 +211,8 @@ def test_cut_off_again_and_again(before: Path, after: Path, tmp_path: Path) -> N
         except KeyboardInterrupt:
             cuts += 1
     assert cuts >= 3
+    # What those who watch are told.
+    assert told == {"FamilyProgress", "CompareProgress"}
 
     def without_times(run_dir: Path) -> list[dict[str, Any]]:
         found = json.loads((run_dir / COMPARISON).read_text())["rows"]

@@ -153,7 +153,7 @@ def _compare(at: CompareProgress) -> Line:
         f"{percent(at.accuracy)} on the held-out part"
     )
     done = at.done + at.under_way
-    return f"compare, {at.stage}", done, at.trainings, text, at.done == at.trainings
+    return f"compare, {at.kind}", done, at.trainings, text, at.done == at.trainings
 
 
 def _calibrate(at: CalibrateProgress) -> Line:

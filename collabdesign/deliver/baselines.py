@@ -66,16 +66,16 @@ class CompareProgress:
     """Where the trainings of a comparison stand.
 
     Attributes:
-        stage: ``members``, ``learning rates``, ``longer trainings`` or ``seeds``.
-        done: Trainings of the stage that ended.
-        trainings: Of the stage.
+        kind: ``learning rates``, ``longer trainings`` or ``seeds``.
+        done: Trainings of this kind that ended, of those that were wanted at once.
+        trainings: All of these.
         network: Whose pass ended last.
         epoch: Of that training, like ``epochs``.
         under_way: Shares of the trainings under way that are through, added up.
         accuracy: On the held-out part after that pass.
     """
 
-    stage: str
+    kind: str
     done: int
     trainings: int
     network: str
@@ -144,8 +144,8 @@ class Baselines:
             if not jobs:
                 return {each: tuned.best for each, tuned in found.items()}
             longest = max(setting.epochs for _, setting, _ in jobs)
-            stage = "longer trainings" if longest > self.own.epochs else "learning rates"
-            self._train(jobs, stage)
+            is_longer = longest > self.own.epochs
+            self._train(jobs, "longer trainings" if is_longer else "learning rates")
 
     def judged(self, chosen: Mapping[Buildable, Setting], seeds: int) -> None:
         """Train each with every seed and read test for it."""
@@ -183,7 +183,7 @@ class Baselines:
         return tune(self.own, self.tried(network.id), images, classes)
 
     def _train(
-        self, jobs: Iterable[tuple[Buildable, Setting, int]], stage: str, judge: bool = False
+        self, jobs: Iterable[tuple[Buildable, Setting, int]], kind: str, judge: bool = False
     ) -> None:
         left = {str(_key(*job)): job for job in jobs}
         total, through = len(left), dict[str, float]()
@@ -192,7 +192,7 @@ class Baselines:
             through[task.key] = record.epoch / task.recipe.epochs
             self._on_progress(
                 CompareProgress(
-                    stage=stage,
+                    kind=kind,
                     done=total - len(left),
                     trainings=total,
                     network=task.network.id,
