@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collabdesign.deliver.full_training import FamilyProgress
 from tiny_search import certificates, run, write_tiny
 
 import collabdesign
@@ -25,7 +26,6 @@ from collabdesign.deliver.comparison import (
     differences,
     read_comparison,
 )
-from collabdesign.deliver.full_training import FamilyProgress
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.tuning import Setting, tune
 from collabdesign.design.files.reading import load_requirements

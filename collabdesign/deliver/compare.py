@@ -26,8 +26,6 @@ from collabdesign.deliver.comparison import (
     differences,
     read_comparison,
 )
-from collabdesign.deliver.family import WORK
-from collabdesign.deliver.full_training import FamilyProgress, FullTrainings
 from collabdesign.deliver.readings import READINGS, judge_on_test
 from collabdesign.deliver.references import reference_costs
 from collabdesign.deliver.report.gather import FAMILY
@@ -45,6 +43,7 @@ from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.feasible import default_params
+from collabdesign.explore.full_training import FULL_TRAININGS, FamilyProgress, FullTrainings
 from collabdesign.explore.progress import Notice
 from collabdesign.explore.record import Candidate, Record, requirements_of
 from collabdesign.explore.study import read_record
@@ -110,7 +109,7 @@ def compare(
     if trainings.began_anew:
         on_event(Notice("an earlier comparison was by another recipe or on other images: all anew"))
     full = FullTrainings(
-        requirements, executor, run_dir / FAMILY / WORK, trainings.own.epochs, on_event
+        requirements, executor, run_dir / FULL_TRAININGS, trainings.own.epochs, on_event
     )
     candidates = [candidate for _, candidate in members]
     _judge_members(candidates, seeds, full, trainings, prepared, test, run_dir / FAMILY)
