@@ -23,7 +23,7 @@ from requirements_files import (
 
 from collabdesign.design.files.document import read_text, write_text
 from collabdesign.design.files.reading import load_requirements
-from collabdesign.design.requirements import Training, resolved_yaml
+from collabdesign.design.requirements import ProxyTraining, resolved_yaml
 from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 
@@ -91,7 +91,7 @@ def test_a_heading_without_lines_stands_for_its_defaults(folder: Path) -> None:
     )
     read = load_requirements(path)
     assert read.goals.accuracy is None
-    assert read.search.proxy == Training()
+    assert read.search.proxy == ProxyTraining()
 
 
 def test_objectives_begin_with_accuracy(folder: Path) -> None:

@@ -22,7 +22,7 @@ from collabdesign.design.cost import METRICS
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import CollabdesignError, NothingFits
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import is_shorter, plan_training
 from collabdesign.explore.feasible import Feasibility, explain
 
 if TYPE_CHECKING:
@@ -145,11 +145,14 @@ def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None
         f"{100 / choose:.2g} points), {test:,} to test (one is {100 / test:.2g})"
     )
     show_lengthened(requirements, learn)
-    proxy = plan_training(learn, requirements.search.proxy).epochs
-    full = plan_training(learn, requirements.family.training).epochs
-    if proxy >= full:
+    proxy, full = requirements.search.proxy, requirements.family.training
+    if proxy.images is not None:
+        share = f"{100 * proxy.images / learn:.3g} %"
+        say(f"  proxies learn from {proxy.images:,} of the {learn:,} ({share}), the same for each")
+    if not is_shorter(proxy, full, learn):
+        short, long = (plan_training(learn, each).epochs for each in (proxy, full))
         out.print(
-            f"[yellow]A proxy of {proxy} epochs is no shorter than the full training of {full}[/]: "
+            f"[yellow]A proxy of {short} epochs is no shorter than the full training of {long}[/]: "
             "it saves nothing"
         )
 

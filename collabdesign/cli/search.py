@@ -21,7 +21,7 @@ from collabdesign.deliver.report.words import (
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.errors import GoalsNotMet
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.explore.aim import Aim
 from collabdesign.explore.calibration import (
     CALIBRATION,
@@ -106,7 +106,8 @@ def show_lengthened(requirements: Requirements, images: int) -> None:
         epochs = plan_training(images, recipe).epochs
         if epochs > recipe.epochs:
             note(
-                f"{key}.epochs: {epochs} instead of {recipe.epochs}, so that {images:,} images "
+                f"{key}.epochs: {epochs} instead of {recipe.epochs}, so that "
+                f"{trained_images(images, recipe):,} images "
                 f"make {recipe.min_steps} steps ({key}.min_steps)"
             )
 

@@ -96,6 +96,16 @@ class Training(Section):
     )
 
 
+class ProxyTraining(Training):
+    """The short training that ranks candidates."""
+
+    images: Annotated[int, values.count("images")] | None = Field(
+        default=None,
+        description="Train proxies on this many images of the train part only, the same fixed "
+        "choice for each, balanced over the classes; full trainings use all (default: all).",
+    )
+
+
 class FamilyTraining(Training):
     """The full training of a family member."""
 
@@ -123,8 +133,8 @@ class Search(Section):
     sampler: Literal["generative", "nsga2", "tpe", "random"] = Field(
         default="generative", description="How proposals are made."
     )
-    proxy: Annotated[Training, _IfWritten] = Field(
-        default=Training(), description="The short training that ranks candidates."
+    proxy: Annotated[ProxyTraining, _IfWritten] = Field(
+        default=ProxyTraining(), description="The short training that ranks candidates."
     )
     aim: bool = Field(
         default=True,

@@ -1,6 +1,7 @@
 """The training of one network: the same loop for every recipe, proxy or full.
 
-The whole train part lies on the device; each pass goes through it in a new order, in batches.
+The whole train part lies on the device; each pass goes through it in a new order, in batches, or
+through the part of it that proxies are trained on.
 What is done with a batch says :mod:`collabdesign.evaluate.recipe`, how many there are
 :mod:`collabdesign.evaluate.plan`. Layout is channels last. On CUDA the forward pass runs in
 bfloat16; on the CPU in float32, large batches in parts on several threads
@@ -28,9 +29,10 @@ from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.augment import channel_values, normalise
 from collabdesign.evaluate.checkpoint import seal, unseal
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.data.split import proxy_part
 from collabdesign.evaluate.identity import identity_of
 from collabdesign.evaluate.memory import is_out_of_memory
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.evaluate.recipe import RECIPES
 from collabdesign.evaluate.replicas import Replicas
 from collabdesign.evaluate.seeds import seed_of, seeded
@@ -78,7 +80,7 @@ def passes(
     keep: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Pass, None, None]:
-    """Train a network in place, one pass over the train part at each step of the iterator.
+    """Train a network in place, one pass over its images at each step of the iterator.
 
     After each pass the network is on the device, in evaluation mode. Closing the iterator
     early leaves the network as it is after the pass that was yielded last.
@@ -127,6 +129,7 @@ def _passes(
 ) -> Iterator[Pass]:
     recipe, labels = RECIPES[written.recipe], data.train_labels
     plan = plan_training(len(labels), written)
+    part = _part(data, written, device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = identity_of(network, data, written, plan, seed) if keep or resume else ""
     optimizer = recipe.optimizer(network, written, plan.learning_rate)
@@ -169,7 +172,8 @@ def _passes(
         total_loss = torch.zeros((), device=device)
         seeds = [seed_of(f"epoch {epoch} part {part}", seed) for part in range(len(replicas))]
         with seeded(seeds, device) as generators, replicas.training():
-            order = torch.randperm(len(labels), device=device, generator=generators[0])
+            order = torch.randperm(len(part), device=device, generator=generators[0])
+            order = part[order]
             for number in range(plan.steps_per_epoch):
                 chosen = order[number * plan.batch : (number + 1) * plan.batch]
                 total_loss += replicas.backward(loss_of, chosen, generators)
@@ -201,6 +205,15 @@ def _passes(
         if epoch == plan.epochs and average is not None:
             network.load_state_dict(average.module.state_dict())
         yield Pass(record, checkpoint)
+
+
+def _part(data: ImageData, recipe: Training, device: torch.device) -> torch.Tensor:
+    """Indices of the images to train on."""
+    count = trained_images(len(data.train_labels), recipe)
+    if count == len(data.train_labels):
+        return torch.arange(count, device=device)
+    indices = proxy_part(data.train_labels.cpu().numpy(), count, len(data.class_names))
+    return torch.from_numpy(indices).to(device)
 
 
 def _all_finite(network: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from collabdesign.errors import InputError
 from collabdesign.evaluate.data.changes import data_changes
 from collabdesign.evaluate.data.images import ImageData, TestData, load_data
 from collabdesign.evaluate.device import choose_device
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
 from collabdesign.explore.provenance import note_environment
@@ -59,7 +59,9 @@ def prepare(
         _require_same(read_record(run_dir), requirements, accept_changes)
     require_possible(space, requirements)
     chosen = choose_device(device)
-    return Prepared(space, load_data(requirements.data, chosen, on_progress=on_data), chosen)
+    data = load_data(requirements.data, chosen, on_progress=on_data)
+    trained_images(len(data.train_labels), requirements.search.proxy)  # refuses what is not there
+    return Prepared(space, data, chosen)
 
 
 def require_folder(run_dir: Path) -> None:
@@ -137,6 +139,7 @@ def begin(
             "data": {
                 "classes": list(data.class_names),
                 "train_images": images,
+                "proxy_images": trained_images(images, requirements.search.proxy),
                 "select_images": len(data.select_labels),
                 "proxy_epochs": plan_training(images, requirements.search.proxy).epochs,
                 "family_epochs": plan_training(images, requirements.family.training).epochs,

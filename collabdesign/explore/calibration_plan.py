@@ -12,7 +12,7 @@ from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import is_shorter, plan_training, trained_images
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import Key
 from collabdesign.explore.executors.executor import Task
@@ -94,7 +94,7 @@ def proxy_recipes(requirements: Requirements, images: int) -> list[Training]:
     none as long as the full training but the one that was asked for.
     """
     proxy = requirements.search.proxy
-    full = plan_training(images, requirements.family.training)
+    full = requirements.family.training
     found = {plan_training(images, proxy): proxy}
     for factor in _FACTORS:
         recipe = proxy.model_copy(update={"epochs": max(1, round(factor * proxy.epochs))})
@@ -103,7 +103,7 @@ def proxy_recipes(requirements: Requirements, images: int) -> list[Training]:
         written = proxy.model_copy(update={"epochs": plan.epochs})
         if plan_training(images, written) == plan:
             recipe = written
-        if plan.epochs < full.epochs:
+        if is_shorter(recipe, full, images):
             found.setdefault(plan, recipe)
     return [found[plan] for plan in sorted(found, key=lambda plan: (plan.epochs, plan.steps))]
 
@@ -117,11 +117,12 @@ def plan_trainings(
         InputError: The proxy is as long as the full training.
     """
     proxy, full = requirements.search.proxy, requirements.family.training
-    short, long = (plan_training(images, recipe).epochs for recipe in (proxy, full))
-    if short >= long:
+    if not is_shorter(proxy, full, images):
+        short, long = (plan_training(images, recipe).epochs for recipe in (proxy, full))
         raise InputError(
             "a proxy must be shorter than the full training for a calibration to tell anything, "
-            f"got search.proxy of {short} epochs and family.training of {long} on {images:,} images"
+            f"got search.proxy of {short} epochs on {trained_images(images, proxy):,} images and "
+            f"family.training of {long} on {images:,}"
         )
     planned = []
     for recipe in (*proxy_recipes(requirements, images), full):

@@ -18,7 +18,7 @@ from collabdesign.evaluate.data.inspect import DataPart, inspect_data
 from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
-from collabdesign.evaluate.plan import plan_training
+from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import passes
 from collabdesign.explore.feasible import Feasibility, default_params, feasibility
@@ -86,11 +86,13 @@ def check(
     ``on_progress`` is called with what is being done, and how much of it.
 
     Raises:
-        InputError: The data cannot be read at all.
+        InputError: The data cannot be read at all, or has fewer images than proxies ask for.
     """
     space = DesignSpace(requirements)
     found = feasibility(space, requirements)
     data = inspect_data(requirements.data, on_progress)
+    if data.images is not None:
+        trained_images(data.images[0], requirements.search.proxy)  # refuses what is not there
     time = None
     if data.images is not None and found.possible:
         time = _estimate(space, requirements, data.images[0], choose_device(device))

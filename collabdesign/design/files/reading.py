@@ -135,6 +135,13 @@ def _validate(overlays: Overlays, check_data: bool) -> Requirements | None:
     if prototype and type(resolution) is int and resolution > 0:
         for location, message in prototype.problems(resolution):
             overlays.note_rule(("prototype", *location), message)
+    if requirements is not None:
+        images, classes = requirements.search.proxy.images, requirements.data.classes
+        if images is not None and images < classes:
+            key = ("search", "proxy", "images")
+            overlays.note_rule(
+                key, f"must be at least 1 of each of {classes} classes, got {images}"
+            )
     return requirements
 
 

@@ -2,7 +2,8 @@
 
 The split depends on the labels alone, never on a search's seed: the test part is put aside
 first (where the source has none of its own), then the subset of ``train_images`` is taken,
-then the select part. Each step keeps the proportions of the classes. No picture is opened.
+then the select part; of what is left, the train part, proxies may be trained on a part. Each
+step keeps the proportions of the classes. No picture is opened.
 """
 
 from __future__ import annotations
@@ -83,6 +84,28 @@ def stratified_split(
     ]
     drawn, left = (np.sort(np.concatenate(half)) for half in zip(*halves, strict=True))
     return drawn, left
+
+
+def proxy_part(labels: Integers, count: int, classes: int) -> Integers:
+    """Draw the images that proxies are trained on, in the proportions of the classes.
+
+    The same ones each time, at least one of each class.
+
+    Args:
+        labels: Of the train part, which has every class.
+        count: Images to draw, from ``classes`` to all of them.
+        classes: How many there are.
+
+    Returns:
+        Their indices into ``labels``, sorted.
+    """
+    assert classes <= count <= len(labels), (classes, count, len(labels))
+    lengths = np.bincount(labels, minlength=classes).tolist()
+    groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(lengths)[:-1])
+    rng = np.random.default_rng(_SPLIT_SEED)
+    shares = proportional(count, lengths, lengths)
+    drawn = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
+    return np.sort(np.concatenate(drawn))
 
 
 def put_test_aside(source: Source, data: Data) -> tuple[Integers, Integers]:
