@@ -17,7 +17,7 @@ from collabdesign.deliver.report.view import ReportView, Variant
 from collabdesign.design.architecture import Architecture, Branch, Head, Layer, Module, Stem
 from collabdesign.design.cost import Cost, cost_of
 from collabdesign.design.requirements import Goals, Limits, Requirements
-from collabdesign.explore.calibration import Budget, Calibration, Point
+from collabdesign.explore.calibration import Budget, Calibration, Point, SameCost
 from collabdesign.explore.rank import Estimate
 from collabdesign.explore.record import Candidate, CurvePoint, Record, Rejection
 
@@ -198,10 +198,17 @@ def calibration() -> Calibration:
         kendall=Estimate(0.71, 0.4, 0.92),
         noise=0.008,
         budgets=tuple(
-            Budget(epochs, epochs, 125 * epochs, Estimate(value, low, 0.97), 3.3 * epochs)
+            Budget(
+                *(epochs, epochs, 125 * epochs, Estimate(value, low, 0.97), 3.3 * epochs),
+                same_cost=Estimate(value - 0.1, low - 0.2, 0.9),
+            )
             for epochs, value, low in budgets
         ),
         seconds=1800.0,
+        macs_alone=Estimate(0.93, 0.71, 0.99),
+        same_cost=SameCost(
+            17, Estimate(0.58, 0.11, 0.84), Estimate(0.47, 0.06, 0.77), Estimate(0.09, -0.4, 0.55)
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from collabdesign.explore.begin import prepare
 from collabdesign.explore.calibrate import CalibrateProgress, Outlook, calibrate, compare
 from collabdesign.explore.calibration import (
     CALIBRATION,
+    SAME_COST,
     Calibration,
     CalibrationFile,
     Key,
@@ -101,6 +102,33 @@ def test_networks_are_spread_over_what_fits(tiny: Path) -> None:
     low, _, high = np.percentile(fitting, [25, 50, 75])
     assert 2 <= sum(each < low for each in macs) <= 4
     assert 2 <= sum(each > high for each in macs) <= 4
+
+
+def near_limit(requirements: Requirements, count: int) -> list[bool]:
+    networks = spread_networks(DesignSpace(requirements), requirements, count)
+    limit = requirements.limits.macs
+    assert limit is not None
+    return [SAME_COST * cost_of(each).macs >= limit for each in networks]
+
+
+def test_a_third_is_near_the_limit(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    for count in (4, 12, 20):
+        assert sum(near_limit(requirements, count)) == count // 3
+    # Where another limit keeps networks far below it, the largest that fit are taken.
+    requirements = load_requirements(tiny, ("limits.macs=10M",))
+    networks = spread_networks(DesignSpace(requirements), requirements, 12)
+    macs = sorted(cost_of(each).macs for each in networks)
+    assert macs[-1] < 1e6 and macs[-1] <= SAME_COST * macs[-4]
+
+
+def test_variations_come_near_a_limit_that_random_proposals_do_not(tiny: Path) -> None:
+    requirements = load_requirements(tiny, ("limits.macs=90k", "limits.params=100k"))
+    space = DesignSpace(requirements)
+    rng = np.random.default_rng(0)
+    drawn = [cost_of(space.decode(space.sample(rng))) for _ in range(200)]
+    assert sum(90_000 / SAME_COST <= each.macs <= 90_000 for each in drawn) < 20
+    assert sum(near_limit(requirements, 12)) == 4
 
 
 def test_networks_are_a_function_of_the_seed(tiny: Path) -> None:
@@ -198,6 +226,61 @@ def test_statistics_of_made_up_trainings(tiny: Path) -> None:
     assert TypeAdapter(Calibration).validate_json(json.dumps(asdict(found))) == found
 
 
+def test_statistics_at_about_the_same_cost(tiny: Path) -> None:
+    requirements = load_requirements(tiny)
+    proxy = {**PROXY, 3: [*PROXY[6][:3], 0.5, 0.4]}
+    plan, known = made_up(requirements, FULL, proxy, gap=0.01)
+    found = compare(plan, known, requirements)
+    macs = [point.macs for point in found.points]
+    pairs = [
+        (one, other)
+        for one in range(5)
+        for other in range(one)
+        if macs[one] <= SAME_COST * macs[other]
+    ]
+    same = found.same_cost
+    assert same is not None and same.pairs == len(pairs) > 0
+    # Full accuracies are in the order of the networks, so that they rank as their places do; of the
+    # pairs the proxy has only the last two the other way round.
+    wrong = pairs.count((4, 3))
+    assert same.kendall.value == pytest.approx(1 - 2 * wrong / len(pairs))
+    gaps = [(one - other) ** 2 for one, other in pairs]
+    places = [0, 1, 2, 4, 3]
+    products = [(one - other) * (places[one] - places[other]) for one, other in pairs]
+    others = [(places[one] - places[other]) ** 2 for one, other in pairs]
+    expected = sum(products) / math.sqrt(sum(gaps) * sum(others))
+    assert same.spearman.value == pytest.approx(expected)
+    # The networks stand in order of their multiply-adds.
+    assert found.macs_alone is not None and found.macs_alone.value == pytest.approx(1)
+    assert same.macs_alone.value == pytest.approx(1)
+    assert [each.same_cost is not None for each in found.budgets] == [True] * 4
+    # With fewer pairs than four networks make, nothing is said of the cheapest.
+    assert found.cheapest_at_same_cost is None
+    assert f"takes 6 pairs of them, got {len(pairs)}" in found.why_none_at_same_cost
+    more = replace(found, same_cost=replace(same, pairs=6))
+    assert more.cheapest_at_same_cost is not None
+    low = replace(
+        more,
+        budgets=tuple(replace(each, same_cost=Estimate(0.7, 0.1, 0.9)) for each in more.budgets),
+    )
+    assert low.cheapest_at_same_cost is None and low.cheapest is not None
+    assert "0.8 among networks of about the same cost" in low.why_none_at_same_cost
+
+
+def test_one_of_an_earlier_version_is_read(tiny: Path) -> None:
+    """It knew nothing of networks of about the same cost."""
+    requirements = load_requirements(tiny)
+    plan, known = made_up(requirements, FULL, PROXY, gap=0.01)
+    found = asdict(compare(plan, known, requirements))
+    for key in ("macs_alone", "same_cost"):
+        del found[key]
+    for each in found["budgets"]:
+        del each["same_cost"]
+    read = TypeAdapter(Calibration).validate_python(found)
+    assert read.same_cost is None and read.cheapest_at_same_cost is None
+    assert read.cheapest is not None and read.cheapest.asked == 2
+
+
 def test_none_is_cheap_enough(tiny: Path) -> None:
     requirements = load_requirements(tiny)
     plan, known = made_up(requirements, FULL, dict.fromkeys((1, 2, 3, 6), FULL[::-1]), gap=0)
@@ -241,6 +324,8 @@ def test_calibrate_on_digits(calibrated: tuple[Path, str]) -> None:
     assert f"Kendall {found.kendall.value:.2f} (95 % interval " in said
     assert found.noise_sentence in said
     assert "Estimated from 4 networks" in said
+    assert "of multiply-adds alone, without training: Spearman" in said
+    assert ("Among networks of about the same cost" in said) == (found.same_cost is not None)
     assert {path.name for path in (folder / "run").iterdir()} == {CALIBRATION, "calibration.lock"}
 
 

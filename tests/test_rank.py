@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from collabdesign.explore.rank import Estimate, estimate, kendall, spearman
+from collabdesign.explore.rank import Estimate, about_equal, estimate, kendall, spearman
 
 
 def test_rank_correlation_by_hand() -> None:
@@ -51,3 +51,47 @@ def test_an_interval_is_a_function_of_its_seed() -> None:
     first, second = rng.random((2, 12))
     assert estimate(kendall, first, second, 3) == estimate(kendall, first, second, 3)
     assert estimate(spearman, first, first) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_pairs_of_about_the_same_cost() -> None:
+    near = about_equal([100, 130, 131, 170], 1.3)
+    pairs = [(one, other) for one in range(4) for other in range(4) if near[one, other]]
+    assert pairs == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)]
+
+
+def test_rank_correlation_among_some_pairs_by_hand() -> None:
+    first, second = [0.1, 0.2, 0.3, 0.4], [0.6, 0.5, 0.9, 0.7]
+    some = about_equal([100, 100, 200, 200], 1.3)  # the first two, and the last two
+    # Both pairs are in the other order, four of the six in the same.
+    assert float(kendall(first, second, some)) == -1
+    assert float(kendall(first, second)) == pytest.approx((4 - 2) / 6)
+    assert float(spearman(first, second, some)) == pytest.approx(-1)
+    three = about_equal([100, 100, 100, 200], 1.3)
+    # Ranks 1 2 3 and 2 1 4: differences 1 1 2 and -1 3 2, so 6 / sqrt(6 * 14).
+    assert float(spearman(first, second, three)) == pytest.approx(6 / math.sqrt(84))
+    assert float(kendall(first, second, three)) == pytest.approx((2 - 1) / 3)
+    # Twice as far apart in their ranks, two networks weigh more.
+    none = about_equal([1, 10, 100, 1000], 1.3)
+    assert float(spearman(first, second, none)) == float(kendall(first, second, none)) == 0
+
+
+def test_among_all_pairs_it_is_the_plain_one() -> None:
+    first, second = np.random.default_rng(0).integers(5, size=(2, 50, 12))
+    everyone = ~np.eye(12, dtype=np.bool_)
+    for statistic in (spearman, kendall):
+        assert np.allclose(statistic(first, second, everyone), statistic(first, second))
+        one, two = first[0], second[0]
+        plain, among = estimate(statistic, one, two), estimate(statistic, one, two, 0, everyone)
+        assert (plain.low, plain.high) == pytest.approx((among.low, among.high))
+
+
+def test_an_order_by_cost_alone_is_none_at_the_same_cost() -> None:
+    """Groups of equal cost, measured accuracies of which only the groups are in order."""
+    rng = np.random.default_rng(0)
+    costs = np.repeat([1.0, 2.0, 4.0, 8.0], 10)
+    first, second = np.log(costs) + 0.1 * rng.normal(size=(2, 40))
+    near = about_equal(costs, 1.3)
+    assert near.sum() == 4 * 10 * 9
+    assert float(spearman(first, second)) > 0.9
+    among = estimate(spearman, first, second, 0, near)
+    assert among.low < 0 < among.high

@@ -257,3 +257,16 @@ def test_page_says_which_proxies_the_goal_asks_for() -> None:
     assert "the search aimed there" not in render_report(view)
     page = plain(render_report(replace(view, aim=Aim(0.88, 0.612))))
     assert "corresponds to a proxy accuracy of about 61.2 %: the search aimed there" in page
+
+
+def test_page_says_how_networks_of_about_the_same_cost_are_ranked() -> None:
+    view = full_view()
+    page = plain(render_report(view))
+    assert "within a factor of 1.3 of each other, 17 pairs" in page
+    assert "Spearman 0.58" in page and "without any training, have a Spearman of 0.09" in page
+    # No proxy of the calibration keeps 0.8 there but the longest, of 0.91 - 0.1.
+    assert view.calibration is not None and view.calibration.cheapest_at_same_cost is not None
+    assert view.calibration.cheapest_at_same_cost.epochs == 12
+    assert page.count("the shortest with at least 0.8") == 2
+    unknown = replace(view, calibration=replace(view.calibration, same_cost=None))
+    assert "within a factor of 1.3" not in plain(render_report(unknown))

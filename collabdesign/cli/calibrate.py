@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from collabdesign.cli.display import Display, interval, new_table, note, out, print_json, say
 from collabdesign.cli.options import machine_of
 from collabdesign.cli.search import show_lengthened
-from collabdesign.deliver.report.words import percent, short_count, short_time
+from collabdesign.deliver.report.words import counted, percent, short_count, short_time
 from collabdesign.design.files.reading import load_requirements
-from collabdesign.explore.calibration import CALIBRATION, KEPT_CORRELATION, Calibration
+from collabdesign.explore.calibration import CALIBRATION, KEPT_CORRELATION, SAME_COST, Calibration
 
 if TYPE_CHECKING:
     from collabdesign.pipeline import RunEvent
@@ -70,27 +70,46 @@ def _show(found: Calibration) -> None:
     )
     say(f"  Spearman {interval(found.spearman)}")
     say(f"  Kendall {interval(found.kendall)}")
+    if found.macs_alone is not None:
+        say(f"  of multiply-adds alone, without training: Spearman {interval(found.macs_alone)}")
+    if (same := found.same_cost) is not None:
+        out.print(
+            f"[bold]Among networks of about the same cost[/] (multiply-adds within a factor of "
+            f"{SAME_COST}; {counted(same.pairs, 'pair')}), which is what a budget leaves:"
+        )
+        say(f"  Spearman {interval(same.spearman)}")
+        say(f"  Kendall {interval(same.kendall)}")
+        say(f"  of multiply-adds alone: Spearman {interval(same.macs_alone)}")
     if found.failed:
         say(f"  {found.failed} more could not be trained both ways and are left out")
     out.print(
         f"[bold]Noise between seeds[/] of one proxy: a standard deviation of "
         f"{100 * found.noise:.2f} points; [bold]{found.noise_sentence}[/]"
     )
-    table = new_table("proxy epochs", "steps", "seconds", "Spearman, one seed")
+    table = new_table("proxy epochs", "steps", "seconds", "Spearman, one seed", "at the same cost")
     for each in found.budgets:
         epochs = f"{each.epochs}{' *' * (each.asked == found.asked)}"
         seconds = f"{each.seconds:.1f}"
-        table.add_row(epochs, str(each.steps), seconds, interval(each.spearman))
+        same_cost = "-" if each.same_cost is None else interval(each.same_cost)
+        table.add_row(epochs, str(each.steps), seconds, interval(each.spearman), same_cost)
     out.print(table)
-    best = found.cheapest
-    if best is None:
-        out.print(f"[yellow]{found.why_none}[/]")
-    else:
+    for best, why_none, among in (
+        (found.cheapest, found.why_none, ""),
+        (
+            found.cheapest_at_same_cost,
+            found.why_none_at_same_cost,
+            " among networks of about the same cost",
+        ),
+    ):
+        if best is None:
+            out.print(f"[yellow]{why_none}[/]")
+            continue
         which = f"{best.epochs} epochs, --set search.proxy.epochs={best.asked}"
         if best.asked == found.asked:
             which = f"the one asked for, {best.epochs} epochs"
-        say(f"The cheapest proxy that keeps Spearman at {KEPT_CORRELATION}: {which}")
+        say(f"The cheapest proxy that keeps Spearman at {KEPT_CORRELATION}{among}: {which}")
     say(
-        f"Estimated from {len(found.points)} networks: read the interval, not the value. They are "
-        "spread over all that fits; near the front, where networks differ less, order is less sure."
+        f"Estimated from {len(found.points)} networks: read the interval, not the value. A third "
+        "of them are near the limit, the others spread over all that fits; near the front, where "
+        "networks differ less, order is less sure."
     )

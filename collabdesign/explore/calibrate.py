@@ -24,11 +24,13 @@ from collabdesign.evaluate.training import EpochRecord
 from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.calibration import (
     CALIBRATION,
+    SAME_COST,
     Budget,
     Calibration,
     CalibrationFile,
     Key,
     Point,
+    SameCost,
     Trained,
     read_calibration,
 )
@@ -42,7 +44,7 @@ from collabdesign.explore.calibration_plan import (
 )
 from collabdesign.explore.check import images_per_second
 from collabdesign.explore.executors.executor import Executor, Task
-from collabdesign.explore.rank import Rows, estimate, kendall, spearman
+from collabdesign.explore.rank import Rows, about_equal, estimate, kendall, spearman
 from collabdesign.explore.record import requirements_of
 from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.trainings import carry_out, checkpoint_of
@@ -244,24 +246,38 @@ def compare(
         found = np.array([known[key].accuracy for key in keys], dtype=np.float64)
         return found.reshape(-1, len(whole))
 
+    macs = np.array([cost_of(network).macs for network in whole], dtype=np.float64)
+    near = about_equal(macs, SAME_COST)
+    pairs = int(near.sum()) // 2
+
     def budget(trainings: Sequence[Planned]) -> Budget:
         first, *_ = trainings
+        proxy = accuracies(trainings)[0]
         return Budget(
             asked=first.task.recipe.epochs,
             epochs=first.key.epochs,
             steps=first.images // first.key.batch,
-            spearman=estimate(spearman, accuracies(trainings)[0], full, seed),
+            spearman=estimate(spearman, proxy, full, seed),
             seconds=statistics.fmean(known[each.key].seconds for each in trainings),
+            same_cost=estimate(spearman, proxy, full, seed, near) if pairs else None,
         )
 
     *proxies, fully = by_length(plan)
     mine = next(trainings for trainings in proxies if trainings[0].task.recipe.epochs == asked)
     proxy, full = accuracies(mine), accuracies(fully).mean(axis=0)
     mean = proxy.mean(axis=0)
+    same_cost = None
+    if pairs:
+        same_cost = SameCost(
+            pairs=pairs,
+            spearman=estimate(spearman, mean, full, seed, near),
+            kendall=estimate(kendall, mean, full, seed, near),
+            macs_alone=estimate(spearman, macs, full, seed, near),
+        )
     return Calibration(
         points=tuple(
-            Point(network.id, cost_of(network).macs, float(short), float(long))
-            for network, short, long in zip(whole, mean, full, strict=True)
+            Point(network.id, int(cost), float(short), float(long))
+            for network, cost, short, long in zip(whole, macs, mean, full, strict=True)
         ),
         failed=len(failed),
         asked=asked,
@@ -274,4 +290,6 @@ def compare(
         noise=float(np.sqrt(proxy.var(axis=0, ddof=1).mean())),
         budgets=tuple(map(budget, proxies)),
         seconds=sum(known[each.key].seconds for each in plan),
+        macs_alone=estimate(spearman, macs, full, seed),
+        same_cost=same_cost,
     )

@@ -25,6 +25,13 @@ CALIBRATION = "calibration.json"
 # A proxy that orders networks less like the full training than this is not recommended.
 KEPT_CORRELATION = 0.8
 
+# Networks within this factor of each other's multiply-adds cost about the same. What a search has
+# near its limit are such networks, and multiply-adds rank nothing among them.
+SAME_COST = 1.3
+
+# As many as the four networks make that a calibration needs at least.
+_FEWEST_PAIRS = 6
+
 _VERSION = 1
 
 # What the trainings depend on. Lengths of proxies and numbers of seeds may change: each
@@ -51,6 +58,8 @@ class Budget:
         epochs: Passes that this comes to; see ``plan_training``.
         spearman: With the full training, of one proxy a network as in a search.
         seconds: Mean wall time of one such proxy.
+        same_cost: As ``spearman``, among networks of about the same cost; None where there are
+            none, or an earlier version calibrated.
     """
 
     asked: int
@@ -58,6 +67,26 @@ class Budget:
     steps: int
     spearman: Estimate
     seconds: float
+    same_cost: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class SameCost:
+    """How well the proxy ranks networks of about the same cost: those whose multiply-adds are
+    within a factor of :data:`SAME_COST` of each other.
+
+    Attributes:
+        pairs: How many pairs of them there are.
+        spearman: Between mean proxy and mean full accuracy, among these pairs; ``kendall``
+            likewise.
+        macs_alone: Spearman of multiply-adds with full accuracy among these pairs, what needs no
+            training to be known.
+    """
+
+    pairs: int
+    spearman: Estimate
+    kendall: Estimate
+    macs_alone: Estimate
 
 
 @dataclass(frozen=True)
@@ -73,6 +102,9 @@ class Calibration:
         noise: Standard deviation of proxy_accuracy between seeds, of one network; a share of 1.
         budgets: Shortest proxy first.
         seconds: Wall time of all trainings that count here.
+        macs_alone: Spearman of multiply-adds with mean full accuracy: what of ``spearman`` needs no
+            training. None where an earlier version calibrated.
+        same_cost: The same among networks of about the same cost, None where no two are.
     """
 
     points: tuple[Point, ...]
@@ -87,6 +119,8 @@ class Calibration:
     noise: float
     budgets: tuple[Budget, ...]
     seconds: float
+    macs_alone: Estimate | None = None
+    same_cost: SameCost | None = None
 
     @property
     def noise_points(self) -> float:
@@ -101,11 +135,25 @@ class Calibration:
     @property
     def why_none(self) -> str:
         """What a missing :attr:`cheapest` may come from, in words."""
+        return self._why_none()
+
+    @property
+    def why_none_at_same_cost(self) -> str:
+        """The same of :attr:`cheapest_at_same_cost`."""
+        pairs = 0 if self.same_cost is None else self.same_cost.pairs
+        if pairs < _FEWEST_PAIRS:
+            return (
+                "To judge a proxy by networks of about the same cost takes "
+                f"{_FEWEST_PAIRS} pairs of them, got {pairs}: raise --networks"
+            )
+        return self._why_none(" among networks of about the same cost")
+
+    def _why_none(self, among: str = "") -> str:
         accuracies = [point.full for point in self.points]
         low, high = 100 * min(accuracies), 100 * max(accuracies)
         return (
-            f"No proxy reaches a Spearman of {KEPT_CORRELATION}. Either the proxies are too short: "
-            "raise search.proxy.epochs. Or the networks' "
+            f"No proxy reaches a Spearman of {KEPT_CORRELATION}{among}. Either the proxies are too "
+            "short: raise search.proxy.epochs. Or the networks' "
             f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be ranked: "
             "raise family.training.seeds"
         )
@@ -114,7 +162,19 @@ class Calibration:
     def cheapest(self) -> Budget | None:
         """The proxy of fewest epochs that keeps the rank correlation, None where none does."""
         kept = [each for each in self.budgets if each.spearman.value >= KEPT_CORRELATION]
-        return min(kept, key=lambda each: (each.epochs, each.steps), default=None)
+        return min(kept, key=_length, default=None)
+
+    @property
+    def cheapest_at_same_cost(self) -> Budget | None:
+        """The same among networks of about the same cost; None too where they are too few."""
+        if self.same_cost is None or self.same_cost.pairs < _FEWEST_PAIRS:
+            return None
+        kept = [
+            each
+            for each in self.budgets
+            if each.same_cost is not None and each.same_cost.value >= KEPT_CORRELATION
+        ]
+        return min(kept, key=_length, default=None)
 
     def proxy_for(self, full: float) -> float | None:
         """The proxy_accuracy from which full training comes to this accuracy, by a line through
@@ -135,6 +195,10 @@ class Calibration:
             return None
         wanted = (full - line.intercept) / line.slope
         return float(min(max(wanted, min(proxies)), max(proxies)))
+
+
+def _length(budget: Budget) -> tuple[int, int]:
+    return budget.epochs, budget.steps
 
 
 class Key(NamedTuple):

@@ -1,8 +1,13 @@
-"""What a calibration trains: networks spread over what fits, each briefly and fully."""
+"""What a calibration trains: networks spread over what fits, each briefly and fully.
+
+A search compares mostly networks of about the same cost, and most of those near the limit;
+networks of other sizes are ranked by their multiply-adds alone. Hence a third of a calibration's
+networks are about as large as the limit allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +19,7 @@ from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.evaluate.plan import is_shorter, plan_training, trained_images
 from collabdesign.evaluate.seeds import seed_of
-from collabdesign.explore.calibration import Key
+from collabdesign.explore.calibration import SAME_COST, Key
 from collabdesign.explore.executors.executor import Task
 from collabdesign.explore.feasible import default_params
 
@@ -27,6 +32,11 @@ _FACTORS = (0.25, 0.5, 1.0, 2.0)
 # Random proposals to choose from, and how many more variations of what fits where that is rare.
 _POOL, _PROPOSALS, _VARIATIONS = 400, 2000, 4000
 _SMALLEST_RATE, _LARGEST_RATE = 0.05, 0.5
+
+# Of the networks one in so many is near the limit. Each is chosen from ten that are known there;
+# where random proposals seldom come there, so many variations of the largest are tried.
+_ONE_NEAR_LIMIT_IN = 3
+_TO_CHOOSE_FROM, _LARGEST, _CLIMBS = 10, 8, 600
 
 
 class Planned(NamedTuple):
@@ -44,7 +54,9 @@ def spread_networks(
 
     The prototype's default network is one. The others are one of each of ``count - 1`` equal
     parts of the random proposals that fit, in order of their multiply-adds. Where few proposals
-    fit, variations of what fits stand in for them.
+    fit, variations of what fits stand in for them. Instead of the largest of these, a third of all
+    networks are within a factor of :data:`SAME_COST` of ``limits.macs``, or of the largest network
+    found where none comes so near to it, or there is no such limit.
 
     Returns:
         Smallest first; fewer than ``count`` where fewer are found.
@@ -83,8 +95,52 @@ def spread_networks(
     default, *others = map(space.decode, pool.values())
     others.sort(key=macs)
     parts = min(count - 1, len(others))
-    middles = [others[(2 * part + 1) * len(others) // (2 * parts)] for part in range(parts)]
-    return tuple(sorted([default, *middles], key=macs))
+    middles = _middles(others, parts)
+    wanted = count // _ONE_NEAR_LIMIT_IN
+    large = _near_limit(space, requirements, pool, wanted * _TO_CHOOSE_FROM, rng)
+    large = sorted((each for each in large if each != default), key=macs)
+    chosen = dict.fromkeys(_middles(large, min(wanted, len(large), parts)))
+    for each in middles:  # the smallest first
+        if len(chosen) < parts:
+            chosen.setdefault(each)
+    return tuple(sorted([default, *chosen], key=macs))
+
+
+def _middles(networks: Sequence[Architecture], parts: int) -> list[Architecture]:
+    """The middle network of each of so many equal parts."""
+    return [networks[(2 * part + 1) * len(networks) // (2 * parts)] for part in range(parts)]
+
+
+def _near_limit(
+    space: DesignSpace,
+    requirements: Requirements,
+    pool: Mapping[str, Params],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Architecture]:
+    """Networks that fit and are about as large as the limit of multiply-adds; those of a pool, and
+    where they are fewer than ``count``, variations of the largest."""
+    precision = requirements.deploy.precision
+    known = dict(pool)
+    macs = {name: cost_of(space.decode(params)).macs for name, params in known.items()}
+    most = requirements.limits.macs or max(macs.values())
+
+    def near() -> list[str]:
+        return [name for name, each in macs.items() if SAME_COST * each >= most]
+
+    for _ in range(_CLIMBS):
+        if len(near()) >= count:
+            break
+        largest = sorted(known, key=lambda name: (macs[name], name))[-_LARGEST:]
+        params = known[largest[int(rng.random() * len(largest))]]
+        rate = _SMALLEST_RATE * (_LARGEST_RATE / _SMALLEST_RATE) ** rng.random()
+        varied = space.vary(params, rng, rate)
+        network = space.decode(varied)
+        if requirements.fits(cost_of(network, precision)) and network.id not in known:
+            known[network.id], macs[network.id] = varied, cost_of(network).macs
+    if not near():
+        most = max(macs.values())
+    return [space.decode(known[name]) for name in near()]
 
 
 def proxy_recipes(requirements: Requirements, images: int) -> list[Training]:

@@ -42,7 +42,7 @@ from collabdesign.deliver.report.words import (
 from collabdesign.deliver.templates import Filters, render
 from collabdesign.design.cost import METRICS
 from collabdesign.design.requirements import Data
-from collabdesign.explore.calibration import KEPT_CORRELATION
+from collabdesign.explore.calibration import KEPT_CORRELATION, SAME_COST
 from collabdesign.explore.rank import estimate, spearman
 from collabdesign.explore.record import Candidate
 from collabdesign.files import write_text
@@ -93,6 +93,7 @@ def render_report(view: ReportView) -> str:
         outcomes=outcome_counts(view),
         predictions=prediction_words(view),
         kept_correlation=KEPT_CORRELATION,
+        same_cost_factor=SAME_COST,
         fewest_candidates=FEWEST_CANDIDATES,
         proposed_by={each.number: each.proposed_by for each in view.record.candidates},
         metrics=METRICS,
