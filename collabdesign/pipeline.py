@@ -46,7 +46,7 @@ from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.executors.inline import InlineExecutor
 from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
-from collabdesign.explore.full_training import FULL_TRAININGS, FamilyProgress
+from collabdesign.explore.full_training import FamilyProgress
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder
 from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
 from collabdesign.explore.record import Record, requirements_of
@@ -393,8 +393,7 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
         )
         if changes:
             here.tell(Notice("the data changed: " + "; ".join(changes)))
-        full_trainings = run_dir / FULL_TRAININGS
-        Driver(study, requirements, prepared.space, here.executor, full_trainings, here.tell).run()
+        Driver(study, requirements, prepared.space, here.executor, run_dir, here.tell).run()
         return study.read()
 
 

@@ -186,8 +186,7 @@ def driven(
             notes={},
             environment={},
         )
-        space, folder = prepared.space, run_dir / FULL_TRAININGS
-        Driver(study, requirements, space, executor, folder, events.append).run()
+        Driver(study, requirements, prepared.space, executor, run_dir, events.append).run()
         return study.read(), events
 
 

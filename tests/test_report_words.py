@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -270,3 +271,12 @@ def test_page_says_how_networks_of_about_the_same_cost_are_ranked() -> None:
     assert page.count("the shortest with at least 0.8") == 2
     unknown = replace(view, calibration=replace(view.calibration, same_cost=None))
     assert "within a factor of 1.3" not in plain(render_report(unknown))
+
+
+def test_page_says_how_many_began_with_the_weights_of_another() -> None:
+    view = full_view()
+    assert "began with the weights" not in render_report(view)
+    first, second, *others = view.record.candidates
+    second = replace(second, parent=first.number)
+    page = plain(render_report(with_candidates(view, first, second, *others)))
+    assert re.search(r"1 of \d+ candidates began with the weights of a similar one", page)

@@ -25,6 +25,8 @@ def show(run_dir: Path, candidate: int, as_json: bool) -> int:
         "proposed by": found.proposed_by,
         "outcome": found.outcome + (f" ({found.reason})" if found.reason else ""),
     }
+    if found.parent is not None:
+        rows["began with the weights of"] = f"candidate {found.parent}"
     if found.accuracy is not None:
         rows["proxy_accuracy"] = percent(found.accuracy)
     rows |= {name: short_quantity(name, value) for name, value in found.cost.items()}

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import BeforeValidator, Field, StrictBool, create_model
 
 from collabdesign.design.cost import METRICS
 from collabdesign.design.files import values
@@ -103,6 +103,15 @@ class ProxyTraining(Training):
         default=None,
         description="Train proxies on this many images of the train part only, the same fixed "
         "choice for each, balanced over the classes; full trainings use all (default: all).",
+    )
+    inherit: StrictBool = Field(
+        default=False,
+        description="Whether a network that differs in a few choices from a trained one begins "
+        "with that one's weights where layers agree, and is trained for inherit_epochs only. "
+        "Accuracies of such proxies profit from the other's training.",
+    )
+    inherit_epochs: Annotated[int, values.whole(1, 100_000)] = Field(
+        default=2, description="Passes of a proxy that begins with another network's weights."
     )
 
 

@@ -93,6 +93,8 @@ def needs_anchor(record: Record, requirements: Requirements) -> bool:
     search = requirements.search
     if requirements.goals.accuracy is None or not search.aim or search.sampler == "random":
         return False
+    if search.proxy.inherit:  # these proxies come further than the anchor's
+        return False
     return proxy_goal(requirements, noted_calibration(record)) is None
 
 

@@ -35,9 +35,13 @@ _FEWEST_PAIRS = 6
 _VERSION = 1
 
 # What the trainings depend on. Lengths of proxies and numbers of seeds may change: each
-# training is stored with its own. Paths may too: the images have a fingerprint.
+# training is stored with its own. Paths may too: the images have a fingerprint. A calibration's
+# proxies all begin from nothing.
 _BINDING = ("prototype", "data.", "limits.", "deploy.", "search.seed", "search.proxy.", "family.t")
-_FREE = (*PLACES, "search.proxy.epochs", "family.training.seeds")
+_FREE = (
+    *(*PLACES, "search.proxy.epochs", "family.training.seeds"),
+    *("search.proxy.inherit", "search.proxy.inherit_epochs"),
+)
 
 
 class Point(NamedTuple):
@@ -301,10 +305,12 @@ def noted_calibration(record: Record) -> Calibration | None:
 def proxy_goal(requirements: Requirements, found: Calibration | None) -> float | None:
     """The proxy_accuracy that lets one expect ``goals.accuracy`` of a full training.
 
-    ``None`` where no accuracy is asked or aimed at, no calibration of these very proxies tells, or
-    proposals are made at random.
+    ``None`` where no accuracy is asked or aimed at, no calibration of these very proxies tells (of
+    those that begin with other networks' weights none does), or proposals are made at random.
     """
     goal, search = requirements.goals.accuracy, requirements.search
     if goal is None or found is None or not search.aim or search.sampler == "random":
+        return None
+    if search.proxy.inherit:
         return None
     return found.proxy_for(goal) if found.asked == search.proxy.epochs else None

@@ -29,12 +29,14 @@ from collabdesign.explore.executors.executor import (
     Executor,
     Failed,
     PassEnded,
+    Start,
     Task,
     Trained,
 )
 from collabdesign.explore.feasible import default_params, explain, feasibility
 from collabdesign.explore.front import scale_of_record
-from collabdesign.explore.full_training import full_task
+from collabdesign.explore.full_training import FULL_TRAININGS, full_task
+from collabdesign.explore.inheritance import WEIGHTS, ProxyWeights
 from collabdesign.explore.interrupts import held_back
 from collabdesign.explore.progress import FullProgress, Notice, Progress, Standing
 from collabdesign.explore.proposals import PassedOver, Proposals, distributions_of
@@ -62,7 +64,8 @@ class Driver:
     """One search, whose study has begun.
 
     Args:
-        full_trainings: Folder of the checkpoints of full trainings; made where it is needed.
+        run_dir: Gets the checkpoints of full trainings, and the weights of trained proxies where
+            others begin with them.
         on_event: Called after each proposal and event, and while waiting; and with the aim.
     """
 
@@ -72,9 +75,10 @@ class Driver:
         requirements: Requirements,
         space: DesignSpace,
         executor: Executor,
-        full_trainings: Path,
+        run_dir: Path,
         on_event: Callable[[Progress | Aim | Notice], None],
     ) -> None:
+        self._weights = ProxyWeights(run_dir / WEIGHTS)
         self._study = study
         self._requirements = requirements
         self._space = space
@@ -90,8 +94,8 @@ class Driver:
         self._lacks_anchor = (
             needs_anchor(record, requirements) and anchor_of(record, requirements) is None
         )
-        self._full_trainings = full_trainings
-        self._carrier = Carrier(executor, full_trainings, self._full_pass_ended)
+        self._full_trainings = run_dir / FULL_TRAININGS
+        self._carrier = Carrier(executor, self._full_trainings, self._full_pass_ended)
         self._full_progress = FullProgress(0, record.attributes["data"]["family_epochs"], 0.0)
         self._running: dict[str, int] = {}  # keys of trainings to indices of candidates
         self._candidates: dict[int, Candidate] = {}
@@ -200,7 +204,15 @@ class Driver:
             else:
                 proposer.accept()
                 predicted = proposer.expected_accuracy()
-                return replace(candidate, predicted=predicted, **vars(passed_over))
+                parent = None
+                if self._requirements.search.proxy.inherit:
+                    parent = self._weights.parent_of(params, todays)
+                return replace(
+                    candidate,
+                    predicted=predicted,
+                    parent=None if parent is None else parent.number,
+                    **vars(passed_over),
+                )
             self._show(passed_over)
         self._passed_over = passed_over
         counts = ("rejected", "repeated", "rejected_by")
@@ -275,6 +287,9 @@ class Driver:
 
     def _start(self, candidate: Candidate) -> None:
         """Enter it in the study and hand its training out."""
+        start = self._start_of(candidate)
+        if start is None:
+            candidate = replace(candidate, parent=None)
         candidate = self._study.begin(
             candidate,
             distributions_of(self._space, candidate.params),
@@ -284,7 +299,23 @@ class Driver:
         key = f"candidate {candidate.number}"
         self._running[key] = candidate.index
         search, network = self._requirements.search, candidate.architecture
-        self._executor.submit(Task(key, network, search.proxy, seed_of(network.id, search.seed)))
+        recipe = search.proxy
+        if start is not None:
+            recipe = recipe.model_copy(update={"epochs": recipe.inherit_epochs})
+        # Only what began from nothing is a parent.
+        kept = search.proxy.inherit and start is None
+        seed = seed_of(network.id, search.seed)
+        self._executor.submit(Task(key, network, recipe, seed, start=start, keeps_weights=kept))
+
+    def _start_of(self, candidate: Candidate) -> Start | None:
+        """What its training begins with: its parent's weights where it has one."""
+        if candidate.parent is None or not self._requirements.search.proxy.inherit:
+            return None
+        parents = (each for each in self._candidates.values() if each.number == candidate.parent)
+        parent = next(parents, None)
+        if parent is None or (weights := self._weights.of(parent)) is None:
+            return None
+        return Start(parent.architecture, weights)
 
     def _hear(self, event: Event) -> None:
         if event.key in self._carrier.under_way:
@@ -299,6 +330,8 @@ class Driver:
             case PassEnded():
                 self._pass_ended(event, candidate)
             case Trained():
+                if event.weights is not None:
+                    self._weights.keep(candidate, event.weights)
                 accuracy = candidate.curve[-1].accuracy
                 self._finish(event.key, replace(candidate, outcome="trained", accuracy=accuracy))
             case Failed():
@@ -314,8 +347,10 @@ class Driver:
             seconds=candidate.seconds + record.seconds,
         )
         self._candidates[candidate.index] = candidate
-        # What the human drew is always seen to its end: all else is compared with it.
-        if not self._requirements.search.early_stopping or candidate.proposed_by == "prototype":
+        # What the human drew is always seen to its end: all else is compared with it. What began
+        # with another's weights is beyond the others at the same epoch, and soon through.
+        is_whole = candidate.proposed_by == "prototype" or candidate.parent is not None
+        if not self._requirements.search.early_stopping or is_whole:
             return
         accuracies = [point.accuracy for point in candidate.curve]
         costs = costs_of(candidate, self._requirements.objectives)
@@ -351,7 +386,7 @@ class Driver:
         self._known[candidate.architecture.id] = candidate.index
         if candidate.accuracy is not None and self._requirements.fits(candidate.cost):
             self._standing.add(candidate.accuracy, candidate.cost)
-            if len(candidate.curve) == self._epochs:
+            if len(candidate.curve) == self._epochs and candidate.parent is None:
                 self._full.append(full_curve(candidate, self._requirements.objectives))
 
     def _rungs(self) -> Rungs:
@@ -373,4 +408,5 @@ def _log(candidate: Candidate) -> None:
         f"{candidate.cost.macs:,} MACs, {candidate.cost.params:,} params, "
         f"{candidate.seconds:.1f} s, "
         f"{candidate.rejected} rejected and {candidate.repeated} repeated before"
+        + (f", begun with the weights of {candidate.parent}" * (candidate.parent is not None))
     )

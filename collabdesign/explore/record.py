@@ -64,6 +64,7 @@ class Candidate:
         repeated: Proposals since the candidate before whose network was known.
         rejections: The first few of the rejected.
         repeats: The first few of the repeated: parameters, and the number of the known candidate.
+        parent: Number of the candidate whose weights its training began with, if it did.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Candidate:
     repeated: int = 0
     rejections: tuple[Rejection, ...] = ()
     repeats: tuple[tuple[Mapping[str, Any], int], ...] = ()
+    parent: int | None = None
 
     @property
     def proxy_accuracy(self) -> float:
@@ -185,7 +187,10 @@ class Record:
     def epochs_saved(self) -> float:
         """Share of the epochs of all proxies, trained or stopped, that stopping left out."""
         asked = self.proxy_epochs
-        of = asked * (len(self.trained) + len(self.stopped))
+        # Those that began with another's weights have epochs of their own, and are not stopped.
+        short = [each for each in self.trained if each.parent is not None]
+        of = asked * (len(self.trained) - len(short) + len(self.stopped))
+        of += sum(len(each.curve) for each in short)
         left_out = sum(max(0, asked - len(each.curve)) for each in self.stopped)
         return left_out / of if of else 0.0
 

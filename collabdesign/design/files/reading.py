@@ -136,12 +136,14 @@ def _validate(overlays: Overlays, check_data: bool) -> Requirements | None:
         for location, message in prototype.problems(resolution):
             overlays.note_rule(("prototype", *location), message)
     if requirements is not None:
-        images, classes = requirements.search.proxy.images, requirements.data.classes
-        if images is not None and images < classes:
-            key = ("search", "proxy", "images")
-            overlays.note_rule(
-                key, f"must be at least 1 of each of {classes} classes, got {images}"
-            )
+        proxy, classes = requirements.search.proxy, requirements.data.classes
+        if proxy.images is not None and proxy.images < classes:
+            rule = f"must be at least 1 of each of {classes} classes, got {proxy.images}"
+            overlays.note_rule(("search", "proxy", "images"), rule)
+        if proxy.inherit and proxy.inherit_epochs >= proxy.epochs:
+            rule = f"must be fewer than the {proxy.epochs} of search.proxy.epochs"
+            rule += f", got {proxy.inherit_epochs}"
+            overlays.note_rule(("search", "proxy", "inherit_epochs"), rule)
     return requirements
 
 

@@ -19,6 +19,14 @@ from collabdesign.evaluate.training import EpochRecord
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a training begins with: a trained network, and its weights as they are saved."""
+
+    architecture: Architecture
+    weights: bytes
+
+
+@dataclass(frozen=True)
 class Task:
     """One training to make.
 
@@ -28,6 +36,8 @@ class Task:
         seed: Of the network's beginning, the order of images and their augmentation.
         keeps: Whether a checkpoint comes with each pass, and the weights with the end.
         checkpoint: Of an earlier attempt at this very training, to go on from.
+        start: What it begins with where layers agree; nothing where None.
+        keeps_weights: Whether the weights come with the end, without checkpoints before.
     """
 
     key: str
@@ -36,6 +46,8 @@ class Task:
     seed: int
     keeps: bool = False
     checkpoint: bytes | None = None
+    start: Start | None = None
+    keeps_weights: bool = False
 
     @property
     def architecture(self) -> Architecture:

@@ -8,9 +8,11 @@ import torch
 
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.build import build
-from collabdesign.evaluate.checkpoint import weights_bytes
+from collabdesign.evaluate.checkpoint import load_weights, weights_bytes
 from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.inherit import inherit
 from collabdesign.evaluate.initialise import initialise
+from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.training import passes
 from collabdesign.explore.executors.executor import Event, Failed, PassEnded, Task, Trained
 
@@ -24,9 +26,17 @@ def events_of(
     """Train as the iterator is advanced; ends without a last event where it is stopped.
 
     ``should_stop`` is asked after each step.
+
+    Raises:
+        InputError: The weights that it is to begin with are damaged.
     """
     network = build(task.network)
     initialise(network, task.seed)
+    if task.start is not None:
+        assert isinstance(network, AttoNet)
+        trained = build_network(task.start.architecture)
+        load_weights(trained, task.start.weights)
+        inherit(network, task.architecture, trained, task.start.architecture)
     try:
         for each in passes(
             network,
@@ -43,4 +53,5 @@ def events_of(
         yield Failed(task.key, f"{error.reason}: {error}")
         return
     if not should_stop():
-        yield Trained(task.key, weights_bytes(network) if task.keeps else None)
+        keeps = task.keeps or task.keeps_weights
+        yield Trained(task.key, weights_bytes(network) if keeps else None)
