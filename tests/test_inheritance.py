@@ -13,7 +13,9 @@ from tiny_search import begin, candidate, kill, outcomes, run, search_words, wai
 
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError
+from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.data.images import load_data
+from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import Calibration, CalibrationFile, Point, proxy_goal
@@ -91,7 +93,19 @@ def test_the_nearest_is_taken_then_the_best_then_the_first(some: Candidate, tmp_
         assert parent(other, near) == 3
     # Whose weights are there.
     assert ProxyWeights(tmp_path / "none").parent_of(asked, [near]) is None
-    assert (weights.of(near), ProxyWeights(tmp_path / "none").of(near)) == (b"weights", None)
+
+
+def test_weights_are_whole_or_named(some: Candidate, tmp_path: Path) -> None:
+    weights = ProxyWeights(tmp_path / WEIGHTS)
+    assert weights.of(some) is None
+    whole = weights_bytes(build_network(some.architecture))
+    weights.keep(some, whole)
+    assert weights.of(some) == whole
+    weights.keep(some, whole[:-100])
+    file = tmp_path / WEIGHTS / f"{some.architecture.id}.pt"
+    with pytest.raises(InputError, match="must hold the weights of candidate -1") as caught:
+        weights.of(some)
+    assert str(file) in str(caught.value) and "remove it" in str(caught.value)
 
 
 # -- what becomes of it -----------------------------------------------------------------------

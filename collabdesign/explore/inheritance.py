@@ -15,18 +15,20 @@ The prototype's default network has no parent.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from collabdesign.errors import InputError
+from collabdesign.evaluate.checkpoint import load_weights
+from collabdesign.evaluate.network import build_network
 from collabdesign.explore.record import Candidate
 from collabdesign.files import write_bytes
 
 WEIGHTS = "proxies"
 """In the run folder."""
 
-# A sampler that looks near the front changes one parameter or a few; two networks that are not
-# neighbours differ in a third of theirs or more.
+# A sampler that looks near the front mostly changes one parameter or a few; networks drawn at
+# random from a shipped prototype differ in twenty or more.
 MOST_CHANGES = 4
 
 _ABSENT = object()
@@ -44,10 +46,23 @@ class ProxyWeights:
         write_bytes(self._path(candidate), weights)
 
     def of(self, candidate: Candidate) -> bytes | None:
-        """None where there are none: it was trained before they were kept, or they were removed."""
-        with suppress(FileNotFoundError):
-            return self._path(candidate).read_bytes()
-        return None
+        """None where there are none: it was trained before they were kept, or they were removed.
+
+        Raises:
+            InputError: They are damaged.
+        """
+        path = self._path(candidate)
+        try:
+            weights = path.read_bytes()
+            load_weights(build_network(candidate.architecture), weights)
+        except FileNotFoundError:
+            return None
+        except InputError as error:
+            raise InputError(
+                f"{str(path)!r} must hold the weights of candidate {candidate.number}, and does "
+                f"not: {error}; remove it, and the same command goes on without it"
+            ) from None
+        return weights
 
     def parent_of(
         self, params: Mapping[str, Any], candidates: Collection[Candidate]
