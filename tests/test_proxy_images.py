@@ -34,7 +34,9 @@ from collabdesign.evaluate.plan import is_shorter, plan_training, trained_images
 from collabdesign.evaluate.recipe import RECIPES
 from collabdesign.evaluate.training import EpochRecord, passes
 from collabdesign.explore.begin import prepare
+from collabdesign.explore.calibrate import compare
 from collabdesign.explore.calibration import CalibrationFile
+from collabdesign.explore.calibration import Trained as Ended
 from collabdesign.explore.calibration_plan import plan_trainings, spread_networks
 from collabdesign.explore.check import check
 from collabdesign.explore.executors.executor import Executor, PassEnded, Task, Trained
@@ -274,6 +276,19 @@ def test_calibrate_trains_proxies_on_the_part(tiny: Path) -> None:
         InputError, match=r"48 epochs on 100 images and family\.training of 12 on 400"
     ):
         plan_trainings(networks, longer, ALL)
+
+
+def test_a_calibration_says_on_how_many(tiny: Path) -> None:
+    for keys, words, longer in (
+        ((ASKED,), "3 epochs on 100 images", "search.proxy.epochs or search.proxy.images. Or"),
+        ((), "3 epochs", "search.proxy.epochs. Or"),
+    ):
+        requirements = load_requirements(tiny, keys)
+        networks = spread_networks(DesignSpace(requirements), requirements, 4)
+        plan = plan_trainings(networks, requirements, ALL)
+        found = compare(plan, {each.key: Ended(each.key, 0.5, 1.0) for each in plan}, requirements)
+        assert found.proxy_words == words
+        assert f"raise {longer}" in found.why_none
 
 
 def test_a_calibration_is_of_one_part(tiny: Path) -> None:

@@ -12,6 +12,7 @@ from collabdesign.cli.search import show_lengthened
 from collabdesign.deliver.report.words import counted, percent, short_count, short_time
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.explore.calibration import CALIBRATION, KEPT_CORRELATION, SAME_COST, Calibration
+from collabdesign.explore.rank import Estimate
 
 if TYPE_CHECKING:
     from collabdesign.pipeline import RunEvent
@@ -64,7 +65,7 @@ def _show(found: Calibration) -> None:
     out.print(table)
     times = f"mean of {found.full_seeds} seeds" if found.full_seeds > 1 else "once"
     out.print(
-        f"[bold]Rank correlation[/] of the proxy ({found.proxy_epochs} epochs, mean of "
+        f"[bold]Rank correlation[/] of the proxy ({found.proxy_words}, mean of "
         f"{found.proxy_seeds} seeds) with full training ({times}, {found.full_epochs} epochs), "
         f"{len(found.points)} networks:"
     )
@@ -86,12 +87,12 @@ def _show(found: Calibration) -> None:
         f"[bold]Noise between seeds[/] of one proxy: a standard deviation of "
         f"{100 * found.noise:.2f} points; [bold]{found.noise_sentence}[/]"
     )
-    table = new_table("proxy epochs", "steps", "seconds", "Spearman, one seed", "at the same cost")
+    table = new_table("epochs", "steps", "seconds", "Spearman, one seed (95 %)", "same cost (95 %)")
     for each in found.budgets:
         epochs = f"{each.epochs}{' *' * (each.asked == found.asked)}"
         seconds = f"{each.seconds:.1f}"
-        same_cost = "-" if each.same_cost is None else interval(each.same_cost)
-        table.add_row(epochs, str(each.steps), seconds, interval(each.spearman), same_cost)
+        same_cost = "-" if each.same_cost is None else _short(each.same_cost)
+        table.add_row(epochs, str(each.steps), seconds, _short(each.spearman), same_cost)
     out.print(table)
     for best, why_none, among in (
         (found.cheapest, found.why_none, ""),
@@ -113,3 +114,8 @@ def _show(found: Calibration) -> None:
         "of them are near the limit, the others spread over all that fits; near the front, where "
         "networks differ less, order is less sure."
     )
+
+
+def _short(found: Estimate) -> str:
+    """A value and its 95 % interval, for a narrow column."""
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"

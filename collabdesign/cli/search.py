@@ -126,7 +126,7 @@ def show_calibrated(run_dir: Path, requirements: Requirements, data_fingerprint:
         same_cost = f", {interval(same.spearman)} at about the same cost ({pairs})"
     note(
         f"calibrated: Spearman {interval(found.spearman)} between proxies of "
-        f"{found.proxy_epochs} epochs and full training{same_cost}; {found.noise_sentence}"
+        f"{found.proxy_words} and full training{same_cost}; {found.noise_sentence}"
     )
     asked, aim = requirements.goals.accuracy, proxy_goal(requirements, found)
     if asked is not None and aim is not None:

@@ -292,4 +292,5 @@ def compare(
         seconds=sum(known[each.key].seconds for each in plan),
         macs_alone=estimate(spearman, macs, full, seed),
         same_cost=same_cost,
+        proxy_images=requirements.search.proxy.images,
     )

@@ -109,6 +109,7 @@ class Calibration:
         macs_alone: Spearman of multiply-adds with mean full accuracy: what of ``spearman`` needs no
             training. None where an earlier version calibrated.
         same_cost: The same among networks of about the same cost, None where no two are.
+        proxy_images: That proxies were trained on; None where on all, as full trainings are.
     """
 
     points: tuple[Point, ...]
@@ -125,6 +126,13 @@ class Calibration:
     seconds: float
     macs_alone: Estimate | None = None
     same_cost: SameCost | None = None
+    proxy_images: int | None = None
+
+    @property
+    def proxy_words(self) -> str:
+        """Of what length the proxy is: ``6 epochs``, ``6 epochs on 10,000 images``."""
+        part = "" if self.proxy_images is None else f" on {self.proxy_images:,} images"
+        return f"{self.proxy_epochs} epochs{part}"
 
     @property
     def noise_points(self) -> float:
@@ -155,9 +163,10 @@ class Calibration:
     def _why_none(self, among: str = "") -> str:
         accuracies = [point.full for point in self.points]
         low, high = 100 * min(accuracies), 100 * max(accuracies)
+        longer = "" if self.proxy_images is None else " or search.proxy.images"
         return (
             f"No proxy reaches a Spearman of {KEPT_CORRELATION}{among}. Either the proxies are too "
-            "short: raise search.proxy.epochs. Or the networks' "
+            f"short: raise search.proxy.epochs{longer}. Or the networks' "
             f"full trainings ({low:.1f} to {high:.1f} %) lie too close together to be ranked: "
             "raise family.training.seeds"
         )
