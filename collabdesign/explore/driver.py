@@ -299,13 +299,13 @@ class Driver:
         key = f"candidate {candidate.number}"
         self._running[key] = candidate.index
         search, network = self._requirements.search, candidate.architecture
-        recipe = search.proxy
+        task = Task(key, network, search.proxy, seed_of(network.id, search.seed))
         if start is not None:
-            recipe = recipe.model_copy(update={"epochs": recipe.inherit_epochs})
-        # Only what began from nothing is a parent.
-        kept = search.proxy.inherit and start is None
-        seed = seed_of(network.id, search.seed)
-        self._executor.submit(Task(key, network, recipe, seed, start=start, keeps_weights=kept))
+            epochs = {"epochs": search.proxy.inherit_epochs}
+            task = replace(task, recipe=search.proxy.model_copy(update=epochs), start=start)
+        elif search.proxy.inherit:
+            task = replace(task, keeps_weights=True)  # only what began from nothing is a parent
+        self._executor.submit(task)
 
     def _start_of(self, candidate: Candidate) -> Start | None:
         """What its training begins with: its parent's weights where it has one."""
