@@ -128,7 +128,12 @@ WRONG = [
     Wrong(END, END + "search: {proxy: {learning_rate: ^0}}\n", "above 0, at most 100, got 0"),
     Wrong(END, END + "search: {proxy: {learning_rate: ^.nan}}\n", "at most 100, got nan"),
     Wrong(END, END + "search: {proxy: {weight_decay: ^.inf}}\n", "from 0 to 1, got inf"),
-    Wrong(END, END + "search: {proxy: {recipe: ^sdg}}\n", "must be one of sgd, got 'sdg'", "sgd?"),
+    Wrong(
+        END,
+        END + "search: {proxy: {recipe: ^sdg}}\n",
+        "must be one of muon, sgd, got 'sdg'",
+        "sgd?",
+    ),
     Wrong(END, END + "family: {training: {recipe: ^[]}}\n", "family.training.recipe must be"),
     Wrong(END, END + "family: {size: ^0}\n", "family.size must be a whole number from 1 to 26"),
     # Quantities.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collabdesign.deliver.full_training import FamilyProgress
 from tiny_search import certificates, run, write_tiny
 
 import collabdesign
@@ -32,6 +31,7 @@ from collabdesign.design.files.reading import load_requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.latency import missing_packages
 from collabdesign.explore.front import netscore
+from collabdesign.explore.full_training import FamilyProgress
 from collabdesign.explore.progress import PROGRESS
 from collabdesign.explore.record import requirements_of
 from collabdesign.explore.study import read_record

@@ -124,13 +124,13 @@ def test_proxies_see_these_images_and_no_others(
     digits: ImageData, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    row = RECIPES["sgd"]
+    row = RECIPES["muon"]
 
     def augment(data: ImageData, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         seen.extend(chosen.tolist())
         return row.augment(data, chosen, generator)
 
-    monkeypatch.setitem(RECIPES, "sgd", replace(row, augment=augment))
+    monkeypatch.setitem(RECIPES, "muon", replace(row, augment=augment))
     part = set(proxy_part(digits.train_labels.numpy(), PART, 10).tolist())
     for seed in (0, 1):
         seen.clear()
@@ -256,7 +256,7 @@ def test_check_says_the_time_of_such_a_proxy(tiny: Path) -> None:
     middle = found.images_per_second[1]
     assert found.proxy_seconds == pytest.approx(3 * 3 * 32 / middle)  # 3 steps a pass
     assert found.search_seconds[1] == pytest.approx(TRIALS * 3 * 3 * 32 / middle)
-    assert found.family_seconds == pytest.approx((3 + 4) * FAMILY_EPOCHS * 12 * 32 / middle)
+    assert found.family_seconds == pytest.approx((3 + 3 + 4) * FAMILY_EPOCHS * 12 * 32 / middle)
     code, said = run(["check", str(tiny), "--threads", "1", "--set", ASKED], tiny.parent)
     assert code == 0
     assert "proxies learn from 100 of the 400 (25 %), the same for each" in said

@@ -108,7 +108,8 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     if x.shape[1] >= _LARGE:
         x = x.bfloat16()
     for _ in range(_STEPS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     nearest: torch.Tensor = x.mT if is_tall else x
     return nearest.to(matrices.dtype)
