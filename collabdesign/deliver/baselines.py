@@ -69,7 +69,7 @@ class CompareProgress:
         kind: ``learning rates``, ``longer trainings`` or ``seeds``.
         done: Trainings of this kind that ended, of those that were wanted at once.
         trainings: All of these.
-        network: Whose pass ended last.
+        network: Whose pass ended last: its id here, its name to who watches a comparison.
         epoch: Of that training, like ``epochs``.
         under_way: Shares of the trainings under way that are through, added up.
         accuracy: On the held-out part after that pass.

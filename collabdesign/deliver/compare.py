@@ -105,7 +105,15 @@ def compare(
         found = random_member(random_run, requirements, prepared.data.fingerprint)
         row = Row("random search", "random", f"most accurate member of {random_run.name}", found.id)
         entries.insert(len(members), _Entry(_with_cost(row, found), found))
-    trainings = Baselines(requirements, prepared, test, executor, run_dir / _FOLDER, on_event)
+    names = {each.network.id: each.row.name for each in entries if each.network is not None}
+    trainings = Baselines(
+        requirements,
+        prepared,
+        test,
+        executor,
+        run_dir / _FOLDER,
+        lambda at: on_event(replace(at, network=names[at.network])),
+    )
     if trainings.began_anew:
         on_event(Notice("an earlier comparison was by another recipe or on other images: all anew"))
     full = FullTrainings(
