@@ -126,8 +126,8 @@ def compare(
         epochs, each_of = trainings.own.epochs, len(RATES) + seeds
         on_event(
             Notice(
-                f"{len(others)} networks to compare with: at least {each_of} trainings each, of "
-                f"{epochs} epochs or more"
+                f"{len(others)} network{'s' * (len(others) > 1)} to compare with: at least "
+                f"{each_of} trainings each, of {epochs} epochs or more"
             )
         )
     chosen = trainings.tuned(others)
