@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from collabdesign.evaluate.muon import Muon, orthogonal
+from collabdesign.evaluate.references import WellKnown, build_reference
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 40, 90), (2, 96, 40), (1, 300, 400)])
@@ -38,7 +39,7 @@ def network_of() -> nn.Sequential:
         nn.Conv2d(8, 8, 3, groups=8, bias=False),  # depthwise
         nn.BatchNorm2d(8),
         nn.Conv2d(8, 16, 1, bias=False),  # each output sees 8 numbers: too narrow
-        nn.Conv2d(16, 16, 1),  # a bias: nothing normalises it
+        nn.Conv2d(16, 16, 1),  # nothing normalises it
         nn.Conv2d(16, 32, 1, bias=False),  # a matrix of 32 x 16
         nn.BatchNorm2d(32),
         nn.AdaptiveAvgPool2d(1),
@@ -67,6 +68,21 @@ def test_what_is_a_matrix() -> None:
     assert [id(weight) for weight in by_muon] == [id(network[0].weight), id(network[6].weight)]
     everything = [id(w) for group in muon(network).param_groups for w in group["params"]]
     assert sorted(everything) == sorted(id(weight) for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "name", ["ResNet-8", "ResNet-20", "MobileNet-V1 1.0x", "ShuffleNet-V2 0.5x"]
+)
+def test_the_matrices_of_well_known_networks_are_found(name: str) -> None:
+    """Also those with a bias; all convolutions that mix channels, but shortcuts without norm."""
+    network = build_reference(WellKnown(name, 3, 32, 10))
+    mixing = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and module.weight[0].numel() >= 16
+    ]
+    (found,) = [group for group in muon(network).param_groups if group["orthogonal"]]
+    assert len(found["params"]) == len(mixing) - (2 if name == "ResNet-8" else 0)
 
 
 def test_the_rest_is_trained_as_sgd_does() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,3 +236,9 @@ def test_counted_again_for_another_input(tmp_path: Path) -> None:
     written = path.stat().st_mtime_ns
     write_references(tmp_path, requirements)
     assert path.stat().st_mtime_ns == written
+
+
+def test_a_process_that_trains_loads_no_torchvision() -> None:
+    """It would take as long again as torch."""
+    code = "import sys, collabdesign.pipeline; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

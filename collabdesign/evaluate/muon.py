@@ -2,14 +2,16 @@
 
 A convolution that mixes channels is a matrix of its outputs times what each of them sees. Its
 step is the nearest orthogonal matrix to its momentum: all directions of the matrix move alike,
-also those with a small gradient. It is taken for convolutions without a bias, which are followed
-by a normalisation: of their weights the direction alone counts, so that their length is set anew
-at each step, and no decay is needed. All other weights are trained by SGD as before: depthwise
-convolutions, which are no matrices; normalisation; linear layers; convolutions with a bias.
+also those with a small gradient. It is taken for convolutions that a normalisation follows: of
+their weights the direction alone counts, so that their length is set anew at each step, and no
+decay is needed. All other weights are trained by SGD: depthwise convolutions, which are no
+matrices; normalisation; linear layers; convolutions without a normalisation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,11 +46,8 @@ class Muon(torch.optim.SGD):
     ) -> None:
         matrices = [
             module.weight
-            for module in network.modules()
-            if isinstance(module, nn.Conv2d)
-            and module.groups == 1
-            and module.bias is None
-            and module.weight[0].numel() >= _LEAST_COLUMNS
+            for module in _normalised(network)
+            if module.groups == 1 and module.weight[0].numel() >= _LEAST_COLUMNS
         ]
         chosen = {id(weight) for weight in matrices}
         rest = [weight for weight in network.parameters() if id(weight) not in chosen]
@@ -97,6 +96,14 @@ class Muon(torch.optim.SGD):
             weight.mul_(rows**0.5 / weight.norm().clamp(min=_TINY))
             assert weight.grad is not None
             weight.grad.copy_(step.view_as(weight)).mul_(length)
+
+
+def _normalised(network: nn.Module) -> Iterator[nn.Conv2d]:
+    """The convolutions that a batch normalisation follows, in the order of their definition."""
+    layers = [module for module in network.modules() if not any(module.children())]
+    for layer, following in pairwise(layers):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            yield layer
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
 # Table 1 of MobileNets: channels and stride of each depthwise separable convolution. The table's
 # last one says stride 2 at an output of equal size; it is 1.
@@ -17,6 +16,28 @@ _SEPARABLE = (
 )  # fmt: skip
 
 _SIDE_LEFT = 4
+
+
+def _convolution(
+    inside: int,
+    outside: int,
+    kernel: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    bias: bool = False,
+    is_normalised: bool = True,
+    is_activated: bool = True,
+) -> nn.Sequential:
+    # Not torchvision's: every process that trains would load all of it, for seconds.
+    layers: list[nn.Module] = [
+        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    ]
+    if is_normalised:
+        layers.append(nn.BatchNorm2d(outside))
+    if is_activated:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
 
 
 def mobilenet_v1(classes: int, width: float = 1.0, halvings: int = 5) -> nn.Module:
@@ -36,11 +57,11 @@ def mobilenet_v1(classes: int, width: float = 1.0, halvings: int = 5) -> nn.Modu
         return 1
 
     inside = round(32 * width)
-    layers: list[nn.Module] = [Conv2dNormActivation(3, inside, stride=kept(2))]
+    layers: list[nn.Module] = [_convolution(3, inside, stride=kept(2))]
     for channels, stride in _SEPARABLE:
         outside = round(channels * width)
-        layers.append(Conv2dNormActivation(inside, inside, stride=kept(stride), groups=inside))
-        layers.append(Conv2dNormActivation(inside, outside, 1))
+        layers.append(_convolution(inside, inside, stride=kept(stride), groups=inside))
+        layers.append(_convolution(inside, outside, 1))
         inside = outside
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, classes))
 
@@ -57,18 +78,18 @@ class _Residual(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int, as_in_mlperf: bool) -> None:
         super().__init__()
         bias = as_in_mlperf
-        self.first = Conv2dNormActivation(inside, outside, 3, stride, bias=bias)
-        self.second = Conv2dNormActivation(outside, outside, 3, activation_layer=None, bias=bias)
+        self.first = _convolution(inside, outside, 3, stride, bias=bias)
+        self.second = _convolution(outside, outside, 3, bias=bias, is_activated=False)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1:
-            self.shortcut = Conv2dNormActivation(
+            self.shortcut = _convolution(
                 inside,
                 outside,
                 1,
                 stride,
-                norm_layer=None if as_in_mlperf else nn.BatchNorm2d,
-                activation_layer=None,
                 bias=bias,
+                is_normalised=not as_in_mlperf,
+                is_activated=False,
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,7 +97,7 @@ class _Residual(nn.Module):
 
 
 def _resnet(classes: int, blocks: int, as_in_mlperf: bool) -> nn.Module:
-    layers: list[nn.Module] = [Conv2dNormActivation(3, 16, bias=as_in_mlperf)]
+    layers: list[nn.Module] = [_convolution(3, 16, bias=as_in_mlperf)]
     inside = 16
     for outside in (16, 32, 64):
         for number in range(blocks):
