@@ -41,6 +41,11 @@ class Key(NamedTuple):
     epochs: int
     number: int
 
+    @classmethod
+    def of(cls, network: str, setting: Setting, number: int) -> Key:
+        """From the network's id."""
+        return cls(network, setting.learning_rate, setting.epochs, number)
+
     def __str__(self) -> str:
         return f"{self.network}-{self.learning_rate:g}-{self.epochs}-{self.number}"
 
@@ -153,7 +158,7 @@ class Baselines:
             (network, setting, number)
             for network, setting in chosen.items()
             for number in range(seeds)
-            if not self.is_judged(_key(network, setting, number))
+            if not self.is_judged(Key.of(network.id, setting, number))
         ]
         self._train(jobs, "seeds", judge=True)
         self._keep({}, [])
@@ -185,7 +190,7 @@ class Baselines:
     def _train(
         self, jobs: Iterable[tuple[Buildable, Setting, int]], kind: str, judge: bool = False
     ) -> None:
-        left = {str(_key(*job)): job for job in jobs}
+        left = {str(Key.of(job[0].id, *job[1:])): job for job in jobs}
         total, through = len(left), dict[str, float]()
 
         def on_pass(task: Task, record: EpochRecord) -> None:
@@ -221,7 +226,7 @@ class Baselines:
             outcome = Outcome(None if ended.reason else ended.curve[-1].accuracy, ended.reason)
             if judge and ended.weights is not None:
                 outcome = self._judged(network, ended.weights, outcome)
-            self.note(_key(network, setting, number), outcome)
+            self.note(Key.of(network.id, setting, number), outcome)
 
     def _judged(self, network: Buildable, weights: bytes, outcome: Outcome) -> Outcome:
         """With its test accuracy."""
@@ -235,7 +240,7 @@ class Baselines:
     def _keep(self, best: Mapping[str, Setting | None], numbers: Sequence[int]) -> None:
         """Remove the checkpoints of trainings that ended, but for these."""
         kept = {
-            Key(network, setting.learning_rate, setting.epochs, number)
+            Key.of(network, setting, number)
             for network, setting in best.items()
             if setting is not None
             for number in numbers
@@ -261,7 +266,3 @@ class Baselines:
                 f"{error!r}; remove it, and the same command trains that again"
             ) from None
         return True
-
-
-def _key(network: Buildable, setting: Setting, number: int) -> Key:
-    return Key(network.id, setting.learning_rate, setting.epochs, number)

@@ -269,7 +269,7 @@ def _judge_members(
         (candidate, number, key)
         for candidate in candidates
         for number in range(seeds)
-        if not trainings.is_judged(key := _key(candidate.architecture.id, own, number))
+        if not trainings.is_judged(key := Key.of(candidate.architecture.id, own, number))
     ]
     done = full.train([(candidate, number) for candidate, number, _ in jobs])
     for (_, _, key), training in zip(jobs, done, strict=True):
@@ -298,7 +298,7 @@ def _with_outcomes(
         row = replace(row, tried=rows)
     outcomes = {}
     if setting is not None:
-        numbers = [(number, _key(row.network, setting, number)) for number in range(seeds)]
+        numbers = [(number, Key.of(row.network, setting, number)) for number in range(seeds)]
         outcomes = {number: trainings.known[key] for number, key in numbers}
     whole = {n: each for n, each in outcomes.items() if each.test is not None}
     failed = [each.reason for each in outcomes.values() if each.reason]
@@ -317,10 +317,6 @@ def _with_outcomes(
         test_readings=tuple(each.readings for each in whole.values()),
         note=note,
     )
-
-
-def _key(network: str, setting: Setting, number: int) -> Key:
-    return Key(network, setting.learning_rate, setting.epochs, number)
 
 
 # -- how long they take -----------------------------------------------------------------------

@@ -311,8 +311,8 @@ class Driver:
         """What its training begins with: its parent's weights where it has one."""
         if candidate.parent is None or not self._requirements.search.proxy.inherit:
             return None
-        todays = (each for each in self._candidates.values() if each.index not in self._of_others)
-        parent = next((each for each in todays if each.number == candidate.parent), None)
+        parents = (each for each in self._todays() if each.number == candidate.parent)
+        parent = next(parents, None)
         if parent is None or (weights := self._weights.of(parent)) is None:
             return None
         return Start(parent.architecture, weights)
