@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,8 +28,6 @@ from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.muon import Muon
 
 _MOMENTUM = 0.9
-_RATIO = 1 / 20
-"""Of Muon's rate to that of SGD."""
 _WARM_UP = 0.2
 
 
@@ -75,12 +74,15 @@ def nesterov(network: nn.Module, written: Training, learning_rate: float) -> tor
     return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, nesterov=True, fused=True)
 
 
-def muon(network: nn.Module, written: Training, learning_rate: float) -> torch.optim.Optimizer:
-    """Muon, and SGD where there is no matrix; see :class:`Recipe`."""
+def muon(
+    network: nn.Module, written: Training, learning_rate: float, *, ratio: float
+) -> torch.optim.Optimizer:
+    """Muon, its rate so many times that of SGD, and SGD where there is no matrix; see
+    :class:`Recipe`."""
     return Muon(
         network,
         learning_rate,
-        ratio=_RATIO,
+        ratio=ratio,
         momentum=_MOMENTUM,
         weight_decay=written.weight_decay,
     )
@@ -111,6 +113,8 @@ def smoothed_cross_entropy(
 
 
 RECIPES: dict[str, Recipe] = {
-    "muon": Recipe(muon, one_cycle, shifted_or_cropped, smoothed_cross_entropy),
+    "muon": Recipe(
+        partial(muon, ratio=1 / 20), one_cycle, shifted_or_cropped, smoothed_cross_entropy
+    ),
     "sgd": Recipe(nesterov, one_cycle, shifted_or_cropped, smoothed_cross_entropy),
 }
