@@ -20,7 +20,7 @@ _HOME_OF = {
     "cost_of": "collabdesign.design.cost",
     "family": "collabdesign.pipeline",
     "load_requirements": "collabdesign.design.files.reading",
-    "load_variant": "collabdesign.deliver.family",
+    "load_variant": "collabdesign.deliver.member",
     "report": "collabdesign.pipeline",
     "run": "collabdesign.pipeline",
     "search": "collabdesign.pipeline",

@@ -26,7 +26,7 @@ from collabdesign.deliver.choice import RULE
 from collabdesign.deliver.compare import SEEDS
 from collabdesign.deliver.compare import compare as train_and_compare
 from collabdesign.deliver.comparison import Comparison
-from collabdesign.deliver.family import build_family
+from collabdesign.deliver.family import build_family, forms_of
 from collabdesign.deliver.references import write_references
 from collabdesign.deliver.report.gather import gather
 from collabdesign.deliver.report.page import write_report
@@ -158,6 +158,7 @@ def run(
         KeyboardInterrupt: Passed on; trainings under way are given back.
     """
     with _opened(requirements, run_dir, machine, accept_changes, on_event) as here:
+        forms_of(here.requirements)  # refused now, not after the search
         # Read now, so that a picture that cannot be read ends the search before it begins; the
         # search itself is not given it.
         test = here.test()

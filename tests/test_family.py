@@ -17,7 +17,7 @@ from tiny_search import FAMILY_EPOCHS, FAMILY_SIZE, certificates, run, search_wo
 
 from collabdesign.deliver.certificate import Certificate, judge, read_certificate
 from collabdesign.deliver.choice import choose_family, finalists, rank_finalists
-from collabdesign.deliver.family import load_variant
+from collabdesign.deliver.member import load_variant
 from collabdesign.deliver.report.gather import gather
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost, cost_of

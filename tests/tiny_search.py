@@ -58,7 +58,9 @@ goals: {{accuracy: 0.2}}
 search:
   {{trials: {TRIALS}, seed: 0, early_stopping: false,
     proxy: {{epochs: 3, batch: 32, min_steps: 0}}}}
-family: {{size: {FAMILY_SIZE}, training: {{epochs: {FAMILY_EPOCHS}, batch: 32, min_steps: 0}}}}
+family:
+  {{size: {FAMILY_SIZE}, export: [],
+    training: {{epochs: {FAMILY_EPOCHS}, batch: 32, min_steps: 0}}}}
 """
 
 

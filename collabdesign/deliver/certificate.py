@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from collabdesign.deliver.exported import Exported
 from collabdesign.design.cost import METRICS, Cost
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.errors import InputError
@@ -24,12 +25,13 @@ class Judged:
     """One requirement of one variant.
 
     Attributes:
-        name: A limit's, or ``accuracy``.
+        name: A limit's, or a goal's: ``accuracy``, ``accuracy_int8``.
         required: The limit (at most) or the goal (at least).
         value: What was counted or measured.
         measured: How.
         met: Whether the value keeps it.
         at_least: True for a goal, False for a limit.
+        interval: Of an accuracy: Wilson's 95 % interval; None for what is counted.
     """
 
     name: str
@@ -38,6 +40,29 @@ class Judged:
     measured: str
     met: bool
     at_least: bool
+    interval: tuple[float, float] | None = None
+
+    @property
+    def margin(self) -> float:
+        """By how much the requirement is kept, in its unit; below 0 where it is missed."""
+        return self.value - self.required if self.at_least else self.required - self.value
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one counter says of a network.
+
+    Attributes:
+        counter: Its name and version.
+        macs: In our convention.
+        params: Parameters.
+        note: What was converted, and how.
+    """
+
+    counter: str
+    macs: int
+    params: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,15 @@ class Certificate:
         weights_sha256: Of ``weights.pt``.
         data: Fingerprints and counts of the images.
         environment: Versions and machine.
+        class_names: One an output, in their order.
+        mean: Of each channel of the train part, pixels running from 0 to 1.
+        std: Likewise.
+        check_value: What ``model.py`` expects of itself.
+        model_sha256: Of ``model.py``.
+        counts: By several counters.
+        exports: Other forms of the network in the folder.
+        run_readings: How many networks and files of this run were judged on test until then,
+            and how often in all.
     """
 
     name: str
@@ -81,6 +115,14 @@ class Certificate:
     weights_sha256: str
     data: Mapping[str, Any]
     environment: Mapping[str, str]
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    check_value: float | None = None
+    model_sha256: str = ""
+    counts: tuple[Count, ...] = ()
+    exports: tuple[Exported, ...] = ()
+    run_readings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -127,8 +169,22 @@ def title_of(name: str) -> str:
     return f"AttoNet-{letter.upper()}" if stem == "attonet" and letter else name
 
 
-def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple[Judged, ...]:
-    """Hold a variant against every limit and goal that was set."""
+def judge(
+    requirements: Requirements,
+    cost: Cost,
+    test_accuracy: float,
+    int8_accuracy: float | None = None,
+    test_images: int | None = None,
+) -> tuple[Judged, ...]:
+    """Hold a variant against every limit and goal that was set.
+
+    Args:
+        requirements: What was asked.
+        cost: At their precision.
+        test_accuracy: In float32.
+        int8_accuracy: On test, where it was asked for.
+        test_images: How many, for the intervals.
+    """
     precision = requirements.deploy.precision
     rows = []
     for name in LIMITS:
@@ -137,11 +193,16 @@ def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple
             value = cost[name]
             how = METRICS[name].how.format(precision=precision)
             rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
-    goal = requirements.goals.accuracy
-    if goal is not None:
-        how = "measured on the test images, float32"
-        met = test_accuracy >= goal
-        rows.append(Judged("accuracy", goal, test_accuracy, how, met, at_least=True))
+    goals = requirements.goals
+    for name, goal, accuracy, form in (
+        ("accuracy", goals.accuracy, test_accuracy, "float32"),
+        ("accuracy_int8", goals.accuracy_int8, int8_accuracy, "int8 by onnxruntime"),
+    ):
+        if goal is not None:
+            assert accuracy is not None, f"{name} is a goal, so it was measured"
+            how = f"measured on the test images, {form}"
+            interval = None if test_images is None else wilson_interval(accuracy, test_images)
+            rows.append(Judged(name, goal, accuracy, how, accuracy >= goal, True, interval))
     return tuple(rows)
 
 
@@ -158,10 +219,13 @@ def read_certificate(folder: Path) -> Certificate:
             raise ValueError("another version")
         data.pop("meets_all")
         data["cost"] = Cost.from_json(data["cost"])
-        data["requirements"] = tuple(Judged(**row) for row in data["requirements"])
+        data["requirements"] = tuple(_judged(row) for row in data["requirements"])
         data["curve"] = tuple(CurvePoint(*point) for point in data["curve"])
         data["select_accuracies"] = tuple(data["select_accuracies"])
-        data["seeds"] = tuple(data["seeds"])
+        data["exports"] = tuple(map(Exported.from_json, data.get("exports", ())))
+        data["counts"] = tuple(Count(**row) for row in data.get("counts", ()))
+        for name in ("seeds", "class_names", "mean", "std"):
+            data[name] = tuple(data.get(name, ()))
         return Certificate(**data)
     except FileNotFoundError:
         raise InputError(
@@ -169,3 +233,8 @@ def read_certificate(folder: Path) -> Certificate:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} must be a certificate, and is not: {error}") from None
+
+
+def _judged(row: dict[str, Any]) -> Judged:
+    interval = row.get("interval")
+    return Judged(**{**row, "interval": None if interval is None else tuple(interval)})

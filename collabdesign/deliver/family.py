@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import statistics
 import string
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
+from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.choice import Choice, finalists
-from collabdesign.deliver.readings import READINGS, judge_on_test
+from collabdesign.deliver.export.formats import require_packages, usual_forms
+from collabdesign.deliver.member import Finished, clear_others, deliver, judge_member
 from collabdesign.deliver.report.gather import FAMILY, FINALISTS, NEAR_MISSES
-from collabdesign.deliver.source import write_model
-from collabdesign.design.architecture import Architecture
+from collabdesign.deliver.standing import Standings
 from collabdesign.design.requirements import Requirements
-from collabdesign.errors import InputError
-from collabdesign.evaluate.checkpoint import load_weights
 from collabdesign.evaluate.data.images import TestData
-from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.evaluate.plan import plan_training
 from collabdesign.explore.aim import anchor_of
 from collabdesign.explore.begin import Prepared
-from collabdesign.explore.environment import environment
 from collabdesign.explore.executors.executor import Executor
 from collabdesign.explore.front import scale_of_record
 from collabdesign.explore.full_training import (
@@ -38,26 +25,8 @@ from collabdesign.explore.full_training import (
     FullTrainings,
     OnProgress,
 )
-from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
+from collabdesign.explore.record import Candidate, Record, trained_within
 from collabdesign.files import write_json
-
-# What a member's folder holds of ours, the certificate last; all else is a person's.
-_WRITTEN = ("architecture.json", "weights.pt", "model.py", CERTIFICATE)
-
-
-@dataclass(frozen=True)
-class _Member:
-    candidate: Candidate
-    trainings: tuple[FullTraining, ...]
-
-    @property
-    def best(self) -> FullTraining:
-        """The one that is best on the held-out part; the first of equal ones."""
-        return max(self.trainings, key=lambda each: each.accuracy)
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(each.accuracy for each in self.trainings)
 
 
 def build_family(
@@ -87,8 +56,10 @@ def build_family(
         The members' certificates, the most accurate on the held-out part first; empty where
         every full training failed.
     """
+    forms = forms_of(requirements)
     candidates = trained_within(record, requirements)
     folder, data = run_dir / FAMILY, prepared.data
+    standings = Standings(requirements.goals, data)
     epochs = plan_training(len(data.train_labels), requirements.family.training).epochs
     full = FullTrainings(requirements, executor, run_dir / FULL_TRAININGS, epochs, on_progress)
     seeds, size = requirements.family.training.seeds, requirements.family.size
@@ -96,13 +67,13 @@ def build_family(
     some = finalists(candidates, len(data.select_labels), most) if most > 1 else []
     full.planned = len(some) - bool(some) + min(size, len(candidates)) * seeds
     tried = some if len(some) > 1 else []
-    reached = _decide_first(tried, full, folder) if tried else {}
+    reached = _decide_first(tried, full, standings, folder) if tried else {}
     anchor = anchor_of(record, requirements)
     choice = Choice(
         candidates,
         scale_of_record(record, requirements),
         size,
-        requirements.goals.accuracy,
+        standings.goal,
         {each.number for each in tried},
         reached,
         (anchor.candidate, anchor.select_accuracy) if anchor and anchor.select_accuracy else None,
@@ -111,47 +82,45 @@ def build_family(
     if seeds == 1:  # a finalist whose only training failed would take another's place
         judged = {each.number: reached.get(each.number) for each in tried}
     while new := choice.next_to_train(judged):
-        means = {each.candidate.number: each.mean for each in _train(new, full, seeds)}
+        means = {each.candidate.number: each.mean for each in _train(new, full, standings, seeds)}
         judged |= {each.number: means.get(each.number) for each in new}
-    trained = _train(choice.members(judged), full, seeds)
+    trained = _train(choice.members(judged), full, standings, seeds)
     _write_near_misses(choice, judged, folder)
     # By the held-out part alone: nothing that chooses or orders looks at test.
     trained.sort(key=lambda each: (-each.mean, each.candidate.cost.macs))
-    certificates = [
-        _deliver(f"attonet-{letter}", member, requirements, prepared, test, folder)
+    judged_members = [
+        judge_member(f"attonet-{letter}", member, forms, prepared, test, folder)
         for letter, member in zip(string.ascii_lowercase, trained, strict=False)
     ]
-    _clear(folder, {each.name for each in certificates})
+    certificates = [deliver(each, requirements, prepared, test, folder) for each in judged_members]
+    clear_others(folder, {each.name for each in certificates})
     full.forget_others()
     if not tried:
         (folder / FINALISTS).unlink(missing_ok=True)
     return tuple(certificates)
 
 
-def load_variant(folder: Path | str) -> AttoNet:
-    """A delivered network with its weights, in evaluation mode, on the CPU.
+def forms_of(requirements: Requirements) -> tuple[str, ...]:
+    """The forms in which members are handed over beside ``model.py``.
 
     Raises:
-        InputError: The folder holds no variant.
+        InputError: One that was asked for, or that a goal needs, lacks its packages.
     """
-    folder = Path(folder)
-    try:
-        text = (folder / "architecture.json").read_text(encoding="utf-8")
-        network = build_network(Architecture.from_dict(json.loads(text)))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"a variant's folder holds an architecture.json: {error}") from None
-    try:
-        load_weights(network, (folder / "weights.pt").read_bytes())
-    except (OSError, InputError) as error:
-        raise InputError(f"weights.pt must fit architecture.json in {folder}: {error}") from None
-    return network.eval()
+    asked = requirements.family.export
+    needed = () if requirements.goals.accuracy_int8 is None else ("int8",)
+    require_packages([*(asked or ()), *needed])
+    return tuple(dict.fromkeys([*(usual_forms() if asked is None else asked), *needed]))
 
 
-def _decide_first(some: Sequence[Candidate], full: FullTrainings, folder: Path) -> dict[int, float]:
+def _decide_first(
+    some: Sequence[Candidate], full: FullTrainings, standings: Standings, folder: Path
+) -> dict[int, float]:
     """Of each finalist, by its number, what one full training came to; written down as well."""
     trainings = full.train([(each, 0) for each in some])
     reached = {
-        each.number: done.accuracy for each, done in zip(some, trainings, strict=True) if done
+        each.number: standings.of(each, done)
+        for each, done in zip(some, trainings, strict=True)
+        if done
     }
     write_json(
         folder / FINALISTS,
@@ -187,85 +156,21 @@ def _write_near_misses(choice: Choice, judged: Mapping[int, float | None], folde
         (folder / NEAR_MISSES).unlink(missing_ok=True)
 
 
-def _train(chosen: Sequence[Candidate], full: FullTrainings, seeds: int) -> list[_Member]:
+def _train(
+    chosen: Sequence[Candidate], full: FullTrainings, standings: Standings, seeds: int
+) -> list[Finished]:
     """Each with all its seeds; without those of which no training came to an end."""
     jobs = [(candidate, number) for candidate in chosen for number in range(seeds)]
     done: dict[int, list[FullTraining]] = {}
     for (candidate, _), training in zip(jobs, full.train(jobs), strict=True):
         if training is not None:
             done.setdefault(candidate.number, []).append(training)
-    return [_Member(each, tuple(done[each.number])) for each in chosen if each.number in done]
-
-
-def _deliver(
-    name: str,
-    member: _Member,
-    requirements: Requirements,
-    prepared: Prepared,
-    test: TestData,
-    family: Path,
-) -> Certificate:
-    """Write a member's files under a temporary name and put them in the place of earlier ones."""
-    data, device = prepared.data, prepared.device
-    best, network = member.best, member.best.network
-    architecture, cost = member.candidate.architecture, member.candidate.cost
-    fresh = family / f".{name}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    write_model(fresh, architecture, network, data.class_names, data.mean, data.std, title_of(name))
-    digest = hashlib.sha256((fresh / "weights.pt").read_bytes()).hexdigest()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    accuracy, readings = judge_on_test(network, data, test, family / READINGS)
-    certificate = Certificate(
-        name=name,
-        candidate=member.candidate.number,
-        architecture=architecture.id,
-        cost=cost,
-        precision=requirements.deploy.precision,
-        select_accuracies=tuple(each.accuracy for each in member.trainings),
-        seeds=tuple(each.seed for each in member.trainings),
-        delivered_seed=best.seed,
-        test_accuracy=accuracy,
-        test_images=len(test.labels),
-        test_readings=readings,
-        requirements=judge(requirements, cost, accuracy),
-        curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.curve),
-        epochs=len(best.curve),
-        weights_sha256=digest,
-        data={
-            "source": requirements.data.source,
-            "train_images": len(data.train_labels),
-            "select_images": len(data.select_labels),
-            "train_and_select_sha256": data.fingerprint,
-            "test_sha256": test.fingerprint,
-        },
-        environment=environment(device),
-    )
-    write_json(fresh / CERTIFICATE, certificate.to_dict())
-    _put(fresh, family / name)
-    return certificate
-
-
-def _put(fresh: Path, folder: Path) -> None:
-    """Move what was written to where it belongs; what a person put there stays.
-
-    The certificate goes first and comes last: a folder that has one is whole.
-    """
-    folder.mkdir(exist_ok=True)
-    (folder / CERTIFICATE).unlink(missing_ok=True)
-    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    for name in _WRITTEN:
-        os.replace(fresh / name, folder / name)
-    fresh.rmdir()
-
-
-def _clear(family: Path, names: set[str]) -> None:
-    """Remove what was written for members of an earlier, larger family; what a person put beside
-    it stays."""
-    for folder in family.glob("attonet-*"):
-        if folder.name not in names and folder.is_dir():
-            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-            for name in _WRITTEN:
-                (folder / name).unlink(missing_ok=True)
-            with suppress(OSError):  # it holds what a person put there
-                folder.rmdir()
+    return [
+        Finished(
+            each,
+            tuple(done[each.number]),
+            tuple(standings.of(each, training) for training in done[each.number]),
+        )
+        for each in chosen
+        if each.number in done
+    ]

@@ -68,7 +68,7 @@ def write_model(
     mean: Sequence[float],
     std: Sequence[float],
     name: str,
-) -> None:
+) -> float:
     """Write ``architecture.json``, ``weights.pt`` and ``model.py``, each whole or not at all.
 
     The recorded check value is that of a network newly built from the architecture with the
@@ -82,6 +82,9 @@ def write_model(
         mean: Of each channel, pixels running from 0 to 1.
         std: Likewise.
         name: What the network is called, such as ``AttoNet-A``.
+
+    Returns:
+        The check value.
     """
     written = build_network(architecture)
     written.load_state_dict(network.state_dict())
@@ -94,6 +97,7 @@ def write_model(
     write_json(folder / "architecture.json", architecture.to_dict())
     write_bytes(folder / "weights.pt", weights_bytes(written))
     write_text(folder / "model.py", source)
+    return value
 
 
 def model_source(

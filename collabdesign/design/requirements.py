@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, create_model
 
 from collabdesign.design.cost import METRICS
+from collabdesign.design.exports import EXPORTS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import LIMITS as LIMITS
@@ -66,6 +67,17 @@ class Goals(Section):
     accuracy: Annotated[float, values.ACCURACY] | None = Field(
         default=None, description="test_accuracy of a variant, as a share of 1 such as 0.80."
     )
+    accuracy_int8: Annotated[float, values.ACCURACY] | None = Field(
+        default=None,
+        description="The same of its int8 form, by onnxruntime; needs the extra export.",
+    )
+
+    @property
+    def aimed(self) -> float | None:
+        """The accuracy that the search aims at: a network loses by int8, so the float32 of one
+        that is to reach ``accuracy_int8`` is at least that."""
+        goals = [goal for goal in (self.accuracy, self.accuracy_int8) if goal is not None]
+        return max(goals, default=None)
 
 
 class Training(Section):
@@ -169,6 +181,12 @@ class Family(Section):
     )
     training: Annotated[FamilyTraining, _IfWritten] = Field(
         default=FamilyTraining(), description="The full training of each member."
+    )
+    export: Annotated[tuple[str, ...], values.some_of(EXPORTS)] | None = Field(
+        default=None,
+        description="Other forms of each member to write beside model.py: "
+        + "; ".join(f"{name}: {row.help}" for name, row in EXPORTS.items())
+        + " (default: onnx and int8 where the extra export is installed; [] for none).",
     )
 
 

@@ -91,7 +91,7 @@ class Aim:
 def needs_anchor(record: Record, requirements: Requirements) -> bool:
     """Whether a search aims, and no calibration of its proxies tells it where."""
     search = requirements.search
-    if requirements.goals.accuracy is None or not search.aim or search.sampler == "random":
+    if requirements.goals.aimed is None or not search.aim or search.sampler == "random":
         return False
     if search.proxy.inherit:  # these proxies come further than the anchor's
         return False
@@ -113,7 +113,7 @@ def aim_of(record: Record, requirements: Requirements, anchor: Anchor | None = N
         requirements: Of the search.
         anchor: The one that counts, that of the record where None.
     """
-    goal = requirements.goals.accuracy
+    goal = requirements.goals.aimed
     if goal is None or not requirements.search.aim:
         return None
     calibrated = proxy_goal(requirements, noted_calibration(record))

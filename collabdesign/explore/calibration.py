@@ -317,7 +317,7 @@ def proxy_goal(requirements: Requirements, found: Calibration | None) -> float |
     ``None`` where no accuracy is asked or aimed at, no calibration of these very proxies tells (of
     those that begin with other networks' weights none does), or proposals are made at random.
     """
-    goal, search = requirements.goals.accuracy, requirements.search
+    goal, search = requirements.goals.aimed, requirements.search
     if goal is None or found is None or not search.aim or search.sampler == "random":
         return None
     if search.proxy.inherit:

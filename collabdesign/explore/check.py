@@ -117,7 +117,7 @@ def _estimate(
     proxy_images = proxy.steps * proxy.batch
     trials, family = requirements.search.trials, requirements.family
     searched = trials * proxy_images
-    has_goal = requirements.goals.accuracy is not None
+    has_goal = requirements.goals.aimed is not None
     # As many again to find the smallest that meets a goal.
     members = min((1 + has_goal) * family.size, trials)
     trainings = members * family.training.seeds

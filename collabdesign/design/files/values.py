@@ -136,6 +136,21 @@ def key_of(table: Mapping[str, Any]) -> Written:
     )
 
 
+def some_of(table: Mapping[str, Any]) -> Written:
+    """A list of some of the names in a table, each once; it may be empty."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"must be a list of {', '.join(table)}, got {shown(value)}")
+        names = tuple(str(one_of(*table).read(each)) for each in value)
+        if len(set(names)) < len(names):
+            raise InputError(f"must name each once, got [{', '.join(names)}]")
+        return names
+
+    schema = {"type": "array", "items": {"enum": list(table)}, "uniqueItems": True}
+    return Written(read, schema, list)
+
+
 def _read_accuracy(value: Any) -> float:
     if type(value) in (int, float) and 0 < value <= 1:
         return float(value)

@@ -1,0 +1,132 @@
+"""An ONNX model -> the same in int8, by onnxruntime: static, per-channel weights.
+
+Weights and the tensors between layers become int8 by scales that are known beforehand (QDQ:
+quantise and dequantise as nodes of the model, which runtimes fuse). The scales of tensors come
+from pictures; see :func:`int8_bytes`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collabdesign.evaluate.onnx_file import INPUT
+
+# Pictures that pass through the network to find the ranges of its tensors. More change little.
+CALIBRATION_IMAGES = 512
+
+_BATCH = 64
+
+
+def int8_bytes(model: bytes, pictures: NDArray[np.float32]) -> bytes:
+    """Quantise a model.
+
+    Convolutions and linear layers are quantised, but those on one pixel: those of
+    squeeze-and-excitation gain no time by it and lose accuracy, since a gate multiplies all of
+    its channel.
+
+    Args:
+        model: From :func:`collabdesign.evaluate.onnx_file.onnx_bytes`.
+        pictures: float32 [N, C, R, R], normalised, of the train part: the ranges of all tensors
+            are taken from them.
+
+    Returns:
+        A model with the same input and output, both float32.
+    """
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with TemporaryDirectory() as folder, _quiet():
+        whole, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in "abc")
+        whole.write_bytes(model)
+        # Its optimisation would take hardswish apart, which runtimes have a kernel for.
+        quant_pre_process(whole, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Batches(pictures),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_on_one_pixel(prepared),
+        )
+        return _with_short_names(quantised.read_bytes())
+
+
+class _Batches:
+    """What onnxruntime calls a CalibrationDataReader."""
+
+    def __init__(self, pictures: NDArray[np.float32]) -> None:
+        self._batches: Iterator[dict[str, Any]] = (
+            {INPUT: pictures[start : start + _BATCH]} for start in range(0, len(pictures), _BATCH)
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+
+def _on_one_pixel(path: Path) -> list[str]:
+    """Names of the convolutions whose input has one pixel."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    sides = {
+        each.name: [dimension.dim_value for dimension in each.type.tensor_type.shape.dim[2:]]
+        for each in (*graph.input, *graph.value_info)
+    }
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "Conv" and sides.get(node.input[0]) == [1, 1]
+    ]
+
+
+def _with_short_names(model: bytes) -> bytes:
+    """The same model: in a small network the names of quantised tensors are half of the file."""
+    import onnx
+
+    whole = onnx.load_from_string(model)
+    graph = whole.graph
+    kept = {each.name for each in (*graph.input, *graph.output)}
+    short: dict[str, str] = {"": ""}  # an input that is left out
+
+    def renamed(name: str) -> str:
+        return name if name in kept else short.setdefault(name, f"t{len(short)}")
+
+    for node in graph.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.ClearField("name")
+    for tensor in graph.initializer:
+        tensor.name = renamed(tensor.name)
+    del graph.value_info[:]  # runtimes infer shapes by themselves
+    content: bytes = whole.SerializeToString()
+    return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime tells the root logger what it would do otherwise."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
