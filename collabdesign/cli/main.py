@@ -18,7 +18,19 @@ from typing import Any
 
 import click
 
-from collabdesign.cli.options import DEVICE, FILE, INTO, JSON, MACHINE, RUN, SET, THREADS, command
+from collabdesign.cli.options import (
+    DEVICE,
+    FILE,
+    FOLDER,
+    INTO,
+    JSON,
+    MACHINE,
+    REQUIREMENTS,
+    RUN,
+    SET,
+    THREADS,
+    command,
+)
 from collabdesign.errors import CollabdesignError
 
 _INTERRUPTED = 130
@@ -107,6 +119,53 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
     "show": ("One candidate of a run.",
              "Describe one CANDIDATE of the run in DIR, by its number.", [
         RUN, click.Argument(["candidate"], type=int), JSON,
+    ]),
+    "verify": ("What a member's certificate says, measured anew.", """
+        Measure everything anew that the certificate in FOLDER says.
+
+        Weights, model.py, multiply-adds and parameters by three counters, accuracies on the
+        held-out part and on test, and every other form of the network. Nothing of the folder is
+        run but what reads weights and ONNX. Exit code 4 where a figure differs.
+    """, [
+        FOLDER,
+        REQUIREMENTS,
+        SET,
+        click.Option(["--without-data"], is_flag=True,
+                     help="Leave out what needs the images."),
+        click.Option(["--run-model-py"], is_flag=True,
+                     help="Also run the folder's model.py. It is a program: do so where you trust "
+                     "who wrote it."),
+        JSON,
+    ]),
+    "export": ("A member as ONNX, int8 or ExecuTorch.", """
+        Write the member in FOLDER in another form, and compare it with the network.
+
+        It is run on the held-out part, judged once on test, and timed; the certificate is told.
+    """, [
+        FOLDER,
+        click.Option(["--format", "form"], required=True,
+                     type=click.Choice(["onnx", "executorch"]), help="What to write."),
+        click.Option(["--int8"], is_flag=True,
+                     help="In int8: static, per-channel weights. With onnx."),
+        click.Option(["--calibrate"], type=click.Path(path_type=Path), metavar="DATA",
+                     help="A folder with pictures that tell the ranges of int8 (default: the "
+                     "run's train part)."),
+        REQUIREMENTS,
+        SET,
+        JSON,
+    ]),
+    "predict": ("What a member sees in pictures.", """
+        Print the most probable classes of each PICTURE, by the member in FOLDER.
+    """, [
+        FOLDER,
+        click.Argument(["pictures"], nargs=-1, required=True, metavar="PICTURE...",
+                       type=click.Path(path_type=Path)),
+        click.Option(["--form"], default="network",
+                     type=click.Choice(["network", "onnx", "int8", "executorch"]),
+                     help="Which of its forms answers (default: network, the weights in torch)."),
+        click.Option(["--top", "most"], type=click.IntRange(1), default=5, metavar="N",
+                     help="Classes of each picture (default: 5)."),
+        JSON,
     ]),
     "schema": ("The JSON Schema of requirements, for editors.",
                "Print the JSON Schema of requirements files, for editors.", [

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 FILE = click.Argument(["file"], type=click.Path(path_type=Path))
 RUN = click.Argument(["run_dir"], metavar="DIR", type=click.Path(path_type=Path))
+FOLDER = click.Argument(["folder"], type=click.Path(path_type=Path))
+REQUIREMENTS = click.Option(
+    ["--requirements", "file"], type=click.Path(path_type=Path), metavar="FILE",
+    help="Of the member's run, for its data (default: requirements.yaml of the run that FOLDER "
+    "lies in).",
+)  # fmt: skip
 INTO = click.Option(
     ["--run-dir"], type=click.Path(path_type=Path), metavar="DIR",
     help="Where the run lives (default: runs/NAME).",

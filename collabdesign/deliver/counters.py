@@ -31,11 +31,6 @@ def counts_of(architecture: Architecture) -> tuple[Count, ...]:
     return ours, _by_ptflops(network, shape), _by_torch(network, shape, params)
 
 
-def agree(counts: tuple[Count, ...]) -> bool:
-    """Whether all say the same."""
-    return len({(each.macs, each.params) for each in counts}) <= 1
-
-
 def _by_ptflops(network: nn.Module, shape: tuple[int, int, int]) -> Count:
     from ptflops import get_model_complexity_info
 

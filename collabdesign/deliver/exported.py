@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from collabdesign.design.exports import EXPORTS
+
 # Logits in float32 differ by rounding alone: so much of the largest of them, at most.
 TOLERANCE = 1e-3
 
@@ -18,7 +20,7 @@ class Parity:
     """How far a written network agrees with the network itself.
 
     Attributes:
-        images: On so many, of the held-out part.
+        images: On so many; of the held-out part, where that is at hand.
         largest_difference: Of two logits.
         largest_logit: Of the network itself, by its amount.
         same_decisions: Images that both put into the same class.
@@ -47,8 +49,8 @@ class Exported:
         sha256: Of the file.
         runtime: What ran it, with its version.
         parity: With the network in float32.
-        select_accuracy: On the held-out part of train.
-        test_accuracy: On test; None where there is no test part at hand.
+        select_accuracy: On the held-out part of train; None where it is not at hand.
+        test_accuracy: On test; likewise.
         test_readings: How often this file was judged on test.
         milliseconds: For one image on one thread: median and quartiles; None where not measured.
         peak_activation_bytes: As counted, at its precision.
@@ -62,7 +64,7 @@ class Exported:
     sha256: str
     runtime: str
     parity: Parity
-    select_accuracy: float
+    select_accuracy: float | None
     test_accuracy: float | None
     test_readings: int
     milliseconds: tuple[float, float, float] | None
@@ -71,7 +73,14 @@ class Exported:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Exported:
-        """What :func:`dataclasses.asdict` gave, after its way through JSON."""
+        """What :func:`dataclasses.asdict` gave, after its way through JSON.
+
+        Raises:
+            ValueError: It is of no form that is known. A file beside the folder is none either.
+        """
+        facts = EXPORTS.get(data["format"])
+        if facts is None or data["file"] != facts.file:
+            raise ValueError(f"no form is called {data['format']!r}, in a file {data['file']!r}")
         times = data["milliseconds"]
         changed = {
             "parity": Parity(**data["parity"]),

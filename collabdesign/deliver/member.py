@@ -16,6 +16,7 @@ import torch
 
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, judge, title_of
 from collabdesign.deliver.counters import counts_of
+from collabdesign.deliver.export.export import Pictures
 from collabdesign.deliver.export.member import copy_kept, export_member, joined, kept_exports
 from collabdesign.deliver.exported import Exported
 from collabdesign.deliver.readings import READINGS, all_readings, judge_on_test
@@ -120,7 +121,10 @@ def judge_member(
     kept = kept_exports(family / name, _sha256(fresh / "weights.pt"), test.fingerprint)
     copy_kept(kept, family / name, fresh)
     new = [form for form in forms if form not in {each.format for each in kept}]
-    made = export_member(new, load_variant(fresh), architecture, data, test, fresh, ledger)
+    made: tuple[Exported, ...] = ()
+    if new:
+        pictures = Pictures.of(data)
+        made = export_member(new, load_variant(fresh), architecture, pictures, test, fresh, ledger)
     network.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy, readings = judge_on_test(network, data, test, ledger)
     return JudgedMember(name, finished, fresh, value, joined(kept, made), accuracy, readings)

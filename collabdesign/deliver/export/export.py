@@ -37,33 +37,58 @@ class Written:
     facts: Exported
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What a form is calibrated and compared on.
+
+    Attributes:
+        calibration: float32 [N, C, R, R], normalised.
+        images: uint8 [M, C, R, R].
+        labels: int64 [M]; None where they are not known.
+        mean: Of each channel, pixels running from 0 to 1.
+        std: Likewise.
+    """
+
+    calibration: NDArray[np.float32]
+    images: torch.Tensor
+    labels: torch.Tensor | None
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @classmethod
+    def of(cls, data: ImageData) -> Pictures:
+        """Some of the train part to calibrate on, all of the select part to compare on."""
+        calibration = calibration_pictures(data)
+        return cls(calibration, data.select_images, data.select_labels, data.mean, data.std)
+
+
 def write_form(
-    name: str, network: nn.Module, architecture: Architecture, data: ImageData
+    name: str, network: nn.Module, architecture: Architecture, pictures: Pictures
 ) -> Written:
-    """Export a network, run it on the held-out part and compare.
+    """Export a network, run both forms and compare.
 
     Args:
         name: A key of :data:`collabdesign.design.exports.EXPORTS`; its packages are there.
         network: Trained, on the CPU; put into evaluation mode.
         architecture: Of the network.
-        data: Its train part calibrates int8; its select part is what both run on.
+        pictures: To calibrate and to compare on.
 
     Raises:
         InputError: An operation stands in the way.
     """
     form, known = FORMATS[name], EXPORTS[name]
     shape = (architecture.input_channels, architecture.resolution, architecture.resolution)
-    pictures = calibration_pictures(data)
-    content = form.write(network, shape, pictures)
+    content = form.write(network, shape, pictures.calibration)
     run = form.run(content)
-    ours = logits_of(torch_run(network), data.select_images, data.mean, data.std)
-    theirs = logits_of(run, data.select_images, data.mean, data.std)
+    images, mean, std = pictures.images, pictures.mean, pictures.std
+    ours = logits_of(torch_run(network), images, mean, std)
+    theirs = logits_of(run, images, mean, std)
     found = parity(ours, theirs)
     differs = ""
     if known.precision == "float32" and not found.is_rounding:
         where = None
         if known.runtime == "onnxruntime":
-            where = first_difference(network, content, pictures[:_LAYER_IMAGES])
+            where = first_difference(network, content, pictures.calibration[:_LAYER_IMAGES])
         differs = where or "no layer by itself: the runtime's optimisations do"
     return Written(
         content,
@@ -76,7 +101,9 @@ def write_form(
             sha256=hashlib.sha256(content).hexdigest(),
             runtime=form.words(),
             parity=found,
-            select_accuracy=share_right(theirs, data.select_labels),
+            select_accuracy=(
+                None if pictures.labels is None else share_right(theirs, pictures.labels)
+            ),
             test_accuracy=None,
             test_readings=0,
             milliseconds=None,
@@ -88,12 +115,16 @@ def write_form(
 
 def int8_accuracy(network: nn.Module, architecture: Architecture, data: ImageData) -> float:
     """What a network comes to in int8, on the held-out part."""
-    return write_form("int8", network, architecture, data).facts.select_accuracy
+    accuracy = write_form("int8", network, architecture, Pictures.of(data)).facts.select_accuracy
+    assert accuracy is not None
+    return accuracy
 
 
-def test_accuracy(written: Written, data: ImageData, test: TestData) -> float:
+def test_accuracy(
+    written: Written, mean: Sequence[float], std: Sequence[float], test: TestData
+) -> float:
     """What a form comes to on test; to be entered as a reading of it."""
-    return share_right(logits_of(written.run, test.images, data.mean, data.std), test.labels)
+    return share_right(logits_of(written.run, test.images, mean, std), test.labels)
 
 
 test_accuracy.__test__ = False  # type: ignore[attr-defined]  # not a test case

@@ -12,13 +12,19 @@ from pathlib import Path
 from torch import nn
 
 from collabdesign.deliver.certificate import read_certificate
-from collabdesign.deliver.export.export import Written, test_accuracy, times_of, write_form
+from collabdesign.deliver.export.export import (
+    Pictures,
+    Written,
+    test_accuracy,
+    times_of,
+    write_form,
+)
 from collabdesign.deliver.exported import Exported
 from collabdesign.deliver.readings import read_test
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.exports import EXPORTS
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.images import ImageData, TestData
+from collabdesign.evaluate.data.images import TestData
 from collabdesign.files import write_bytes
 
 # In the order of the table, whatever the order in which they are asked for.
@@ -29,7 +35,7 @@ def export_member(
     names: Sequence[str],
     network: nn.Module,
     architecture: Architecture,
-    data: ImageData,
+    pictures: Pictures,
     test: TestData | None,
     folder: Path,
     ledger: Path,
@@ -40,7 +46,7 @@ def export_member(
         names: Keys of :data:`collabdesign.design.exports.EXPORTS`.
         network: Trained, on the CPU.
         architecture: Of the network.
-        data: Calibrates int8, and gives the pictures to compare on.
+        pictures: To calibrate and to compare on.
         test: The test part; None where it is not at hand.
         folder: Gets the files.
         ledger: Of readings of test.
@@ -48,21 +54,23 @@ def export_member(
     Raises:
         InputError: An operation stands in the way of a form.
     """
-    written = [write_form(name, network, architecture, data) for name in _in_order(names)]
+    written = [write_form(name, network, architecture, pictures) for name in _in_order(names)]
     shape = (architecture.input_channels, architecture.resolution, architecture.resolution)
     found = []
     for each, time in zip(written, times_of(written, shape), strict=True):
         write_bytes(folder / each.facts.file, each.content)
         facts = replace(each.facts, milliseconds=time)
         if test is not None:
-            accuracy, readings = _judged(each, data, test, ledger)
+            accuracy, readings = _judged(each, pictures, test, ledger)
             facts = replace(facts, test_accuracy=accuracy, test_readings=readings)
         found.append(facts)
     return tuple(found)
 
 
-def _judged(written: Written, data: ImageData, test: TestData, ledger: Path) -> tuple[float, int]:
-    measure = partial(test_accuracy, written, data, test)
+def _judged(
+    written: Written, pictures: Pictures, test: TestData, ledger: Path
+) -> tuple[float, int]:
+    measure = partial(test_accuracy, written, pictures.mean, pictures.std, test)
     return read_test(written.facts.sha256, measure, test, ledger)
 
 
