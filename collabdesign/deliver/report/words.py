@@ -15,7 +15,11 @@ from collabdesign.explore.aim import Aim
 TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
-QUANTITIES = {**{name: row.title for name, row in METRICS.items()}, "accuracy": "accuracy"}
+QUANTITIES = {
+    **{name: row.title for name, row in METRICS.items()},
+    "accuracy": "accuracy",
+    "accuracy_int8": "accuracy in int8",
+}
 HEADS = {name: row.short or row.title for name, row in METRICS.items()}  # of narrow columns
 
 
@@ -51,7 +55,7 @@ def short_quantity(name: str, value: float) -> str:
     """A cost or an accuracy in its unit."""
     if name in METRICS:
         return _SHORT[METRICS[name].unit](value)
-    return percent(value) if name.endswith("accuracy") else short_count(value)
+    return percent(value) if "accuracy" in name else short_count(value)
 
 
 def short_time(value: float) -> str:
