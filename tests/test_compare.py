@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,12 +227,38 @@ def test_time_is_measured_or_said_to_be_missing(after: Path) -> None:
     found = read_comparison(after)
     assert found is not None
     times = [row.onnx_ms for row in found.rows if row.macs is not None]
+    times += [row.onnx_int8_ms for row in found.rows if row.macs is not None]
     if missing := missing_packages():
         assert times == [None] * len(times)
         assert found.onnx.startswith(f"not measured: needs {' and '.join(missing)}")
     else:
         assert all(time is not None and time > 0 for time in times)
         assert found.onnx.startswith("onnxruntime ")
+
+
+def test_a_faster_network_that_is_less_accurate_is_named(after: Path) -> None:
+    found = read_comparison(after)
+    assert found is not None
+
+    def row(name: str, kind: Any, accuracy: float, ms: float, in_int8: float | None) -> Row:
+        return Row(
+            name, kind, "", name, test_accuracies=(accuracy,), onnx_ms=ms, onnx_int8_ms=in_int8
+        )
+
+    rows = (
+        row("ours", "member", 0.8, 2.0, 3.0),
+        row("better", "well-known", 0.9, 1.0, 1.0),
+        row("slower", "well-known", 0.7, 2.5, 3.5),
+        row("faster", "well-known", 0.7, 1.5, None),
+        row("faster in int8", "prototype", 0.7, 2.0, 2.5),
+        Row("not trained", "well-known", "", "n", onnx_ms=0.1),
+    )
+    slower = replace(found, rows=rows).slower
+    assert [(each.member, each.baseline, each.precision) for each in slower] == [
+        ("ours", "faster", "float32"),
+        ("ours", "faster in int8", "int8"),
+    ]
+    assert slower[0].words == "ours in float32 takes 2 ms, faster 1.5 ms"
 
 
 def test_the_report_shows_it(after: Path) -> None:

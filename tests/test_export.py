@@ -27,7 +27,6 @@ from collabdesign import Machine, build_network, load_requirements, load_variant
 from collabdesign.deliver.certificate import read_certificate
 from collabdesign.deliver.export.export import Pictures, torch_run, write_form
 from collabdesign.deliver.export.formats import FORMATS
-from collabdesign.deliver.export.int8 import int8_bytes
 from collabdesign.deliver.export.parity import first_difference, parity
 from collabdesign.deliver.export.runtime import logits_of, onnxruntime_run, share_right
 from collabdesign.deliver.export.variant import export_variant
@@ -39,8 +38,9 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.exports import EXPORTS
 from collabdesign.design.requirements import Goals, Requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate import onnx_file
+from collabdesign.evaluate import latency
 from collabdesign.evaluate.data.images import load_data, load_test
+from collabdesign.evaluate.int8 import int8_bytes
 from collabdesign.evaluate.network import AttoNet
 from collabdesign.evaluate.onnx_file import onnx_bytes
 from collabdesign.evaluate.training import EpochRecord
@@ -315,7 +315,7 @@ def test_standings() -> None:
 def test_a_missing_package_is_refused_before_the_search(
     asked: Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.setattr(latency, "find_spec", lambda name: None if name == "onnx" else object())
     with pytest.raises(
         InputError, match=r"to export onnx needs onnx: pip install 'collabdesign\[e"
     ):

@@ -53,7 +53,7 @@ def compare(
 
 
 def _show(found: Comparison) -> None:
-    table = new_table("network", "MACs", "params", "epochs", "test", "score", "ms")
+    table = new_table("network", "MACs", "params", "epochs", "test", "score", "ms", "int8 ms")
     for row in found.rows:
         table.add_row(escape(row.name), *_cells(row))
     out.print(table)
@@ -74,6 +74,8 @@ def _show(found: Comparison) -> None:
     say(f"test: accuracy, mean of {counted(found.seeds, 'seed')} and standard deviation.")
     say(f"score: {NETSCORE}.")
     say(f"ms: {found.onnx}.")
+    for slower in found.slower:
+        say(f"Slower though more accurate: {slower.words}.")
     for sentence in found.rule.splitlines():
         say(f"- {sentence}")
 
@@ -92,4 +94,5 @@ def _cells(row: Row) -> list[str]:
         accuracy,
         shown(row.netscore, "{:.1f}".format),
         shown(row.onnx_ms, "{:.3g}".format),
+        shown(row.onnx_int8_ms, "{:.3g}".format),
     ]

@@ -7,12 +7,9 @@ as the family is, with more seeds where more are asked for.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -29,15 +26,14 @@ from collabdesign.deliver.comparison import (
 from collabdesign.deliver.readings import READINGS, judge_on_test
 from collabdesign.deliver.references import reference_costs
 from collabdesign.deliver.report.gather import FAMILY
+from collabdesign.deliver.times import with_times
 from collabdesign.deliver.tuning import RATES, RULE, Setting
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import PLACES, Requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate.build import Buildable, build
+from collabdesign.evaluate.build import Buildable
 from collabdesign.evaluate.data.images import TestData
-from collabdesign.evaluate.initialise import initialise
-from collabdesign.evaluate.latency import RUNS, milliseconds, missing_packages, onnx_bytes
 from collabdesign.evaluate.references import REFERENCES, WellKnown
 from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.environment import environment
@@ -144,7 +140,7 @@ def compare(
         )
         for each in entries
     ]
-    onnx, rows = _with_times(rows, [each.network for each in entries], read_comparison(run_dir))
+    onnx, rows = with_times(rows, [each.network for each in entries], read_comparison(run_dir))
     comparison = Comparison(
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         seeds=seeds,
@@ -317,58 +313,3 @@ def _with_outcomes(
         test_readings=tuple(each.readings for each in whole.values()),
         note=note,
     )
-
-
-# -- how long they take -----------------------------------------------------------------------
-
-
-def _with_times(
-    rows: Sequence[Row], networks: Sequence[Buildable | None], before: Comparison | None
-) -> tuple[str, list[Row]]:
-    """The rows with their milliseconds, and what measured them.
-
-    All are measured in turns with each other; those of an earlier comparison of the same networks
-    on the same machine stand.
-    """
-    if missing := missing_packages():
-        needed = f"not measured: needs {' and '.join(missing)}"
-        return f"{needed}: pip install 'collabdesign[compare]'", list(rows)
-    how = (
-        f"onnxruntime {version('onnxruntime')}, one thread of {platform.machine()} "
-        f"({os.cpu_count()} cores), float32, one image, median of {RUNS} runs "
-        "in turns with the other networks"
-    )
-    measured = {each.network: each for each in before.rows} if before and before.onnx == how else {}
-    if all(
-        network is None or (row.network in measured and measured[row.network].onnx_ms is not None)
-        for row, network in zip(rows, networks, strict=True)
-    ):
-        return how, [_timed_as(row, measured.get(row.network)) for row in rows]
-    models: dict[int, bytes] = {}
-    notes: dict[int, str] = {}
-    shape: tuple[int, int, int] = (0, 0, 0)
-    for index, network in enumerate(networks):
-        if network is None:
-            continue
-        shape = (network.input_channels, network.resolution, network.resolution)
-        built = build(network)
-        initialise(built, 0)
-        try:
-            models[index] = onnx_bytes(built, shape)
-        except torch.onnx.OnnxExporterError as error:
-            notes[index] = f"time not measured: {str(error).splitlines()[0]}"
-    found = dict(zip(models, milliseconds(list(models.values()), shape), strict=True))
-    timed = []
-    for index, row in enumerate(rows):
-        if (time := found.get(index)) is not None:
-            row = replace(row, onnx_ms=time.median, onnx_ms_quartiles=(time.low, time.high))
-        if note := notes.get(index):
-            row = replace(row, note="; ".join(filter(None, (row.note, note))))
-        timed.append(row)
-    return how, timed
-
-
-def _timed_as(row: Row, other: Row | None) -> Row:
-    if other is None:
-        return row
-    return replace(row, onnx_ms=other.onnx_ms, onnx_ms_quartiles=other.onnx_ms_quartiles)

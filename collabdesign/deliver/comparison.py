@@ -64,6 +64,7 @@ class Row:
         tried: By which the setting was chosen; empty for members, which are not tuned.
         onnx_ms: Median milliseconds for one image; None where it was not measured.
         onnx_ms_quartiles: First and third, likewise.
+        onnx_int8_ms: In int8, and ``onnx_int8_ms_quartiles``, likewise.
         note: Why something is missing, else empty.
     """
 
@@ -82,6 +83,8 @@ class Row:
     tried: tuple[Tried, ...] = ()
     onnx_ms: float | None = None
     onnx_ms_quartiles: tuple[float, float] | None = None
+    onnx_int8_ms: float | None = None
+    onnx_int8_ms_quartiles: tuple[float, float] | None = None
     note: str = ""
 
     @property
@@ -130,6 +133,25 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Slower:
+    """A member and a less accurate network that is faster, in milliseconds at a precision."""
+
+    member: str
+    baseline: str
+    precision: str
+    ours: float
+    theirs: float
+
+    @property
+    def words(self) -> str:
+        """In a sentence's part."""
+        return (
+            f"{self.member} in {self.precision} takes {self.ours:.3g} ms, "
+            f"{self.baseline} {self.theirs:.3g} ms"
+        )
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The networks of a comparison, the members first, and how each was trained.
 
@@ -162,6 +184,24 @@ class Comparison:
     def members(self) -> tuple[Row, ...]:
         """The rows of the family."""
         return tuple(row for row in self.rows if row.kind == "member")
+
+    @property
+    def slower(self) -> tuple[Slower, ...]:
+        """Where a member takes longer than a network that it is more accurate than."""
+        return tuple(
+            Slower(member.name, other.name, precision, ours, theirs)
+            for member in self.members
+            for other in self.rows
+            if other.kind != "member"
+            and member.mean is not None
+            and other.mean is not None
+            and member.mean > other.mean
+            for precision, ours, theirs in (
+                ("float32", member.onnx_ms, other.onnx_ms),
+                ("int8", member.onnx_int8_ms, other.onnx_int8_ms),
+            )
+            if ours is not None and theirs is not None and ours > theirs
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``compare.json``; :func:`read_comparison` reads it back."""

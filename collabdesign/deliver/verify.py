@@ -30,8 +30,8 @@ from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.accuracy import evaluate
 from collabdesign.evaluate.data.images import ImageData, TestData, load_data, load_test
+from collabdesign.evaluate.latency import missing_packages
 from collabdesign.evaluate.network import AttoNet
-from collabdesign.evaluate.onnx_file import missing_packages
 
 #: Where there is no figure.
 NOTHING = "\N{EN DASH}"

@@ -1,40 +1,31 @@
-"""A network as an ONNX model: what other runtimes read."""
+"""A network as an ONNX model, as other runtimes read it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
-INPUT = "image"
-OUTPUT = "logits"
+INPUT, OUTPUT = "image", "logits"
 
-# The first that has a word for hardswish is 14; runtimes on devices lag some years behind.
+# The first that has hardswish (14) and gives normalisation its last form (15), with a year of
+# runtimes after it that read it.
 OPSET = 17
-
-# The exporter reads what it wrote with onnx.
-_PACKAGES = ("onnx", "onnxruntime")
-
-
-def missing_packages(needed: Sequence[str] = _PACKAGES) -> tuple[str, ...]:
-    """Which of these packages would have to be installed."""
-    return tuple(name for name in needed if find_spec(name) is None)
 
 
 def onnx_bytes(network: nn.Module, shape: Sequence[int]) -> bytes:
-    """The network in evaluation mode as an ONNX model.
+    """The network as an ONNX model; normalisation is folded into the convolutions.
 
-    Its input ``image`` is float32 [N, channels, height, width] for any N, its output ``logits``
-    [N, classes]. Batch normalisation is folded into the convolution before it.
+    The input ``image`` is N x channels x height x width, float32, the output ``logits``
+    N x classes, with any N.
 
     Args:
-        network: On the CPU; put into evaluation mode.
-        shape: Of one image: channels, height, width.
+        network: Is left in evaluation mode.
+        shape: Of an image: channels, height, width.
 
     Raises:
         torch.onnx.OnnxExporterError: ONNX has no word for something in it.
@@ -49,7 +40,7 @@ def onnx_bytes(network: nn.Module, shape: Sequence[int]) -> bytes:
             path,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
+            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
             opset_version=OPSET,
             dynamo=False,
         )

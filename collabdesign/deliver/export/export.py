@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from collabdesign.deliver.export.formats import FORMATS
-from collabdesign.deliver.export.int8 import CALIBRATION_IMAGES
 from collabdesign.deliver.export.parity import first_difference, parity
 from collabdesign.deliver.export.runtime import Run, logits_of, normalised, share_right
 from collabdesign.deliver.exported import Exported
@@ -21,6 +20,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
 from collabdesign.design.exports import EXPORTS
 from collabdesign.evaluate.data.images import ImageData, TestData
+from collabdesign.evaluate.int8 import CALIBRATION_IMAGES
 from collabdesign.evaluate.latency import milliseconds
 from collabdesign.evaluate.precision import full_float32
 

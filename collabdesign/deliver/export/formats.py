@@ -14,11 +14,12 @@ from collabdesign.deliver.export.executorch import (
     executorch_run,
     executorch_words,
 )
-from collabdesign.deliver.export.int8 import int8_bytes
 from collabdesign.deliver.export.runtime import Run, onnxruntime_run, onnxruntime_words
 from collabdesign.design.exports import EXPORTS
 from collabdesign.errors import InputError
-from collabdesign.evaluate.onnx_file import missing_packages, onnx_bytes
+from collabdesign.evaluate.int8 import int8_bytes
+from collabdesign.evaluate.latency import missing_packages
+from collabdesign.evaluate.onnx_file import onnx_bytes
 
 Write = Callable[[nn.Module, Sequence[int], NDArray[np.float32]], bytes]
 """From a network on the CPU, the shape of an image and normalised pictures of the train part."""

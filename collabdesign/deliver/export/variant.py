@@ -12,7 +12,6 @@ import torch
 from collabdesign.deliver.certificate import CERTIFICATE, Certificate, read_certificate
 from collabdesign.deliver.export.export import Pictures
 from collabdesign.deliver.export.formats import require_packages
-from collabdesign.deliver.export.int8 import CALIBRATION_IMAGES
 from collabdesign.deliver.export.member import export_member, joined
 from collabdesign.deliver.export.runtime import normalised
 from collabdesign.deliver.exported import Exported
@@ -24,6 +23,7 @@ from collabdesign.errors import InputError
 from collabdesign.evaluate.data.folder import IMAGE_SUFFIXES
 from collabdesign.evaluate.data.images import TestData, load_data, load_test
 from collabdesign.evaluate.data.pictures import decode, raise_unreadable, read_image
+from collabdesign.evaluate.int8 import CALIBRATION_IMAGES
 from collabdesign.files import write_json
 
 
