@@ -22,7 +22,7 @@ from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.identity import identity_of
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.plan import plan_training
-from collabdesign.evaluate.recipe import RECIPES, Recipe, one_cycle
+from collabdesign.evaluate.recipe import RECIPES, Recipe, last_passes, one_cycle, only_mirrored
 from collabdesign.evaluate.training import passes
 
 CPU = torch.device("cpu")
@@ -193,3 +193,48 @@ def test_what_stands_in_the_row_is_in_the_identity(digits: ImageData, mine: Trai
     ]
     assert len({identity(row) for row in rows}) == 4
     assert identity(rows[3]) == identity(replace(SGD, schedule=partial(scaled, by=2)))
+
+
+def test_the_last_passes_may_be_shown_other_pictures(digits: ImageData, mine: Training) -> None:
+    shown: list[str] = []
+
+    def early(data: ImageData, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        shown.append("early")
+        return data.train_images[chosen].float()
+
+    def late(data: ImageData, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        shown.append("late")
+        return data.train_images[chosen].float()
+
+    RECIPES["mine"] = replace(SGD, augment=early, last_augment=late)
+    RECIPES["mine"] = replace(SGD, augment=early, last_augment=late)
+    asked = mine.model_copy(update={"epochs": 9})
+    steps = plan_training(len(digits.train_labels), asked).steps_per_epoch
+    made = list(passes(network_of(), digits, asked, seed=0, device=CPU, keep=True))
+    assert shown == ["early"] * 7 * steps + ["late"] * 2 * steps
+    # Also where it was cut off within the last passes.
+    shown.clear()
+    resume = made[7].checkpoint
+    list(passes(network_of(), digits, asked, seed=0, device=CPU, resume=resume))
+    assert shown == ["late"] * steps
+    assert [last_passes(epochs) for epochs in (1, 3, 6, 12, 60)] == [0, 0, 1, 2, 10]
+
+
+@pytest.mark.parametrize("augment", ["none", "shift", "crop"])
+def test_whole_pictures_only_mirrored(digits: ImageData, augment: str) -> None:
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(40, 1, 1, 1)
+    side = 7 if augment == "crop" else 8
+    data = replace(digits, train_images=images, augment=augment, flip=True, resolution=side)
+    chosen = torch.arange(40)
+    found = only_mirrored(data, chosen, torch.Generator().manual_seed(0)).float()
+    assert found.shape == (40, 1, side, side)
+    kinds = {tuple(each.flatten().tolist()) for each in found}
+    whole = found[0] if augment == "none" else None
+    if whole is not None:
+        assert kinds == {tuple(images[0].float().flatten().tolist())}
+        return
+    # The picture and its mirror image, and nothing else.
+    assert len(kinds) == 2
+    one, other = (torch.tensor(each).view(side, side) for each in kinds)
+    assert torch.allclose(one, other.flip(1), atol=1e-4)
+    assert one.mean() == pytest.approx(31.5, abs=0.1)

@@ -48,6 +48,8 @@ class Recipe:
             wrote to the loss, summed over the images.
         average: From the network to an average of its weights, brought up to date after each
             step. It is what is evaluated and what the training ends with.
+        last_augment: As ``augment``, for the last passes; see :func:`last_passes`. The network
+            then learns from pictures as it will be shown them. None where nothing changes.
         teacher: From the data and the device to a trained network there, which is shown the
             same pictures. It is put into evaluation mode and not changed.
     """
@@ -57,6 +59,7 @@ class Recipe:
     augment: Callable[[ImageData, torch.Tensor, torch.Generator], torch.Tensor]
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Training], torch.Tensor]
     average: Callable[[nn.Module], AveragedModel] | None = None
+    last_augment: Callable[[ImageData, torch.Tensor, torch.Generator], torch.Tensor] | None = None
     teacher: Callable[[ImageData, torch.device], nn.Module] | None = None
 
 
@@ -103,6 +106,24 @@ def shifted_or_cropped(
     shift = largest_shift(data.resolution) if data.augment == "shift" else 0
     flip = data.flip and data.augment != "none"
     return take_shifted(images, chosen, generator, shift=shift, flip=flip)
+
+
+def only_mirrored(
+    data: ImageData, chosen: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Whole pictures, half of them mirrored where ``data.flip`` says so; see :class:`Recipe`."""
+    flip = data.flip and data.augment != "none"
+    pictures = take_shifted(data.train_images, chosen, generator, shift=0, flip=flip)
+    side = data.resolution
+    if pictures.shape[-1] != side:  # stored larger, to be cropped
+        pictures = F.interpolate(pictures.float(), (side, side), mode="bilinear", antialias=True)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+    return pictures
+
+
+def last_passes(epochs: int) -> int:
+    """How many of the passes of a training are its last ones: a sixth."""
+    return round(epochs / 6)
 
 
 def smoothed_cross_entropy(

@@ -33,7 +33,7 @@ from collabdesign.evaluate.data.split import proxy_part
 from collabdesign.evaluate.identity import identity_of
 from collabdesign.evaluate.memory import is_out_of_memory
 from collabdesign.evaluate.plan import plan_training, trained_images
-from collabdesign.evaluate.recipe import RECIPES
+from collabdesign.evaluate.recipe import RECIPES, last_passes
 from collabdesign.evaluate.replicas import Replicas
 from collabdesign.evaluate.seeds import seed_of, seeded
 
@@ -156,10 +156,12 @@ def _passes(
             logits: torch.Tensor = shown(pictures)
         return logits.float()
 
+    augment = recipe.augment
+
     def loss_of(
         replica: nn.Module, chosen: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        pictures = normalise(recipe.augment(data, chosen, generator), mean, std)
+        pictures = normalise(augment(data, chosen, generator), mean, std)
         teacher_logits = None
         if teacher is not None:
             with torch.no_grad():
@@ -169,6 +171,8 @@ def _passes(
     replicas = Replicas(network, plan.batch, device)
     for epoch in range(len(curve) + 1, plan.epochs + 1):
         started = time.perf_counter()
+        if recipe.last_augment and epoch > plan.epochs - last_passes(plan.epochs):
+            augment = recipe.last_augment
         total_loss = torch.zeros((), device=device)
         seeds = [seed_of(f"epoch {epoch} part {part}", seed) for part in range(len(replicas))]
         with seeded(seeds, device) as generators, replicas.training():
