@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from collabdesign.evaluate.latency import milliseconds, missing_packages, onnx_bytes
+from collabdesign.evaluate.latency import milliseconds, missing_packages
+from collabdesign.evaluate.onnx_file import onnx_bytes
 
 
 def network(channels: int) -> nn.Module:

@@ -37,7 +37,8 @@ from collabdesign.errors import InputError
 from collabdesign.evaluate.build import Buildable, build
 from collabdesign.evaluate.data.images import TestData
 from collabdesign.evaluate.initialise import initialise
-from collabdesign.evaluate.latency import RUNS, milliseconds, missing_packages, onnx_bytes
+from collabdesign.evaluate.latency import RUNS, milliseconds, missing_packages
+from collabdesign.evaluate.onnx_file import onnx_bytes
 from collabdesign.evaluate.references import REFERENCES, WellKnown
 from collabdesign.explore.begin import Prepared, refusal
 from collabdesign.explore.environment import environment
@@ -334,8 +335,8 @@ def _with_times(
         needed = f"not measured: needs {' and '.join(missing)}"
         return f"{needed}: pip install 'collabdesign[compare]'", list(rows)
     how = (
-        f"onnxruntime {version('onnxruntime')}, one thread of {platform.machine()} "
-        f"({os.cpu_count()} cores), float32, one image, median of {RUNS} runs "
+        f"onnxruntime {version('onnxruntime')}, processor time of one thread of "
+        f"{platform.machine()} ({os.cpu_count()} cores), float32, one image, median of {RUNS} runs "
         "in turns with the other networks"
     )
     measured = {each.network: each for each in before.rows} if before and before.onnx == how else {}

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
 
 RUNS = 50
 _WARM_UP = 5
 
 # The exporter reads what it wrote with onnx.
-_PACKAGES = ("onnx", "onnxruntime")
+PACKAGES = ("onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -35,23 +31,9 @@ class Milliseconds:
     high: float
 
 
-def missing_packages() -> tuple[str, ...]:
+def missing_packages(needed: Sequence[str] = PACKAGES) -> tuple[str, ...]:
     """What would have to be installed to measure."""
-    return tuple(name for name in _PACKAGES if find_spec(name) is None)
-
-
-def onnx_bytes(network: nn.Module, shape: Sequence[int]) -> bytes:
-    """The network as an ONNX model for one image of the shape (channels, height, width).
-
-    Raises:
-        torch.onnx.OnnxExporterError: ONNX has no word for something in it.
-    """
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        path = Path(folder) / "model.onnx"
-        # The exporter that is to replace this one needs a package more.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(network.eval(), (torch.zeros(1, *shape),), path, dynamo=False)
-        return path.read_bytes()
+    return tuple(name for name in needed if find_spec(name) is None)
 
 
 def milliseconds(
@@ -60,10 +42,10 @@ def milliseconds(
     """Time ONNX models, one image at a time, on one thread.
 
     They take turns, so that whatever else the machine does meets all of them; a run that is not
-    timed comes before each that is.
+    timed comes before each that is. What is counted is the processor's time of this thread.
 
     Args:
-        models: From :func:`onnx_bytes`.
+        models: From :func:`collabdesign.evaluate.onnx_file.onnx_bytes`.
         shape: Of an image: channels, height, width.
         runs: Of each model, at least 2.
     """
@@ -79,9 +61,11 @@ def milliseconds(
     for run in range(_WARM_UP + runs):
         for session, given, seen in zip(sessions, inputs, times, strict=True):
             session.run(None, given)
-            started = time.perf_counter()
+            # One thread computes in the calling thread. Its own time leaves out what the wall
+            # clock would count too: how long it waited while trainings had the cores.
+            started = time.thread_time()
             session.run(None, given)
             if run >= _WARM_UP:
-                seen.append(1000 * (time.perf_counter() - started))
+                seen.append(1000 * (time.thread_time() - started))
     quartiles = [statistics.quantiles(seen, n=4) for seen in times]
     return tuple(Milliseconds(median, low, high) for low, median, high in quartiles)
