@@ -231,7 +231,7 @@ def _baselines(
     data, found = requirements.data, []
     for name in names:
         if name == PROTOTYPE:
-            params = default_params(prepared.space, requirements)
+            params = default_params(prepared.space, requirements, prepared.pricing)
             assert params is not None, "the search was prepared"
             own = prepared.space.decode(params)
             row = Row("prototype's default", "prototype", "within the limits", own.id)

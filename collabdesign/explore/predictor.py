@@ -57,17 +57,19 @@ def fit(workloads: Sequence[Workload], measured: Sequence[float]) -> Fit:
     """Fit one quantity; a function of the numbers alone.
 
     Args:
-        workloads: Of the networks that were measured, at least 2.
+        workloads: Of the networks that were measured, at least 1; of one alone nothing is known of
+            the error, which is 0 then.
         measured: What each took, above 0.
     """
+    assert len(workloads) == len(measured) > 0
     work, values = np.array(workloads, dtype=np.float64), np.array(measured, dtype=np.float64)
     parts = _parts(work, values)
     misses = []
-    for left_out in range(len(values)):
+    for left_out in range(len(values) if len(values) > 1 else 0):
         others = np.arange(len(values)) != left_out
         predicted = float(work[left_out] @ _parts(work[others], values[others]))
         misses.append(math.log(values[left_out] / max(_LEAST, predicted)))
-    error = math.sqrt(math.fsum(miss * miss for miss in misses) / len(misses))
+    error = math.sqrt(math.fsum(miss * miss for miss in misses) / len(values))
     return Fit(tuple(map(float, parts)), error, len(values))
 
 
@@ -95,3 +97,20 @@ class Predictor:
 
     fits: Mapping[str, Fit]
     known: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def of(
+        cls,
+        networks: Sequence[str],
+        work: Sequence[Workload],
+        measured: Sequence[Mapping[str, float]],
+    ) -> Predictor:
+        """Fit every quantity.
+
+        Args:
+            networks: Ids of those that were measured, at least 1.
+            work: In each.
+            measured: Of each, by the quantity's name.
+        """
+        fits = {name: fit(work, [values[name] for values in measured]) for name in measured[0]}
+        return cls(fits, dict(zip(networks, measured, strict=True)))
