@@ -127,15 +127,30 @@ def title_of(name: str) -> str:
     return f"AttoNet-{letter.upper()}" if stem == "attonet" and letter else name
 
 
-def judge(requirements: Requirements, cost: Cost, test_accuracy: float) -> tuple[Judged, ...]:
-    """Hold a variant against every limit and goal that was set."""
+def judge(
+    requirements: Requirements,
+    cost: Cost,
+    test_accuracy: float,
+    ways: Mapping[str, str] | None = None,
+) -> tuple[Judged, ...]:
+    """Hold a variant against every limit and goal that was set.
+
+    Args:
+        requirements: Have the limits and goals.
+        cost: Of the variant.
+        test_accuracy: On test, 0 to 1.
+        ways: How what had to be measured of its cost was, by name.
+    """
     precision = requirements.deploy.precision
     rows = []
     for name in LIMITS:
         limit = getattr(requirements.limits, name)
         if limit is not None:
             value = cost[name]
-            how = METRICS[name].how.format(precision=precision)
+            if name in METRICS:
+                how = METRICS[name].how.format(precision=precision)
+            else:
+                how = (ways or {}).get(name, "measured before training")
             rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
     goal = requirements.goals.accuracy
     if goal is not None:

@@ -38,6 +38,7 @@ from collabdesign.explore.full_training import (
     FullTrainings,
     OnProgress,
 )
+from collabdesign.explore.measurements import MEASUREMENTS, ways_of
 from collabdesign.explore.record import Candidate, CurvePoint, Record, trained_within
 from collabdesign.files import write_json
 
@@ -209,6 +210,7 @@ def _deliver(
     data, device = prepared.data, prepared.device
     best, network = member.best, member.best.network
     architecture, cost = member.candidate.architecture, member.candidate.cost
+    ways = ways_of(family.with_name(MEASUREMENTS), architecture.id, cost)
     fresh = family / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
@@ -228,7 +230,7 @@ def _deliver(
         test_accuracy=accuracy,
         test_images=len(test.labels),
         test_readings=readings,
-        requirements=judge(requirements, cost, accuracy),
+        requirements=judge(requirements, cost, accuracy, ways),
         curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.curve),
         epochs=len(best.curve),
         weights_sha256=digest,

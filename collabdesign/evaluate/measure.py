@@ -114,7 +114,9 @@ def measure(architecture: Architecture, requirements: Requirements) -> dict[str,
             )
         else:
             (time,) = milliseconds([model], shape, RUNS)
-            found[name] = Measurement(time.median, (time.low, time.high))
+            # To the nanosecond, which is more than there is to them.
+            median, low, high = (round(each, 6) for each in (time.median, time.low, time.high))
+            found[name] = Measurement(median, (low, high))
     return found
 
 

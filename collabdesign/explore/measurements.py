@@ -157,6 +157,19 @@ def read_measurements(path: Path) -> Iterator[Measured]:
                 yield Measured.from_json(json.loads(line))
 
 
+def ways_of(path: Path, architecture: str, cost: Mapping[str, float]) -> dict[str, str]:
+    """How each measured quantity in a network's cost was measured, in words; as far as the file
+    tells."""
+    for row in read_measurements(path):
+        if row.architecture == architecture and row.values.items() <= cost.items():
+            spread = {
+                name: f", quartiles {low:.4g} to {high:.4g}"
+                for name, (low, high) in row.quartiles.items()
+            }
+            return {name: way + spread.get(name, "") for name, way in row.ways.items()}
+    return {}
+
+
 def _append(path: Path, row: Measured) -> None:
     """In one write, after the end of a line that was cut short."""
     path.parent.mkdir(parents=True, exist_ok=True)
