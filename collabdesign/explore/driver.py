@@ -213,9 +213,6 @@ class Driver:
             candidate = Candidate(-1, index, params, architecture, cost, "machine")
             if any(value > 0 for value in violations.values()):
                 proposer.tell_rejected(Rejection(params, cost, violations))
-                if pricing.predictor is not predictor:
-                    predictor = pricing.predictor
-                    proposer = self._proposals.at(index, todays, aim, pricing, passed_over)
             elif (known := self._known.get(candidate.architecture.id)) is not None:
                 proposer.tell_repeated(params, self._candidates[known])
             else:
@@ -231,6 +228,9 @@ class Driver:
                     **vars(passed_over),
                 )
             self._show(passed_over)
+            if pricing.predictor is not predictor:
+                predictor = pricing.predictor
+                proposer = self._proposals.at(index, todays, aim, pricing, passed_over)
         self._passed_over = passed_over
         counts = ("rejected", "repeated", "rejected_by")
         self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})

@@ -240,13 +240,20 @@ def _measured_default(
     """The default network or what comes nearest to the limits, with its cost as it was measured.
 
     It is scaled to what is expected. Where it is over a limit then, the expectation is raised for
-    all networks by as much as it missed this one, and it is scaled again.
+    all other networks by as much as it missed this one, and it is scaled again.
     """
     pricing = pricing.at(DEFAULT)  # the same network whenever it is asked for
     raised = dict.fromkeys(pricing.names, 1.0)
     tried: dict[str, tuple[Params, Cost]] = {}
+
+    def priced(network: Architecture) -> Mapping[str, float]:
+        if network.id in tried:
+            return tried[network.id][1]
+        cost = pricing.cautious(network)
+        return {name: value * raised.get(name, 1.0) for name, value in cost.items()}
+
     for _ in range(_ROUNDS):
-        params = _closest(space, requirements, pricing, raised)
+        params = _closest(space, requirements, priced if pricing.names else pricing.counted)
         network = space.decode(params)
         expected = pricing.cautious(network)
         cost = pricing.known(network)
@@ -272,33 +279,28 @@ def _measured_default(
 
 
 def _excess_by(
-    requirements: Requirements,
-    pricing: Pricing,
-    but: str = "",
-    raised: Mapping[str, float] | None = None,
+    requirements: Requirements, cost: Callable[[Architecture], Mapping[str, float]], but: str = ""
 ) -> Callable[[Architecture], float]:
-    """What sums up the relative amounts over each limit but one; 0 fits. What is expected may be
-    raised, each quantity by a factor."""
+    """What sums up the relative amounts over each limit but one; 0 fits."""
 
     def excess(architecture: Architecture) -> float:
-        cost: Mapping[str, float] = pricing.cautious(architecture)
-        if raised:
-            cost = {name: value * raised.get(name, 1.0) for name, value in cost.items()}
-        over = requirements.violations(cost)
+        over = requirements.violations(cost(architecture))
         return sum(max(0.0, value) for name, value in over.items() if name != but)
 
     return excess
 
 
 def _closest(
-    space: DesignSpace, requirements: Requirements, pricing: Pricing, raised: Mapping[str, float]
+    space: DesignSpace,
+    requirements: Requirements,
+    cost: Callable[[Architecture], Mapping[str, float]],
 ) -> Params:
     """The default network, or what breaks the limits least of what is found.
 
     Descents may end on a plateau, where no single change lowers anything; what random proposals
     keep is never called impossible.
     """
-    excess = _excess_by(requirements, pricing, raised=raised)
+    excess = _excess_by(requirements, cost)
     if scaled := scaled_down(space, lambda architecture: excess(architecture) == 0):
         return scaled
 
@@ -350,10 +352,10 @@ def _binding(limits: Sequence[str], broken: NDArray[np.bool_]) -> str | None:
 def _budget_changes(space: DesignSpace, requirements: Requirements, pricing: Pricing) -> list[str]:
     """Each limit alone, raised until something fits; else all of them together."""
     limits = requirements.limits
-    reached = _reach(space, _excess_by(requirements, pricing))
+    reached = _reach(space, _excess_by(requirements, pricing.cautious))
 
     def alone(name: str) -> list[str]:
-        limit, excess = getattr(limits, name), _excess_by(requirements, pricing, but=name)
+        limit, excess = getattr(limits, name), _excess_by(requirements, pricing.cautious, but=name)
         least = space.descend(
             reached, lambda net: 1e6 * excess(net) + pricing.cautious(net)[name] / limit
         )
@@ -436,7 +438,7 @@ def _possible_with(requirements: Requirements, edits: Sequence[str]) -> bool:
         space = DesignSpace(changed)
     except InputError:
         return False  # such as a stride too many for the resolution
-    excess = _excess_by(changed, Pricing(changed))
+    excess = _excess_by(changed, Pricing(changed).counted)
     return excess(space.decode(_reach(space, excess))) == 0
 
 

@@ -48,10 +48,7 @@ _POPULATION = 20
 
 
 def generative(
-    space: DesignSpace,
-    requirements: Requirements,
-    seed: int,
-    pricing: Callable[[], Pricing] | None = None,
+    space: DesignSpace, requirements: Requirements, seed: int, pricing: Pricing | None = None
 ) -> GenerativeSampler:
     """The generative sampler for a design space: limits and costs are known without training.
 
@@ -59,26 +56,19 @@ def generative(
         space: To propose from.
         requirements: Of the search.
         seed: Of the sampler.
-        pricing: What networks cost now; what is counted, where None. After it changed, a study has
-            to be begun anew.
+        pricing: What networks cost now; what is counted, where None. What it expects must not
+            change any more: the sampler remembers it.
     """
-    objectives, plain = requirements.objectives, Pricing(requirements) if pricing is None else None
+    objectives, prices = requirements.objectives, pricing or Pricing(requirements)
     costs: dict[int, tuple[Cost, Cost]] = {}  # both functions ask for the same proposals' costs
-    costs_by: Predictor | None = None
 
     def costs_at(params: Params) -> tuple[Cost, Cost]:
         """As cautiously expected, and as expected."""
-        nonlocal costs_by
-        now = plain if pricing is None else pricing()
-        assert now is not None
-        if now.predictor is not costs_by:
-            costs.clear()
-            costs_by = now.predictor
         key = key_of(params)
         if key not in costs:
             network = space.decode(params)
-            expected = now.expected(network)
-            costs[key] = (now.cautious(network) if now.names else expected), expected
+            expected = prices.expected(network)
+            costs[key] = (prices.cautious(network) if prices.names else expected), expected
         return costs[key]
 
     def violations(params: Params) -> list[float]:
@@ -92,7 +82,7 @@ def generative(
     )
 
 
-Sampling = Callable[[DesignSpace, Requirements, int, Callable[[], Pricing]], BaseSampler]
+Sampling = Callable[[DesignSpace, Requirements, int, Pricing], BaseSampler]
 
 SAMPLERS: dict[str, Sampling] = {
     "generative": generative,
@@ -120,17 +110,7 @@ class Proposals:
         self._space = space
         self._requirements = requirements
         self._pricing = pricing or Pricing(requirements)
-        # It draws by index itself, so that it can be kept; the others begin anew at each index.
-        self._lasting: BaseSampler | None = None
-        search = requirements.search
-        if search.sampler == "generative":
-            self._lasting = SAMPLERS[search.sampler](
-                space, requirements, search.seed, self._priced_now
-            )
         self._told: _Told | None = None
-
-    def _priced_now(self) -> Pricing:
-        return self._pricing
 
     def at(
         self,
@@ -146,24 +126,31 @@ class Proposals:
             index: Of the next candidate.
             candidates: All others, finished or in training, with costs as they are today.
             aim: The least proxy_accuracy that is worth a training; None where all are.
-            pricing: What networks cost now; as before where None.
+            pricing: What networks cost now; as before the first candidate where None.
             passed_over: Of this index, where proposals were passed over before what is expected of
                 others changed by that.
         """
-        search = self._requirements.search
-        told, self._pricing = self._told, pricing or self._pricing
-        is_stale = told is None or told.is_stale or told.aim != aim or passed_over is not None
+        search, told, pricing = self._requirements.search, self._told, pricing or self._pricing
+        # It draws by index itself, so that it can be kept; the others begin anew at each index.
+        lasts = search.sampler == "generative"
+        lasting = None
+        if lasts and told is not None and told.predictor is pricing.predictor:
+            lasting = told.study.sampler
         if (
             told is None
-            or is_stale
-            or self._lasting is None
-            or told.predictor is not self._pricing.predictor
+            or told.is_stale
+            or told.aim != aim
+            or lasting is None
+            or passed_over is not None
         ):
-            sampler = self._lasting or SAMPLERS[search.sampler](
-                self._space, self._requirements, _seed(search.seed, index), self._priced_now
+            sampler = lasting or SAMPLERS[search.sampler](
+                self._space,
+                self._requirements,
+                search.seed if lasts else _seed(search.seed, index),
+                pricing,
             )
-            told = self._told = _Told(self._space, self._requirements, sampler, aim)
-            told.predictor = self._pricing.predictor
+            told = _Told(self._space, self._requirements, sampler, aim, pricing.predictor)
+            self._told = told
         told.tell(candidates)
         if passed_over is not None:
             told.pass_over(passed_over, candidates)
@@ -269,6 +256,7 @@ class _Told:
         requirements: Requirements,
         sampler: BaseSampler,
         aim: float | None,
+        predictor: Predictor | None,
     ) -> None:
         self.space = space
         self._requirements = requirements
@@ -280,7 +268,7 @@ class _Told:
         )
         self.running: dict[int, optuna.Trial] = {}
         self.is_stale = False
-        self.predictor: Predictor | None = None
+        self.predictor = predictor
         self._finished: set[int] = set()
         self._complete = 0
 
