@@ -314,7 +314,7 @@ def test_what_is_far_over_is_not_measured(tiny: Requirements) -> None:
 # -- the default network and what check says --------------------------------------------------
 
 
-@pytest.mark.parametrize(("bend", "share"), [(0.7, 0.1), (1.0, 0.5), (1.4, 0.05), (1.4, 0.9)])
+@pytest.mark.parametrize(("bend", "share"), [(0.7, 0.3), (1.0, 0.5), (1.4, 0.05), (1.4, 0.9)])
 def test_the_default_network_is_within_the_measured_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bend: float, share: float
 ) -> None:
@@ -592,6 +592,9 @@ def test_what_was_measured_is_shown_like_any_other_limit(by_device: Path) -> Non
     assert " latency_ms, " in log
     code, said = run(["show", str(by_device / "run"), "0"], by_device)
     assert code == 0 and "latency_ms: " in said
+    code, said = run(["status", str(by_device / "run")], by_device)
+    count = len(measured(by_device / "run"))
+    assert code == 0 and f"{count} networks measured: latency at most 7 ms" in said
 
 
 @needs_onnx
@@ -644,6 +647,21 @@ def test_a_device_that_fails_ends_the_search_and_once_mended_it_goes_on(
     assert code == 0, said
     assert outcomes(tmp_path / "run") == outcomes(by_device / "run")
     assert measured(tmp_path / "run").items() >= known.items()
+
+
+@needs_onnx
+def test_trainings_under_way_are_given_back_when_the_device_fails(tmp_path: Path) -> None:
+    with_device(tmp_path, BROKEN)
+    words = search_words(tmp_path, *overrides("search.proxy.epochs=10"), "--workers", "2")
+    code, said = run(words, tmp_path)
+    assert code == 2 and "adb: device offline" in said
+    states = rows(tmp_path / "run", "SELECT state FROM trials")
+    assert states and set(states) <= {("FAIL",), ("COMPLETE",)} and ("FAIL",) in states
+    (tmp_path / "device.sh").write_text(DEVICE)
+    again = search_words(tmp_path, *overrides("search.proxy.epochs=10", "search.trials=3"))
+    code, said = run(again, tmp_path)
+    assert code == 0, said
+    assert len(read_record(tmp_path / "run").trained) == 3
 
 
 @needs_onnx

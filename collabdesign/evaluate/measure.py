@@ -114,8 +114,9 @@ def measure(architecture: Architecture, requirements: Requirements) -> dict[str,
             )
         else:
             (time,) = milliseconds([model], shape, RUNS)
-            # To the nanosecond, which is more than there is to them.
-            median, low, high = (round(each, 6) for each in (time.median, time.low, time.high))
+            # To the nanosecond, which is more than there is to them; a coarse clock may tell 0.
+            runs = (time.median, time.low, time.high)
+            median, low, high = (max(1e-6, round(each, 6)) for each in runs)
             found[name] = Measurement(median, (low, high))
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from collabdesign.design.cost import MEASURED
 from collabdesign.design.requirements import (
     FREE_KEYS,
     MEASURING,
@@ -70,8 +71,7 @@ def prepare(
         _require_same(read_record(run_dir), requirements, accept_changes)
     if requirements.measured:
         Meter.of(requirements)  # refuses what cannot be measured before pictures are read
-    else:
-        require_possible(space, requirements)
+    require_possible(space, _counted(requirements))
     chosen = choose_device(device)
     data = load_data(requirements.data, chosen, on_progress=on_data)
     trained_images(len(data.train_labels), requirements.search.proxy)  # refuses what is not there
@@ -79,6 +79,13 @@ def prepare(
     if requirements.measured:
         require_possible(space, requirements, pricing)
     return Prepared(space, data, chosen, pricing)
+
+
+def _counted(requirements: Requirements) -> Requirements:
+    """Without what has to be measured."""
+    limits = requirements.limits.model_copy(update=dict.fromkeys(MEASURED))
+    objectives = Requirements.model_fields["objectives"].default
+    return requirements.model_copy(update={"limits": limits, "objectives": objectives})
 
 
 def require_folder(run_dir: Path) -> None:

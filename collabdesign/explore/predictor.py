@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from collabdesign.design.workload import Workload
 
@@ -74,6 +73,9 @@ def fit(workloads: Sequence[Workload], measured: Sequence[float]) -> Fit:
 
 
 def _parts(work: Floats, values: Floats) -> Floats:
+    # Loads for a third of a second, which those who only read measurements do not need.
+    from scipy.optimize import nnls
+
     # A row for each network, divided by what it took: all are to be 1.
     rows = work / values[:, None]
     scale = np.where((mean := rows.mean(axis=0)) > 0, mean, 1.0)

@@ -160,7 +160,8 @@ class Pricing:
         if limit is None:
             return 0.0
         within = [fit.predict(row.work) for row in rows if row.values[name] <= limit]
-        return min([fit.error, *([math.log(limit / min(within))] if within else [])])
+        # A trifle less, or rounding alone might leave that network out.
+        return min([fit.error, *([math.log(limit / min(within)) - 1e-9] if within else [])])
 
 
 def _by_id(rows: list[Measured]) -> dict[str, Measured]:
