@@ -551,14 +551,14 @@ def by_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def overrides(*more: str) -> list[str]:
-    short = (*SHORT, "search.trials=9", "family.size=2", "family.finalists=1", *more)
+    short = (*SHORT, "search.trials=7", "family.size=2", "family.finalists=1", *more)
     return [word for each in (*short, "family.training.epochs=2") for word in ("--set", each)]
 
 
 @needs_onnx
 def test_a_search_by_command_trains_nothing_over_the_limit(by_device: Path) -> None:
     record, known = read_record(by_device / "run"), measured(by_device / "run")
-    assert len(record.finished) == 9
+    assert len(record.finished) == 7
     for each in record.candidates:
         assert each.cost.latency_ms == known[each.architecture.id] <= 7
     assert len(calls(by_device)) == len(set(calls(by_device))) == len(known)
@@ -667,7 +667,7 @@ def test_trainings_under_way_are_given_back_when_the_device_fails(tmp_path: Path
 @needs_onnx
 def test_a_run_keeps_its_way_to_measure(by_device: Path) -> None:
     file, folder = by_device / "tiny.yaml", by_device / "run"
-    asked = [*SHORT, "search.trials=9", "family.size=2", "family.finalists=1"]
+    asked = [*SHORT, "search.trials=7", "family.size=2", "family.finalists=1"]
     asked += ["family.training.epochs=2"]
     before = sorted((path.name, path.read_bytes()) for path in folder.glob("*.json*"))
     for change, words in (

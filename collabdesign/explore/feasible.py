@@ -146,13 +146,16 @@ def require_possible(
 def scale_of(
     space: DesignSpace, requirements: Requirements, pricing: Pricing | None = None
 ) -> Scale:
-    """The objectives' ranges: chance to 1, the space's smallest cost to the limit; what has to be
-    measured is predicted for that."""
+    """The objectives' ranges: chance to 1, the space's smallest cost to the limit. What has to be
+    measured is predicted for that, and its smallest lowered by twice the predictor's error."""
     pricing = (pricing or Pricing(requirements)).at(DEFAULT)
     lowest, highest = {}, {}
     for name in requirements.objectives[1:]:
         limit = getattr(requirements.limits, name)
         lowest[name] = float(_extreme(space, pricing, name, 1)[name])
+        if name in pricing.names and pricing.predictor is not None:
+            # A share of what can be gained is to stay below 1.
+            lowest[name] *= math.exp(-2 * pricing.predictor.fits[name].error)
         highest[name] = float(limit or _extreme(space, pricing, name, -1)[name])
     return Scale(requirements.objectives, 1 / requirements.data.classes, lowest, highest)
 
