@@ -538,6 +538,12 @@ def test_a_search_measured_here_keeps_its_limits(tmp_path: Path, sampler: str) -
         assert known[each.architecture.id].values.items() <= each.cost.items()
     assert record.candidates[0].proposed_by == "prototype"
     assert record.attributes["scale"]["highest"] == {"latency_ms": 0.05}
+    view = gather(tmp_path / "run", running=False)
+    assert 0 <= view.hypervolume[-1][1] <= 1
+    # What broke a counted limit was not measured, and is shown without.
+    assert sampler == "generative" or any("latency_ms" not in e.cost for e in view.rejections)
+    assert "file size" in render_report(view)
+    assert front_figure(view, "file_bytes")["data"]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from collabdesign.deliver.report.gather import FAMILY
 from collabdesign.deliver.tuning import RATES, RULE, Setting
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
-from collabdesign.design.requirements import PLACES, Requirements
+from collabdesign.design.requirements import MEASURING, PLACES, Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.build import Buildable, build
 from collabdesign.evaluate.data.images import TestData
@@ -57,7 +57,16 @@ PROTOTYPE = "prototype"
 _FOLDER = "compare"
 
 # What a random search of equal budget may have otherwise; pictures have a fingerprint.
-_OTHERWISE = ("name", "search.sampler", "search.seed", "storage", "family", "goals", *PLACES)
+_OTHERWISE = (
+    "name",
+    "search.sampler",
+    "search.seed",
+    "storage",
+    "family",
+    "goals",
+    *PLACES,
+    *MEASURING,
+)
 
 
 @dataclass(frozen=True)

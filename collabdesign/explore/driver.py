@@ -228,7 +228,7 @@ class Driver:
                     **vars(passed_over),
                 )
             self._show(passed_over)
-            if pricing.predictor is not predictor:
+            if pricing.predictor is not predictor and self._proposals.know_costs:
                 predictor = pricing.predictor
                 proposer = self._proposals.at(index, todays, aim, pricing, passed_over)
         self._passed_over = passed_over

@@ -112,6 +112,11 @@ class Proposals:
         self._pricing = pricing or Pricing(requirements)
         self._told: _Told | None = None
 
+    @property
+    def know_costs(self) -> bool:
+        """Whether the sampler is told what networks cost before they are proposed."""
+        return self._requirements.search.sampler == "generative"
+
     def at(
         self,
         index: int,
@@ -131,9 +136,9 @@ class Proposals:
                 others changed by that.
         """
         search, told, pricing = self._requirements.search, self._told, pricing or self._pricing
-        # It draws by index itself, so that it can be kept; the others begin anew at each index.
-        lasts = search.sampler == "generative"
-        lasting = None
+        # The generative one draws by index itself, so that it can be kept as long as what it was
+        # told holds; the others begin anew at each index.
+        lasts, lasting = search.sampler == "generative", None
         if lasts and told is not None and told.predictor is pricing.predictor:
             lasting = told.study.sampler
         if (
