@@ -611,8 +611,7 @@ def test_a_killed_search_measures_nothing_twice_and_finds_the_same(
     words = search_words(tmp_path, *overrides())
     moments: list[Callable[[], bool]] = [
         lambda: len(calls(tmp_path)) >= 5,  # of the first networks
-        lambda: len(rows(tmp_path / "run", "SELECT number FROM trials")) >= 3,
-        lambda: len(calls(tmp_path)) >= len(calls(by_device)) - 2,
+        lambda: len(rows(tmp_path / "run", "SELECT number FROM trials")) >= 4,
     ]
     for moment in moments:
         process = begin(words, tmp_path)
@@ -635,39 +634,28 @@ BROKEN = DEVICE.replace(
 
 
 @needs_onnx
-def test_a_device_that_fails_ends_the_search_and_once_mended_it_goes_on(
-    by_device: Path, tmp_path: Path
-) -> None:
+def test_a_device_that_fails_ends_the_search_and_once_mended_it_goes_on(tmp_path: Path) -> None:
     with_device(tmp_path, BROKEN)
-    words = search_words(tmp_path, *overrides())
-    code, said = run(words, tmp_path)
+    longer = overrides("search.proxy.epochs=10")
+    code, said = run(search_words(tmp_path, *longer, "--workers", "2"), tmp_path)
     assert code == 2
     assert "collabdesign: latency.command './device.sh {onnx}' must end with exit code 0" in said
     assert "adb: device offline" in said and "Traceback" not in said
-    assert not rows(tmp_path / "run", "SELECT number FROM trials WHERE state = 'RUNNING'")
     known = measured(tmp_path / "run")
     assert len(known) == 15
+    # Trainings under way are given back.
+    states = rows(tmp_path / "run", "SELECT state FROM trials")
+    assert ("FAIL",) in states and set(states) <= {("FAIL",), ("COMPLETE",)}
     (tmp_path / "device.sh").write_text(DEVICE)
     # How long it may take is free to change.
-    code, said = run([*words, "--set", "latency.timeout=30"], tmp_path)
+    changes = ["--set", "latency.timeout=30", "--set", "search.trials=4"]
+    code, said = run(search_words(tmp_path, *longer, *changes), tmp_path)
     assert code == 0, said
-    assert outcomes(tmp_path / "run") == outcomes(by_device / "run")
+    record = read_record(tmp_path / "run")
+    assert len(record.trained) == 4
     assert measured(tmp_path / "run").items() >= known.items()
-
-
-@needs_onnx
-def test_trainings_under_way_are_given_back_when_the_device_fails(tmp_path: Path) -> None:
-    with_device(tmp_path, BROKEN)
-    words = search_words(tmp_path, *overrides("search.proxy.epochs=10"), "--workers", "2")
-    code, said = run(words, tmp_path)
-    assert code == 2 and "adb: device offline" in said
-    states = rows(tmp_path / "run", "SELECT state FROM trials")
-    assert states and set(states) <= {("FAIL",), ("COMPLETE",)} and ("FAIL",) in states
-    (tmp_path / "device.sh").write_text(DEVICE)
-    again = search_words(tmp_path, *overrides("search.proxy.epochs=10", "search.trials=3"))
-    code, said = run(again, tmp_path)
-    assert code == 0, said
-    assert len(read_record(tmp_path / "run").trained) == 3
+    again = len(calls(tmp_path)) - len(set(calls(tmp_path)))
+    assert again <= 1, "at most the network that failed"
 
 
 @needs_onnx
