@@ -63,6 +63,11 @@ class NothingFits(CollabdesignError):
     exit_code = 3
 
 
+class NotMeasured(CollabdesignError):
+    """Raised when what has to be measured of a network cannot be, such as on a device that does not
+    answer. A search ends; once that is mended, the same command goes on."""
+
+
 class GoalsNotMet(CollabdesignError):
     """Raised when a search finished and its goals are not met, or every training failed."""
 

@@ -48,7 +48,7 @@ from collabdesign.explore.executors.processes import ProcessExecutor
 from collabdesign.explore.faults import death_of
 from collabdesign.explore.full_training import FamilyProgress
 from collabdesign.explore.lock import CALIBRATING, SEARCHING, InUse, held, holder
-from collabdesign.explore.progress import PROGRESS, Notice, Progress, Reading
+from collabdesign.explore.progress import PROGRESS, Measuring, Notice, Progress, Reading
 from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record
 from collabdesign.explore.study_writer import StudyWriter
@@ -77,6 +77,7 @@ class Began:
 
 RunEvent = (
     Reading
+    | Measuring
     | Notice
     | Began
     | Progress
@@ -154,6 +155,8 @@ def run(
         InputError: What a person wrote cannot be used.
         InUse: Another process searches in the run folder.
         NothingFits: No network fits the limits, or none was trained before none new was found.
+        NotMeasured: What has to be measured of a network cannot be; trainings under way are given
+            back.
         TrainersDied: What trains was killed, over and over.
         KeyboardInterrupt: Passed on; trainings under way are given back.
     """
@@ -340,6 +343,7 @@ def _opened(
         device=machine.device,
         accept_changes=accept_changes,
         on_data=lambda done, total: tell(Reading("pictures", done, total)),
+        on_measured=lambda done, total: tell(Measuring(done, total)),
     )
     with ExitStack() as after:
         after.enter_context(held(run_dir, lock))
@@ -394,7 +398,15 @@ def _search(here: _Here, test: TestData | None, accept_changes: bool, command: s
         )
         if changes:
             here.tell(Notice("the data changed: " + "; ".join(changes)))
-        Driver(study, requirements, prepared.space, here.executor, run_dir, here.tell).run()
+        Driver(
+            study,
+            requirements,
+            prepared.space,
+            here.executor,
+            run_dir,
+            here.tell,
+            prepared.pricing,
+        ).run()
         return study.read()
 
 

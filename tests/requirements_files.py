@@ -96,7 +96,12 @@ WRONG = [
     # Keys.
     Wrong("goals:", "^goal:", "a requirements file has no key 'goal'", "did you mean goals?"),
     Wrong(LIMIT, "^mac: 10M", "limits has no key 'mac'", "did you mean macs?"),
-    Wrong(LIMIT, "^latency: 3", "limits has no key 'latency'", "its keys are macs, params, weig"),
+    Wrong(LIMIT, "^energy: 3", "limits has no key 'energy'", "its keys are macs, params, weig"),
+    Wrong(LIMIT, "^latency: 3", "limits has no key 'latency'", "did you mean latency_ms?"),
+    Wrong(LIMIT, "latency_ms: ^2.5ms", "latency_ms must be a number above 0, at most 100000, got"),
+    Wrong(LIMIT, "file_bytes: ^200k", "file_bytes must be a positive number of bytes", "200kB"),
+    Wrong(END, END + "latency: {command: ^./time.sh}\n", "command with {onnx} where", "{onnx}"),
+    Wrong(END, END + "latency: {timeout: ^0}\n", "latency.timeout must be a number above 0"),
     Wrong(LIMIT, "^flops: 10M", "limits has no key 'flops'", "1 MAC is 2 FLOPs"),
     Wrong(LIMIT, "^GFLOPs: 1", "limits has no key 'GFLOPs'", "write macs"),
     Wrong("name: mine\n", "^", "name must be given, got nothing", "runs/NAME"),

@@ -13,12 +13,14 @@ from collabdesign.cli.display import Display, named, new_table, out, print_json,
 from collabdesign.cli.search import show_lengthened
 from collabdesign.deliver.report.words import (
     HEADS,
+    QUANTITIES,
     counted,
+    percent,
+    quantities_of,
     short_count,
     short_quantity,
     short_time,
 )
-from collabdesign.design.cost import METRICS
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import CollabdesignError, NothingFits
@@ -74,8 +76,9 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         f"[bold]Space[/]: {found.parameters} parameters, about {float(found.parameter_sets):.1e} "
         "parameter sets"
     )
-    table = new_table("", *(HEADS[name] for name in METRICS))
-    rows: dict[str, Mapping[str, int] | None] = {
+    names = quantities_of(requirements)
+    table = new_table("", *(HEADS[name] for name in names))
+    rows: dict[str, Mapping[str, float] | None] = {
         "smallest found": found.smallest,
         "median": found.median,
         "largest found": found.largest,
@@ -86,9 +89,9 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
     for title, row in rows.items():
         if row is not None:
             shown = {name: short_quantity(name, value) for name, value in row.items()}
-            table.add_row(title, *(shown.get(name, "-") for name in METRICS))
+            table.add_row(title, *(shown.get(name, "-") for name in names))
     shares = {name: f"{100 * share.value:.1f} %" for name, share in found.fits.items()}
-    table.add_row("proposals that fit", *(shares.get(name, "-") for name in METRICS))
+    table.add_row("proposals that fit", *(shares.get(name, "-") for name in names))
     out.print(table)
     every = found.fits["all"]
     low, high = every.interval
@@ -97,10 +100,30 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
         + (f"; [bold]{found.binding}[/] binds" if found.binding else "")
     )
+    _show_measured(found)
     if not found.possible:
         out.print(f"[red]{escape(explain(found, requirements))}[/]")
     for change in found.changes if found.possible else ():
         out.print(f"[yellow]{escape(change)}[/]")
+
+
+def _show_measured(found: Feasibility) -> None:
+    """How the default network was measured, and what is expected of all others."""
+    for name, row in found.expectations.items():
+        title = QUANTITIES[name]
+        default = "prototype's default" if found.possible else "nearest network"
+        out.print(
+            f"[bold]{title.capitalize()}[/] of the {default}: "
+            f"{short_quantity(name, found.closest[name])}, {escape(row.way)}"
+        )
+        share = ""
+        if (fits := found.fits.get(name)) is not None:
+            share = f"{100 * fits.value:.1f} % of random proposals are expected to fit, "
+        say(
+            f"  {share}half of them below {short_quantity(name, row.median)}: predicted from "
+            f"{counted(row.networks, 'measured network')}, each missed by about "
+            f"{percent(row.error, 0)} from the others"
+        )
 
 
 def _show_default(found: Feasibility) -> None:

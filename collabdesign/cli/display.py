@@ -170,6 +170,7 @@ def _calibrate(at: CalibrateProgress) -> Line:
 
 _LINES: dict[str, Callable[[Any], Line]] = {
     "Reading": lambda at: _count(f"reading {at.what}", at.done, at.total),
+    "Measuring": lambda at: _count("measuring networks", at.done, at.total),
     "Progress": _search,
     "FamilyProgress": _family,
     "CalibrateProgress": _calibrate,

@@ -13,8 +13,15 @@ import click
 from rich.markup import escape
 
 from collabdesign.cli.display import Display, out, print_json, say
-from collabdesign.deliver.report.words import counted, percent, short_time
+from collabdesign.deliver.report.words import (
+    QUANTITIES,
+    counted,
+    percent,
+    short_quantity,
+    short_time,
+)
 from collabdesign.explore.lock import holder
+from collabdesign.explore.measurements import MEASUREMENTS, read_measurements
 from collabdesign.explore.progress import PROGRESS
 from collabdesign.explore.record import best_accuracy, requirements_of, trained_within
 from collabdesign.explore.study import read_record
@@ -47,6 +54,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
         state = "finished" if family else "searched; the family is not trained yet"
     else:
         state = "interrupted; the same search command continues it"
+    measured = sum(1 for _ in read_measurements(run_dir / MEASUREMENTS))
     best = best_accuracy(trained_within(record, requirements))
     if as_json:
         print_json(
@@ -64,6 +72,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
                 "proxy_epochs_saved": record.epochs_saved,
                 "rejected": record.rejected,
                 "repeated": record.repeated,
+                "measured": measured,
                 "best_proxy_accuracy": best,
                 "family": family,
             }
@@ -75,6 +84,13 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
         f"  {len(finished)} of {trials} trials ({len(record.trained)} trained, {stopped}"
         f"{len(record.failed)} failed), {record.rejected} rejected, {record.repeated} repeated"
     )
+    if requirements.measured:
+        limits = requirements.limits
+        asked = [
+            QUANTITIES[name] + ("" if limit is None else f" at most {short_quantity(name, limit)}")
+            for name, limit in ((name, getattr(limits, name)) for name in requirements.measured)
+        ]
+        say(f"  {counted(measured, 'network')} measured: {', '.join(asked)}")
     if who is not None:
         say(f"  {who}")
         if training:

@@ -175,6 +175,7 @@ def judge(
     test_accuracy: float,
     int8_accuracy: float | None = None,
     test_images: int | None = None,
+    ways: Mapping[str, str] | None = None,
 ) -> tuple[Judged, ...]:
     """Hold a variant against every limit and goal that was set.
 
@@ -184,6 +185,7 @@ def judge(
         test_accuracy: In float32.
         int8_accuracy: On test, where it was asked for.
         test_images: How many, for the intervals.
+        ways: How what had to be measured of its cost was, by name.
     """
     precision = requirements.deploy.precision
     rows = []
@@ -191,7 +193,10 @@ def judge(
         limit = getattr(requirements.limits, name)
         if limit is not None:
             value = cost[name]
-            how = METRICS[name].how.format(precision=precision)
+            if name in METRICS:
+                how = METRICS[name].how.format(precision=precision)
+            else:
+                how = (ways or {}).get(name, "measured before training")
             rows.append(Judged(name, limit, value, how, value <= limit, at_least=False))
     goals = requirements.goals
     for name, goal, accuracy, form in (

@@ -275,4 +275,5 @@ def _spread(
 
 def _size(scale: Scale, candidate: Candidate) -> float:
     """Logarithm of the product of the costs among the objectives."""
-    return sum(math.log(max(value, 1)) for value in scale.values(candidate)[1:])
+    # A count of 0 has no logarithm; milliseconds below 1 have.
+    return sum(math.log(value if value > 0 else 1) for value in scale.values(candidate)[1:])

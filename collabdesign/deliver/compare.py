@@ -30,7 +30,7 @@ from collabdesign.deliver.times import with_times
 from collabdesign.deliver.tuning import RATES, RULE, Setting
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import cost_of
-from collabdesign.design.requirements import PLACES, Requirements
+from collabdesign.design.requirements import MEASURING, PLACES, Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate.build import Buildable
 from collabdesign.evaluate.data.images import TestData
@@ -52,7 +52,16 @@ PROTOTYPE = "prototype"
 _FOLDER = "compare"
 
 # What a random search of equal budget may have otherwise; pictures have a fingerprint.
-_OTHERWISE = ("name", "search.sampler", "search.seed", "storage", "family", "goals", *PLACES)
+_OTHERWISE = (
+    "name",
+    "search.sampler",
+    "search.seed",
+    "storage",
+    "family",
+    "goals",
+    *PLACES,
+    *MEASURING,
+)
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,7 @@ def _baselines(
     data, found = requirements.data, []
     for name in names:
         if name == PROTOTYPE:
-            params = default_params(prepared.space, requirements)
+            params = default_params(prepared.space, requirements, prepared.pricing)
             assert params is not None, "the search was prepared"
             own = prepared.space.decode(params)
             row = Row("prototype's default", "prototype", "within the limits", own.id)

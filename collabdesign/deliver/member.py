@@ -31,6 +31,7 @@ from collabdesign.evaluate.network import AttoNet, build_network
 from collabdesign.explore.begin import Prepared
 from collabdesign.explore.environment import environment
 from collabdesign.explore.full_training import FullTraining
+from collabdesign.explore.measurements import MEASUREMENTS, ways_of
 from collabdesign.explore.record import Candidate, CurvePoint
 from collabdesign.files import write_json
 
@@ -147,6 +148,7 @@ def deliver(
     cost, images = candidate.cost, len(test.labels)
     int8 = next((each.test_accuracy for each in member.exports if each.format == "int8"), None)
     judged, readings = all_readings(family / READINGS)
+    ways = ways_of(family.with_name(MEASUREMENTS), candidate.architecture.id, cost)
     certificate = Certificate(
         name=member.name,
         candidate=candidate.number,
@@ -159,7 +161,7 @@ def deliver(
         test_accuracy=member.test_accuracy,
         test_images=images,
         test_readings=member.test_readings,
-        requirements=judge(requirements, cost, member.test_accuracy, int8, images),
+        requirements=judge(requirements, cost, member.test_accuracy, int8, images, ways),
         curve=tuple(CurvePoint(each.epoch, each.loss, each.accuracy) for each in best.curve),
         epochs=len(best.curve),
         weights_sha256=_sha256(fresh / "weights.pt"),

@@ -41,9 +41,9 @@ def with_times(
         needed = f"not measured: needs {' and '.join(missing)}"
         return f"{needed}: pip install 'collabdesign[compare]'", list(rows)
     how = (
-        f"onnxruntime {version('onnxruntime')}, one thread of {platform.machine()} "
-        f"({os.cpu_count()} cores), one image, median of {RUNS} runs in turns with the other "
-        "networks; int8 is static, with per-channel weights"
+        f"onnxruntime {version('onnxruntime')}, processor time of one thread of "
+        f"{platform.machine()} ({os.cpu_count()} cores), one image, median of {RUNS} runs "
+        "in turns with the other networks; int8 is static, with per-channel weights"
     )
     measured = {each.network: each for each in before.rows} if before and before.onnx == how else {}
     if all(

@@ -24,7 +24,7 @@ from collabdesign.deliver.member import load_variant, read_architecture
 from collabdesign.deliver.model_py import model_py_logits, text_difference
 from collabdesign.deliver.source import check_value
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import cost_of
+from collabdesign.design.cost import MEASURED, cost_of
 from collabdesign.design.exports import EXPORTS
 from collabdesign.design.requirements import LIMITS, Requirements
 from collabdesign.errors import InputError
@@ -211,7 +211,10 @@ def _counts(certificate: Certificate, architecture: Architecture) -> Iterator[Ch
         yield Check(f"counted by {each.counter}", recorded, found, found == recorded, each.note)
     cost = cost_of(architecture, certificate.precision)
     for row in certificate.requirements:
-        if row.name in LIMITS and row.name in cost:
+        if row.name in MEASURED:
+            why = "measured of the untrained network on the machine of the search"
+            yield Check(f"limit {row.name}", f"{row.value:,}, {_met(row.met)}", NOTHING, None, why)
+        elif row.name in LIMITS:
             value, met = cost[row.name], cost[row.name] <= row.required
             yield Check(
                 f"limit {row.name}, at most {row.required:,}",

@@ -1,4 +1,4 @@
-"""Architecture -> Cost, by arithmetic alone.
+"""Architecture -> Cost, by arithmetic alone; and the names of what a network costs besides.
 
 What is counted:
 
@@ -15,10 +15,13 @@ What is counted:
   a tensor lives from its writing to its last reading.
 
 What one layer and one attention cost stands in :mod:`collabdesign.design.operators`.
+
+``MEASURED`` are costs that no arithmetic tells: a runtime or a device does, before any training.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,8 +33,8 @@ from collabdesign.errors import InputError
 BYTES_PER_VALUE = {"float32": 4, "float16": 2, "int8": 1}
 
 
-@dataclass(frozen=True)
-class Metric:
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
     """One number of a cost, which may be limited and made small.
 
     Attributes:
@@ -39,17 +42,26 @@ class Metric:
         short: In narrow columns; the title where empty.
         unit: What it is counted in: how it is written and shown.
         limit: Help text of the limit.
-        how: How it was counted, for certificates; ``{precision}`` stands for the precision.
-        count: Its value, from a network's multiply-accumulates, its parameters, the largest
-            number of tensor elements alive at once, and the bytes of one value.
     """
 
     title: str
     unit: Literal["count", "bytes", "ms"]
     limit: str
+    short: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Quantity):
+    """A quantity that arithmetic tells.
+
+    Attributes:
+        how: How it was counted, for certificates; ``{precision}`` stands for the precision.
+        count: Its value, from a network's multiply-accumulates, its parameters, the largest
+            number of tensor elements alive at once, and the bytes of one value.
+    """
+
     how: str
     count: Callable[[int, int, int, int], int]
-    short: str = ""
 
 
 METRICS: dict[str, Metric] = {
@@ -88,20 +100,37 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
+MEASURED: dict[str, Quantity] = {
+    "latency_ms": Quantity(
+        title="latency",
+        unit="ms",
+        limit="Milliseconds for one image, such as 2.5, measured before any training; see latency.",
+    ),
+    "file_bytes": Quantity(
+        title="file size",
+        short="file",
+        unit="bytes",
+        limit="Size of the network's ONNX file, such as 200kB, measured before any training.",
+    ),
+}
 
-class Cost(Mapping[str, int]):
-    """What a network costs: a number by the metric's name, also as attributes.
+QUANTITIES: Mapping[str, Quantity] = ChainMap(MEASURED, METRICS)  # type: ignore[arg-type]
+"""All that may be limited; a chain is walked from its end."""
 
-    It cannot be edited. A cost that an earlier version stored may lack a later metric.
+
+class Cost(Mapping[str, float]):
+    """What a network costs: a number by the quantity's name, also as attributes.
+
+    It cannot be edited. Arithmetic gives whole numbers, and only what was measured is there of
+    ``MEASURED``. A cost that an earlier version stored may lack a later metric.
     """
 
-    def __init__(self, *in_order: int, **numbers: int) -> None:
+    def __init__(self, *in_order: int, **numbers: float) -> None:
         """Take numbers by name, or in the order of ``METRICS``."""
         vars(self).update(zip(METRICS, in_order, strict=False), **numbers)
 
-    def __getitem__(self, name: str) -> int:
-        number: int = vars(self)[name]
-        return number
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(vars(self))
@@ -109,8 +138,8 @@ class Cost(Mapping[str, int]):
     def __len__(self) -> int:
         return len(vars(self))
 
-    def __getattr__(self, name: str) -> int:
-        raise AttributeError(f"a cost has {', '.join(METRICS)}, got {name!r}")
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a cost has {', '.join(QUANTITIES)}, got {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("a cost cannot be edited")
@@ -122,7 +151,7 @@ class Cost(Mapping[str, int]):
         return f"Cost({', '.join(f'{name}={value}' for name, value in self.items())})"
 
     @classmethod
-    def from_json(cls, data: Mapping[str, int] | Sequence[int]) -> Cost:
+    def from_json(cls, data: Mapping[str, float] | Sequence[int]) -> Cost:
         """Read its dict, or the four numbers in order of earlier studies.
 
         Raises:
@@ -130,8 +159,9 @@ class Cost(Mapping[str, int]):
         """
         if not isinstance(data, Mapping):
             data = dict(zip(METRICS, data, strict=False)) if len(data) == 4 else {}
-        if not data or not data.keys() <= METRICS.keys():
-            raise ValueError(f"a cost has {', '.join(METRICS)}, got {', '.join(data) or 'none'}")
+        if not data or not data.keys() <= QUANTITIES.keys():
+            names = ", ".join(QUANTITIES)
+            raise ValueError(f"a cost has {names}, got {', '.join(data) or 'none'}")
         return cls(**data)
 
 

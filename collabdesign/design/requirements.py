@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, create_model
 
-from collabdesign.design.cost import METRICS
+from collabdesign.design.cost import MEASURED, QUANTITIES
 from collabdesign.design.exports import EXPORTS
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
@@ -30,13 +31,18 @@ FREE_KEYS = ("search.trials", "family")
 PLACES = ("data.train", "data.test", "data.root", "data.download")
 """Where the pictures lie: what they are is told by their fingerprint."""
 
+MEASURING = ("latency.timeout", "latency.folder")
+"""Where and how long the command that measures may run: neither is what it measures."""
+
+
+_NUMBERS = {"count": int, "bytes": int, "ms": float}
 
 if TYPE_CHECKING:
 
     class Limits(Section):
-        """A field for each metric."""
+        """A field for each quantity."""
 
-        def __getattr__(self, name: str) -> int | None: ...
+        def __getattr__(self, name: str) -> Any: ...
 else:
     Limits = create_model(
         "Limits",
@@ -45,10 +51,10 @@ else:
         __doc__="Hard budgets, known without training: no network over one of them is trained.",
         **{
             name: (
-                Annotated[int, values.limit(metric)] | None,
-                Field(default=None, description=metric.limit),
+                Annotated[_NUMBERS[quantity.unit], values.limit(quantity)] | None,
+                Field(default=None, description=quantity.limit),
             )
-            for name, metric in METRICS.items()
+            for name, quantity in QUANTITIES.items()
         },
     )
 
@@ -58,6 +64,23 @@ class Deploy(Section):
 
     precision: Literal["float32", "float16", "int8"] = Field(
         default="float32", description="Precision at which the limits in bytes are counted."
+    )
+
+
+class Latency(Section):
+    """How latency_ms is measured: here by onnxruntime on one thread, or by a command."""
+
+    command: Annotated[str, values.COMMAND] | None = Field(
+        default=None,
+        description="Measures a network and prints milliseconds as its last line, such as "
+        "'./on_device.sh {onnx}'; {onnx} stands for the path of an ONNX file (default: "
+        "onnxruntime measures here, on one thread).",
+    )
+    timeout: Annotated[float, values.number(0, 86_400, above=True)] = Field(
+        default=60.0, description="Seconds that the command may take for one network."
+    )
+    folder: Annotated[Path, values.PATH] | None = Field(
+        default=None, description="Where the command is run (default: this file's folder)."
     )
 
 
@@ -204,6 +227,7 @@ class Requirements(Section):
     data: Data
     limits: Annotated[Limits, _IfWritten] = Limits()
     deploy: Annotated[Deploy, _IfWritten] = Deploy()
+    latency: Annotated[Latency, _IfWritten] = Latency()
     goals: Annotated[Goals, _IfWritten] = Goals()
     objectives: Annotated[tuple[str, ...], values.FRONT] = Field(
         default=("accuracy", "macs", "params"),
@@ -217,6 +241,14 @@ class Requirements(Section):
     )
     search: Annotated[Search, _IfWritten] = Search()
     family: Annotated[Family, _IfWritten] = Family()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Of what has to be measured, the names that are limited or an objective."""
+        limits, objectives = self.limits, self.objectives
+        return tuple(
+            name for name in MEASURED if getattr(limits, name) is not None or name in objectives
+        )
 
     def violations(self, cost: Mapping[str, float]) -> dict[str, float]:
         """How far a cost is from each limit that is set, as a share of the limit.

@@ -10,8 +10,14 @@ from pathlib import Path
 
 import torch
 
-from collabdesign.design.cost import cost_of
-from collabdesign.design.requirements import FREE_KEYS, PLACES, Requirements, resolved_yaml
+from collabdesign.design.cost import MEASURED
+from collabdesign.design.requirements import (
+    FREE_KEYS,
+    MEASURING,
+    PLACES,
+    Requirements,
+    resolved_yaml,
+)
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data.changes import data_changes
@@ -20,6 +26,9 @@ from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.explore.calibration import calibration_of
 from collabdesign.explore.feasible import require_possible, scale_of
+from collabdesign.explore.first_networks import OnMeasured, pricing_of
+from collabdesign.explore.measurements import DEFAULT, Meter
+from collabdesign.explore.pricing import Pricing
 from collabdesign.explore.provenance import note_environment
 from collabdesign.explore.record import Record, requirements_of
 from collabdesign.explore.study import has_study, read_record, without_password
@@ -37,6 +46,7 @@ class Prepared:
     space: DesignSpace
     data: ImageData
     device: torch.device
+    pricing: Pricing
 
 
 def prepare(
@@ -46,22 +56,36 @@ def prepare(
     device: str | None = None,
     accept_changes: bool = False,
     on_data: Callable[[int, int], None] | None = None,
+    on_measured: OnMeasured | None = None,
 ) -> Prepared:
-    """Refuse what cannot be searched, then read the images; writes nothing.
+    """Refuse what cannot be searched, then read the images; writes nothing but what was measured.
 
     Raises:
         InputError: What a person wrote cannot be used.
         NothingFits: No network of the space fits the limits.
+        NotMeasured: What has to be measured of the networks cannot be.
     """
     space = DesignSpace(requirements)
     require_folder(run_dir)
     if has_study(run_dir):
         _require_same(read_record(run_dir), requirements, accept_changes)
-    require_possible(space, requirements)
+    if requirements.measured:
+        Meter.of(requirements)  # refuses what cannot be measured before pictures are read
+    require_possible(space, _counted(requirements))
     chosen = choose_device(device)
     data = load_data(requirements.data, chosen, on_progress=on_data)
     trained_images(len(data.train_labels), requirements.search.proxy)  # refuses what is not there
-    return Prepared(space, data, chosen)
+    pricing = pricing_of(space, requirements, run_dir, on_measured)
+    if requirements.measured:
+        require_possible(space, requirements, pricing)
+    return Prepared(space, data, chosen, pricing)
+
+
+def _counted(requirements: Requirements) -> Requirements:
+    """Without what has to be measured."""
+    limits = requirements.limits.model_copy(update=dict.fromkeys(MEASURED))
+    objectives = Requirements.model_fields["objectives"].default
+    return requirements.model_copy(update={"limits": limits, "objectives": objectives})
 
 
 def require_folder(run_dir: Path) -> None:
@@ -80,6 +104,8 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
     for key, before, now in (
         ("objectives", began_with.objectives, requirements.objectives),
         ("storage", (began_with.storage,), (requirements.storage,)),
+        ("measured limits", began_with.measured or ("none",), requirements.measured or ("none",)),
+        ("way to measure", _way(began_with, requirements), _way(requirements, began_with)),
     ):
         if before != now:
             raise InputError(
@@ -87,10 +113,18 @@ def _require_same(record: Record, requirements: Requirements, accept_changes: bo
                 "--run-dir"
             )
     # Where the pictures lie is not what they are: their fingerprint is compared once it is known.
-    changes = began_with.changes(requirements, (*FREE_KEYS, *PLACES))
+    changes = began_with.changes(requirements, (*FREE_KEYS, *PLACES, *MEASURING))
     if changes and not accept_changes:
         rule = "a run continues with the requirements it began with, but these changed"
         raise refusal(rule, changes, _CONSENT)
+
+
+def _way(one: Requirements, other: Requirements) -> tuple[str, ...]:
+    """How networks are measured: two ways do not compare. Empty where neither asks for it."""
+    if not (one.measured and other.measured):
+        return ()
+    command = one.latency.command if "latency_ms" in one.measured else None
+    return (command or "onnxruntime", one.deploy.precision)
 
 
 def refusal(rule: str, changes: Sequence[str], remedy: str) -> InputError:
@@ -121,14 +155,14 @@ def begin(
     Raises:
         InputError: The requirements or the images are others.
     """
-    space, data = prepared.space, prepared.data
+    space, data, pricing = prepared.space, prepared.data, prepared.pricing
     before = study.read()
     _require_same(before, requirements, accept_changes)
     changed = require_same_images(run_dir, before, data, test, accept_changes)
-    scale = scale_of(space, requirements)
+    scale = scale_of(space, requirements, pricing)
     calibration, _ = calibration_of(run_dir, requirements, data.fingerprint)
     own = space.decode(space.own())
-    own_cost = cost_of(own, requirements.deploy.precision)
+    own_cost, violations = pricing.at(DEFAULT).judged(own)
     images = len(data.train_labels)
     if changed or not (run_dir / _IMAGES).is_file():
         write_json(run_dir / _IMAGES, data.summary)
@@ -148,7 +182,7 @@ def begin(
             "prototype": {
                 "architecture": own.to_dict(),
                 "cost": dict(own_cost),
-                "fits": requirements.fits(own_cost),
+                "fits": all(value <= 0 for value in violations.values()),
             },
             "calibration": calibration and asdict(calibration),
             "tail": None,

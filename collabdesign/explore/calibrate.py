@@ -115,7 +115,7 @@ def calibrate(
         GoalsNotMet: Fewer than 4 networks could be trained both ways.
         KeyboardInterrupt: Passed on; every finished training stands.
     """
-    chosen = spread_networks(prepared.space, requirements, networks)
+    chosen = spread_networks(prepared.space, requirements, networks, prepared.pricing)
     plan = plan_trainings(chosen, requirements, len(prepared.data.train_labels))
     file = _begin(run_dir, requirements, prepared.data.fingerprint)
     known = {each.key: each for each in file.trained}

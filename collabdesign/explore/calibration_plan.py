@@ -7,7 +7,7 @@ networks are about as large as the limit allows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from collabdesign.evaluate.seeds import seed_of
 from collabdesign.explore.calibration import SAME_COST, Key
 from collabdesign.explore.executors.executor import Task
 from collabdesign.explore.feasible import default_params
+from collabdesign.explore.pricing import Pricing
 
 FEWEST_NETWORKS = 4
 PROXY_SEEDS = 2
@@ -48,7 +49,7 @@ class Planned(NamedTuple):
 
 
 def spread_networks(
-    space: DesignSpace, requirements: Requirements, count: int
+    space: DesignSpace, requirements: Requirements, count: int, pricing: Pricing | None = None
 ) -> tuple[Architecture, ...]:
     """Different networks that fit, spread by multiply-adds; a function of ``search.seed``.
 
@@ -56,24 +57,26 @@ def spread_networks(
     parts of the random proposals that fit, in order of their multiply-adds. Where few proposals
     fit, variations of what fits stand in for them. Instead of the largest of these, a third of all
     networks are within a factor of :data:`SAME_COST` of ``limits.macs``, or of the largest network
-    found where none comes so near to it, or there is no such limit.
+    found where none comes so near to it, or there is no such limit. Where something has to be
+    measured it is of those that are chosen, and what is over a limit then is left out.
 
     Returns:
         Smallest first; fewer than ``count`` where fewer are found.
 
     Raises:
         NothingFits: There are fewer than 4.
+        NotMeasured: What has to be measured could not be.
     """
-    precision = requirements.deploy.precision
+    pricing = (pricing or Pricing(requirements)).aside()
     rng = np.random.default_rng([requirements.search.seed, 1])
     pool: dict[str, Params] = {}  # by id, the default network first
 
     def add(params: Params) -> None:
         architecture = space.decode(params)
-        if requirements.fits(cost_of(architecture, precision)):
+        if requirements.fits(pricing.cautious(architecture)):
             pool.setdefault(architecture.id, params)
 
-    if (own := default_params(space, requirements)) is not None:
+    if (own := default_params(space, requirements, pricing)) is not None:
         add(own)
     for _ in range(_PROPOSALS):
         if len(pool) < _POOL:
@@ -83,11 +86,7 @@ def spread_networks(
             params = list(pool.values())[int(rng.random() * len(pool))]
             rate = _SMALLEST_RATE * (_LARGEST_RATE / _SMALLEST_RATE) ** rng.random()
             add(space.vary(params, rng, rate))
-    if len(pool) < FEWEST_NETWORKS:
-        raise NothingFits(
-            f"a calibration compares at least {FEWEST_NETWORKS} different networks that fit the "
-            f"limits, and {len(pool)} were found; collabdesign check says what binds"
-        )
+    _require_enough(pool)
 
     def macs(architecture: Architecture) -> tuple[int, str]:
         return cost_of(architecture).macs, architecture.id
@@ -97,13 +96,23 @@ def spread_networks(
     parts = min(count - 1, len(others))
     middles = _middles(others, parts)
     wanted = count // _ONE_NEAR_LIMIT_IN
-    large = _near_limit(space, requirements, pool, wanted * _TO_CHOOSE_FROM, rng)
+    large = _near_limit(space, requirements, pricing, pool, wanted * _TO_CHOOSE_FROM, rng)
     large = sorted((each for each in large if each != default), key=macs)
     chosen = dict.fromkeys(_middles(large, min(wanted, len(large), parts)))
     for each in middles:  # the smallest first
         if len(chosen) < parts:
             chosen.setdefault(each)
-    return tuple(sorted([default, *chosen], key=macs))
+    found = [each for each in [default, *chosen] if requirements.fits(pricing.known(each))]
+    _require_enough(found)
+    return tuple(sorted(found, key=macs))
+
+
+def _require_enough(networks: Collection[object]) -> None:
+    if len(networks) < FEWEST_NETWORKS:
+        raise NothingFits(
+            f"a calibration compares at least {FEWEST_NETWORKS} different networks that fit the "
+            f"limits, and {len(networks)} were found; collabdesign check says what binds"
+        )
 
 
 def _middles(networks: Sequence[Architecture], parts: int) -> list[Architecture]:
@@ -114,13 +123,13 @@ def _middles(networks: Sequence[Architecture], parts: int) -> list[Architecture]
 def _near_limit(
     space: DesignSpace,
     requirements: Requirements,
+    pricing: Pricing,
     pool: Mapping[str, Params],
     count: int,
     rng: np.random.Generator,
 ) -> list[Architecture]:
     """Networks that fit and are about as large as the limit of multiply-adds; those of a pool, and
     where they are fewer than ``count``, variations of the largest."""
-    precision = requirements.deploy.precision
     known = dict(pool)
     macs = {name: cost_of(space.decode(params)).macs for name, params in known.items()}
     most = requirements.limits.macs or max(macs.values())
@@ -136,7 +145,7 @@ def _near_limit(
         rate = _SMALLEST_RATE * (_LARGEST_RATE / _SMALLEST_RATE) ** rng.random()
         varied = space.vary(params, rng, rate)
         network = space.decode(varied)
-        if requirements.fits(cost_of(network, precision)) and network.id not in known:
+        if requirements.fits(pricing.cautious(network)) and network.id not in known:
             known[network.id], macs[network.id] = varied, cost_of(network).macs
     if not near():
         most = max(macs.values())

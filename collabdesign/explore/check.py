@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace
 from collabdesign.evaluate.data.images import ImageData
@@ -22,6 +21,8 @@ from collabdesign.evaluate.plan import plan_training, trained_images
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import passes
 from collabdesign.explore.feasible import Feasibility, default_params, feasibility
+from collabdesign.explore.first_networks import pricing_of
+from collabdesign.explore.pricing import Pricing
 
 _TIMED_NETWORKS = 3
 _TIMED_STEPS = 4
@@ -86,28 +87,39 @@ def check(
     ``on_progress`` is called with what is being done, and how much of it.
 
     Raises:
-        InputError: The data cannot be read at all, or has fewer images than proxies ask for.
+        InputError: The data cannot be read at all, or has fewer images than proxies ask for; or
+            what has to be measured cannot be, here.
+        NotMeasured: It could not be.
     """
     space = DesignSpace(requirements)
-    found = feasibility(space, requirements)
+
+    def on_measured(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress("measuring networks", done, total)
+
+    pricing = pricing_of(space, requirements, on_measured=on_measured)
+    found = feasibility(space, requirements, pricing=pricing)
     data = inspect_data(requirements.data, on_progress)
     if data.images is not None:
         trained_images(data.images[0], requirements.search.proxy)  # refuses what is not there
     time = None
     if data.images is not None and found.possible:
-        time = _estimate(space, requirements, data.images[0], choose_device(device))
+        time = _estimate(space, requirements, pricing, data.images[0], choose_device(device))
     return Check(found, data.parts, data.images, time)
 
 
 def _estimate(
-    space: DesignSpace, requirements: Requirements, images: int, device: torch.device
+    space: DesignSpace,
+    requirements: Requirements,
+    pricing: Pricing,
+    images: int,
+    device: torch.device,
 ) -> TimeEstimate:
     """Time a few steps of the default network and of random ones that fit."""
     rng = np.random.default_rng(requirements.search.seed)
     drawn = (space.decode(space.sample(rng)) for _ in range(1000))
-    precision = requirements.deploy.precision
-    fitting = (each for each in drawn if requirements.fits(cost_of(each, precision)))
-    own = default_params(space, requirements)
+    fitting = (each for each in drawn if requirements.fits(pricing.expected(each)))
+    own = default_params(space, requirements, pricing)
     assert own is not None, "something fits"
     timed = [space.decode(own), *islice(fitting, _TIMED_NETWORKS - 1)]
     proxy = plan_training(images, requirements.search.proxy)

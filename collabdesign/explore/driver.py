@@ -16,9 +16,9 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.cost import MEASURED, Cost
 from collabdesign.design.requirements import Requirements
-from collabdesign.design.space import DesignSpace, Params
+from collabdesign.design.space import DesignSpace
 from collabdesign.errors import NothingFits, OutsideSpace
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import EpochRecord
@@ -38,6 +38,8 @@ from collabdesign.explore.front import scale_of_record
 from collabdesign.explore.full_training import FULL_TRAININGS, full_task
 from collabdesign.explore.inheritance import WEIGHTS, ProxyWeights
 from collabdesign.explore.interrupts import held_back
+from collabdesign.explore.measurements import DEFAULT
+from collabdesign.explore.pricing import Pricing
 from collabdesign.explore.progress import FullProgress, Notice, Progress, Standing
 from collabdesign.explore.proposals import PassedOver, Proposals, distributions_of
 from collabdesign.explore.record import (
@@ -67,6 +69,8 @@ class Driver:
         run_dir: Gets the checkpoints of full trainings, and the weights of trained proxies where
             others begin with them.
         on_event: Called after each proposal and event, and while waiting; and with the aim.
+        pricing: What networks cost before the first candidate; may be left out where nothing has to
+            be measured.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Driver:
         executor: Executor,
         run_dir: Path,
         on_event: Callable[[Progress | Aim | Notice], None],
+        pricing: Pricing | None = None,
     ) -> None:
         self._weights = ProxyWeights(run_dir / WEIGHTS)
         self._study = study
@@ -88,7 +93,8 @@ class Driver:
         self._epochs = record.proxy_epochs
         self._select_images = record.attributes["data"]["select_images"]
         self._standing = Standing(requirements, self._epochs, scale_of_record(record, requirements))
-        self._proposals = Proposals(space, requirements)
+        self._pricing = pricing or Pricing(requirements)
+        self._proposals = Proposals(space, requirements, self._pricing)
         self._begun_with = record
         self._aim = aim_of(record, requirements)
         self._lacks_anchor = (
@@ -128,6 +134,8 @@ class Driver:
 
         Raises:
             NothingFits: 500 proposals in a row brought nothing new.
+            NotMeasured: What has to be measured of a proposal cannot be; trainings under way are
+                given back.
             TrainersDied: Nothing lives long enough to train.
         """
         if self._aim is not None:
@@ -176,29 +184,35 @@ class Driver:
             architecture = self._space.decode(candidate.params)
         except OutsideSpace:
             return None
-        cost = cost_of(architecture, self._requirements.deploy.precision)
         is_open = architecture == candidate.architecture and architecture.id not in self._known
-        return cost if is_open and self._requirements.fits(cost) else None
+        if not is_open:
+            return None
+        cost = self._pricing.at(candidate.index).known(architecture)
+        return cost if self._requirements.fits(cost) else None
 
     def _propose(self, index: int) -> Candidate | None:
         """A new candidate: the prototype's default first, then what the sampler proposes."""
         if index == 0:
-            own = default_params(self._space, self._requirements)
+            own = default_params(self._space, self._requirements, self._pricing)
             if own is not None:
-                return self._candidate(own, "prototype", index)
-        todays = self._todays()
-        proposer = self._proposals.at(index, todays, self._least_accuracy(todays))
-        passed_over = proposer.passed_over
+                architecture = self._space.decode(own)
+                cost = self._pricing.at(DEFAULT).known(architecture)
+                return Candidate(-1, index, own, architecture, cost, "prototype")
+        todays, pricing = self._todays(), self._pricing.at(index)
+        aim = self._least_accuracy(todays)
+        proposer = self._proposals.at(index, todays, aim, pricing)
+        passed_over, predictor = proposer.passed_over, pricing.predictor
         for _ in range(PATIENCE):
             try:
                 params = proposer.ask()
             except NothingFound as error:
                 passed_over.rejected += error.tried
                 break
-            candidate = self._candidate(params, "machine", index)
-            violations = self._requirements.violations(candidate.cost)
+            architecture = self._space.decode(params)
+            cost, violations = pricing.judged(architecture)
+            candidate = Candidate(-1, index, params, architecture, cost, "machine")
             if any(value > 0 for value in violations.values()):
-                proposer.tell_rejected(Rejection(params, candidate.cost, violations))
+                proposer.tell_rejected(Rejection(params, cost, violations))
             elif (known := self._known.get(candidate.architecture.id)) is not None:
                 proposer.tell_repeated(params, self._candidates[known])
             else:
@@ -214,6 +228,9 @@ class Driver:
                     **vars(passed_over),
                 )
             self._show(passed_over)
+            if pricing.predictor is not predictor and self._proposals.know_costs:
+                predictor = pricing.predictor
+                proposer = self._proposals.at(index, todays, aim, pricing, passed_over)
         self._passed_over = passed_over
         counts = ("rejected", "repeated", "rejected_by")
         self._study.set({"tail": {name: getattr(passed_over, name) for name in counts}})
@@ -228,11 +245,6 @@ class Driver:
         best = best_accuracy(fitting)
         return None if self._aim is None or best is None else self._aim.at_least(best)
 
-    def _candidate(self, params: Params, proposed_by: str, index: int) -> Candidate:
-        architecture = self._space.decode(params)
-        cost = cost_of(architecture, self._requirements.deploy.precision)
-        return Candidate(-1, index, params, architecture, cost, proposed_by)
-
     def _why_nothing_new(self, last: PassedOver) -> str:
         lines = [
             f"a search ends when {PATIENCE} proposals in a row bring nothing new that fits; "
@@ -240,7 +252,8 @@ class Driver:
             f"after {len(self._candidates)} of {self._requirements.search.trials} trials"
         ]
         if last.rejected > last.repeated:
-            lines.append(explain(feasibility(self._space, self._requirements), self._requirements))
+            found = feasibility(self._space, self._requirements, pricing=self._pricing)
+            lines.append(explain(found, self._requirements))
         else:
             lines.append("    the space holds little more that fits: lower search.trials")
         return "\n".join(lines)
@@ -403,9 +416,11 @@ def _log(candidate: Candidate) -> None:
     result = f"stopped {candidate.reason}" if candidate.outcome == "stopped" else candidate.reason
     if candidate.accuracy is not None:
         result = f"{100 * candidate.accuracy:.2f} %"
+    measured = [f"{candidate.cost[n]:.4g} {n}" for n in MEASURED if n in candidate.cost]
     log.info(
         f"candidate {candidate.number} ({candidate.architecture.id}): {result}, "
         f"{candidate.cost.macs:,} MACs, {candidate.cost.params:,} params, "
+        f"{''.join(f'{each}, ' for each in measured)}"
         f"{candidate.seconds:.1f} s, "
         f"{candidate.rejected} rejected and {candidate.repeated} repeated before"
         + (f", begun with the weights of {candidate.parent}" * (candidate.parent is not None))

@@ -1,7 +1,12 @@
-"""What of a design space keeps the limits: arithmetic and random draws, no training."""
+"""What of a design space keeps the limits: arithmetic and random draws, no training.
+
+Where something has to be measured, random draws are judged by what is expected of them, and the
+prototype's default network by its measurement. A pricing may be left out where nothing has to be.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import Cost, PartCost, cost_of, part_costs
+from collabdesign.design.cost import METRICS, QUANTITIES, Cost, PartCost, cost_of, part_costs
 from collabdesign.design.files.units import exact_bytes, exact_count
 from collabdesign.design.prototype import Prototype
-from collabdesign.design.requirements import LIMITS, Limits, Requirements
+from collabdesign.design.requirements import Limits, Requirements
 from collabdesign.design.scaling import scaled_down
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.errors import InputError, NothingFits
 from collabdesign.explore.front import Scale, wilson_interval
+from collabdesign.explore.measurements import DEFAULT
+from collabdesign.explore.pricing import Pricing
 
 SAMPLES = 2000
 
 # Fewer random proposals than this share, and a search spends its time on rejections.
 _ALMOST_NOTHING = 0.01
+
+# The default network is scaled so often at most until what was measured of it keeps the limits.
+_ROUNDS = 8
+
+# An advice leaves so much for what two measurements of one network differ by.
+_ROOM = 1.05
 
 
 @dataclass(frozen=True)
@@ -42,21 +55,42 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What is known of a quantity that has to be measured.
+
+    Attributes:
+        way: How it is measured, in words.
+        networks: How many were measured for this.
+        error: By how much a prediction misses, as a share: 0.1 for a tenth.
+        median: What is predicted of the random proposals.
+    """
+
+    way: str
+    networks: int
+    error: float
+    median: float
+
+
+@dataclass(frozen=True)
 class Feasibility:
     """What ``collabdesign check`` says about a space and its limits.
+
+    What has to be measured is in a cost where it was measured of that network.
 
     Attributes:
         parameters: How many parameters of the space can be active.
         smallest: Cost of the network with the fewest MACs that descent finds.
-        median: Of the random proposals, each cost on its own.
+        median: Of the random proposals, each cost that is counted on its own.
         largest: Cost of the network with the most MACs that ascent finds.
         own: The prototype's own values as drawn, part by part.
         default: The same, scaled down to the limits; None where that does not fit.
-        fits: Share of random proposals that fits each limit, and ``all`` of them.
+        fits: Share of random proposals that fits each limit, and ``all`` of them; of what has to
+            be measured, that is expected to fit.
         binding: The limit that keeps out most of what the others let in, or None.
-        closest: The network that breaks the limits least; a violation of 0 fits.
+        closest: The network that breaks the limits least, measured; a violation of 0 fits.
         violations: Of ``closest``.
         changes: Where nothing or almost nothing fits: what would, in words.
+        expectations: Of what has to be measured, by its name.
     """
 
     parameter_sets: int
@@ -73,6 +107,7 @@ class Feasibility:
     closest: Cost
     violations: Mapping[str, float]
     changes: tuple[str, ...]
+    expectations: Mapping[str, Expectation]
 
     @property
     def possible(self) -> bool:
@@ -80,43 +115,65 @@ class Feasibility:
         return self.default is not None
 
 
-def default_params(space: DesignSpace, requirements: Requirements) -> Params | None:
+def default_params(
+    space: DesignSpace, requirements: Requirements, pricing: Pricing | None = None
+) -> Params | None:
     """The prototype's default network: its own values, scaled down to the limits.
 
     Where scaling alone does not reach them, it goes on by descent to the nearest network that
     fits, and then by random proposals; None where these find nothing either.
+
+    Raises:
+        NotMeasured: What has to be measured could not be.
     """
-    closest = _closest(space, requirements)
-    return closest if _excess_by(requirements)(space.decode(closest)) == 0 else None
+    params, cost = _measured_default(space, requirements, pricing or Pricing(requirements))
+    return params if requirements.fits(cost) else None
 
 
-def require_possible(space: DesignSpace, requirements: Requirements) -> None:
+def require_possible(
+    space: DesignSpace, requirements: Requirements, pricing: Pricing | None = None
+) -> None:
     """Refuse a search that nothing in the space can satisfy.
 
     Raises:
         NothingFits: With what ``check`` says about it.
+        NotMeasured: What has to be measured could not be.
     """
-    if default_params(space, requirements) is None:
-        raise NothingFits(explain(feasibility(space, requirements), requirements))
+    if default_params(space, requirements, pricing) is None:
+        raise NothingFits(explain(feasibility(space, requirements, pricing=pricing), requirements))
 
 
-def scale_of(space: DesignSpace, requirements: Requirements) -> Scale:
-    """The objectives' ranges: chance to 1, the space's smallest cost to the limit."""
+def scale_of(
+    space: DesignSpace, requirements: Requirements, pricing: Pricing | None = None
+) -> Scale:
+    """The objectives' ranges: chance to 1, the space's smallest cost to the limit. What has to be
+    measured is predicted for that, and its smallest lowered by twice the predictor's error."""
+    pricing = (pricing or Pricing(requirements)).at(DEFAULT)
     lowest, highest = {}, {}
     for name in requirements.objectives[1:]:
         limit = getattr(requirements.limits, name)
-        lowest[name] = float(_extreme(space, requirements, name, 1)[name])
-        highest[name] = float(limit or _extreme(space, requirements, name, -1)[name])
+        lowest[name] = float(_extreme(space, pricing, name, 1)[name])
+        if name in pricing.names and pricing.predictor is not None:
+            # A share of what can be gained is to stay below 1.
+            lowest[name] *= math.exp(-2 * pricing.predictor.fits[name].error)
+        highest[name] = float(limit or _extreme(space, pricing, name, -1)[name])
     return Scale(requirements.objectives, 1 / requirements.data.classes, lowest, highest)
 
 
 def feasibility(
-    space: DesignSpace, requirements: Requirements, samples: int = SAMPLES
+    space: DesignSpace,
+    requirements: Requirements,
+    samples: int = SAMPLES,
+    pricing: Pricing | None = None,
 ) -> Feasibility:
-    """Look at the space before any training; takes about a second."""
-    precision = requirements.deploy.precision
-    proposals = _proposals(space, requirements, samples)
-    costs = [cost_of(space.decode(params), precision) for params in proposals]
+    """Look at the space before any training; takes about a second.
+
+    Raises:
+        NotMeasured: What has to be measured could not be.
+    """
+    pricing = (pricing or Pricing(requirements)).at(DEFAULT)
+    proposals = map(space.decode, _proposals(space, requirements, samples))
+    costs = [pricing.expected(each) for each in proposals]
     violations = [requirements.violations(cost) for cost in costs]
     limits = list(violations[0])
     excess = np.array([list(row.values()) for row in violations])  # samples x limits
@@ -124,22 +181,35 @@ def feasibility(
     columns = zip((*limits, "all"), (*met.T, met.all(axis=1)), strict=True)
     fits = {name: Share(int(column.sum()), samples) for name, column in columns}
     own = space.decode(space.own())
-    nearest = space.decode(_closest(space, requirements))
-    closest = cost_of(nearest, precision)
+    params, closest = _measured_default(space, requirements, pricing)
+    nearest = space.decode(params)
     possible = requirements.fits(closest)
     changes: list[str] = []
     if not possible:
-        changes = [*_budget_changes(space, requirements), *_prototype_changes(requirements)]
+        changes = [
+            *_budget_changes(space, requirements, pricing),
+            *_prototype_changes(requirements),
+        ]
     elif fits["all"].value < _ALMOST_NOTHING:
         changes = [_easing(excess)]
+
+    def median(name: str) -> float:
+        return float(np.median([cost[name] for cost in costs]))
+
+    expectations = {}
+    if pricing.predictor is not None and pricing.measurements is not None:
+        for name, fit in pricing.predictor.fits.items():
+            way, error = pricing.measurements.ways[name], math.expm1(fit.error)
+            expectations[name] = Expectation(way, fit.networks, error, median(name))
+    smallest, largest = (_extreme_network(space, pricing, "macs", sign) for sign in (1, -1))
     return Feasibility(
         parameter_sets=space.size(),
         parameters=len(space.parameters),
-        smallest=_extreme(space, requirements, "macs", 1),
-        median=Cost(*(int(np.median([cost[name] for cost in costs])) for name in LIMITS)),
-        largest=_extreme(space, requirements, "macs", -1),
+        smallest=pricing.noted(smallest),
+        median=Cost(*(int(median(name)) for name in METRICS)),
+        largest=pricing.noted(largest),
         own=part_costs(own),
-        own_cost=cost_of(own, precision),
+        own_cost=pricing.noted(own),
         default=part_costs(nearest) if possible else None,
         default_cost=closest if possible else None,
         fits=fits,
@@ -147,6 +217,7 @@ def feasibility(
         closest=closest,
         violations=requirements.violations(closest),
         changes=tuple(changes),
+        expectations=expectations,
     )
 
 
@@ -159,36 +230,87 @@ def explain(found: Feasibility, requirements: Requirements) -> str:
         if value > 0
     ]
     why = (
-        "some network of the space must fit the limits, and none was found; "
-        f"the closest has {', '.join(broken) or 'no violation'}"
+        "some network of the space must fit the limits, and none was found; the closest "
+        f"{'was measured and ' * bool(requirements.measured)}has "
+        f"{', '.join(broken) or 'no violation'}"
     )
     return "\n    ".join([why, *found.changes])
 
 
-def _excess_by(requirements: Requirements, but: str = "") -> Callable[[Architecture], float]:
+def _measured_default(
+    space: DesignSpace, requirements: Requirements, pricing: Pricing
+) -> tuple[Params, Cost]:
+    """The default network or what comes nearest to the limits, with its cost as it was measured.
+
+    It is scaled to what is expected. Where it is over a limit then, the expectation is raised for
+    all other networks by as much as it missed this one, and it is scaled again.
+    """
+    pricing = pricing.at(DEFAULT)  # the same network whenever it is asked for
+    raised = dict.fromkeys(pricing.names, 1.0)
+    tried: dict[str, tuple[Params, Cost]] = {}
+
+    def priced(network: Architecture) -> Mapping[str, float]:
+        if network.id in tried:
+            return tried[network.id][1]
+        cost = pricing.cautious(network)
+        return {name: value * raised.get(name, 1.0) for name, value in cost.items()}
+
+    for _ in range(_ROUNDS):
+        params = _closest(space, requirements, priced if pricing.names else pricing.counted)
+        network = space.decode(params)
+        expected = pricing.cautious(network)
+        cost = pricing.known(network)
+        if requirements.fits(cost):
+            return params, cost
+        if network.id in tried:
+            break
+        tried[network.id] = params, cost
+        over = requirements.violations(cost)
+        for name in raised:
+            if over.get(name, 0.0) > 0:
+                raised[name] = max(raised[name], cost[name] / expected[name])
+        if not any(over.get(name, 0.0) > 0 for name in raised):
+            break  # it is over a limit that is counted: nothing there is to be learnt
+    if pricing.names:  # What was expected of them may be wrong, of the smallest too.
+        params = space.descend(space.own(), lambda net: cost_of(net).macs)
+        tried[""] = params, pricing.known(space.decode(params))
+
+    def excess(row: tuple[Params, Cost]) -> float:
+        return sum(max(0.0, value) for value in requirements.violations(row[1]).values())
+
+    return min(tried.values(), key=excess)
+
+
+def _excess_by(
+    requirements: Requirements, cost: Callable[[Architecture], Mapping[str, float]], but: str = ""
+) -> Callable[[Architecture], float]:
     """What sums up the relative amounts over each limit but one; 0 fits."""
 
     def excess(architecture: Architecture) -> float:
-        over = requirements.violations(cost_of(architecture, requirements.deploy.precision))
+        over = requirements.violations(cost(architecture))
         return sum(max(0.0, value) for name, value in over.items() if name != but)
 
     return excess
 
 
-def _closest(space: DesignSpace, requirements: Requirements) -> Params:
+def _closest(
+    space: DesignSpace,
+    requirements: Requirements,
+    cost: Callable[[Architecture], Mapping[str, float]],
+) -> Params:
     """The default network, or what breaks the limits least of what is found.
 
     Descents may end on a plateau, where no single change lowers anything; what random proposals
     keep is never called impossible.
     """
-    excess = _excess_by(requirements)
+    excess = _excess_by(requirements, cost)
     if scaled := scaled_down(space, lambda architecture: excess(architecture) == 0):
         return scaled
 
     def over(params: Params) -> float:
         return excess(space.decode(params))
 
-    reached = _reach(space, requirements)
+    reached = _reach(space, excess)
     if over(reached) == 0:
         return reached
     drawn = min(_proposals(space, requirements), key=over)
@@ -203,19 +325,21 @@ def _proposals(
     return (space.sample(rng) for _ in range(samples))
 
 
-def _reach(space: DesignSpace, requirements: Requirements) -> Params:
+def _reach(space: DesignSpace, excess: Callable[[Architecture], float]) -> Params:
     """Two descents, since the walk to the fewest MACs leaves dips that the other cannot."""
-    excess = _excess_by(requirements)
     starts = [space.own(), space.descend(space.own(), lambda net: cost_of(net).macs)]
     reached = [space.descend(start, excess, enough=0) for start in starts]
     return min(reached, key=lambda params: excess(space.decode(params)))
 
 
-def _extreme(space: DesignSpace, requirements: Requirements, name: str, sign: int) -> Cost:
-    """Of the network with the least of a metric that descent finds; with the most for -1."""
-    precision = requirements.deploy.precision
-    found = space.descend(space.own(), lambda net: sign * cost_of(net, precision)[name])
-    return cost_of(space.decode(found), precision)
+def _extreme(space: DesignSpace, pricing: Pricing, name: str, sign: int) -> Cost:
+    """Of the network with the least of a quantity that descent finds; with the most for -1."""
+    return pricing.expected(_extreme_network(space, pricing, name, sign))
+
+
+def _extreme_network(space: DesignSpace, pricing: Pricing, name: str, sign: int) -> Architecture:
+    cost = pricing.counted if name in METRICS else pricing.expected
+    return space.decode(space.descend(space.own(), lambda net: sign * cost(net)[name]))
 
 
 def _binding(limits: Sequence[str], broken: NDArray[np.bool_]) -> str | None:
@@ -228,36 +352,52 @@ def _binding(limits: Sequence[str], broken: NDArray[np.bool_]) -> str | None:
     return limits[int(kept_out.argmax())]
 
 
-def _budget_changes(space: DesignSpace, requirements: Requirements) -> list[str]:
+def _budget_changes(space: DesignSpace, requirements: Requirements, pricing: Pricing) -> list[str]:
     """Each limit alone, raised until something fits; else all of them together."""
-    precision, limits = requirements.deploy.precision, requirements.limits
-    reached = _reach(space, requirements)
+    limits = requirements.limits
+    reached = _reach(space, _excess_by(requirements, pricing.cautious))
 
     def alone(name: str) -> list[str]:
-        limit, excess = getattr(limits, name), _excess_by(requirements, but=name)
+        limit, excess = getattr(limits, name), _excess_by(requirements, pricing.cautious, but=name)
         least = space.descend(
-            reached, lambda net: 1e6 * excess(net) + cost_of(net, precision)[name] / limit
+            reached, lambda net: 1e6 * excess(net) + pricing.cautious(net)[name] / limit
         )
         return raised([name], least) if excess(space.decode(least)) == 0 else []
 
     def raised(names: Iterable[str], params: Params) -> list[str]:
-        cost = cost_of(space.decode(params), precision)
-        words = " and ".join(f"limits.{name} to {_written(cost, name)}" for name in names)
+        cost = pricing.known(space.decode(params))
+        words = " and ".join(f"limits.{name} to {_enough(cost, name)}" for name in names)
         return [f"raise {words}: then something fits"]
 
     one = [change for name in limits.model_dump(exclude_none=True) for change in alone(name)]
-    over = requirements.violations(cost_of(space.decode(reached), precision))
+    over = requirements.violations(pricing.cautious(space.decode(reached)))
     return one or raised((name for name, value in over.items() if value > 0), reached)
+
+
+def _enough(cost: Cost, name: str) -> str:
+    """A limit that lets a network in, as a person writes it."""
+    if name in METRICS:
+        return _written(cost, name)
+    return _as_written(name, math.ceil(_ROOM * 100 * cost[name]) / 100)
 
 
 def _written(of: Cost | Limits, name: str) -> str:
     """A cost or a limit as a person writes it in the file."""
-    value = getattr(of, name)
-    return exact_bytes(value) if name.endswith("_bytes") else exact_count(value)
+    return _as_written(name, getattr(of, name))
+
+
+def _as_written(name: str, value: float) -> str:
+    unit = QUANTITIES[name].unit
+    if unit == "ms":
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return exact_bytes(math.ceil(value)) if unit == "bytes" else exact_count(math.ceil(value))
 
 
 def _prototype_changes(requirements: Requirements) -> Iterator[str]:
-    """Each freedom alone, opened towards the small; else all of them together."""
+    """Each freedom alone, opened towards the small; else all of them together. None where something
+    has to be measured: that is known of this space only."""
+    if requirements.measured:
+        return
     edits = [words for words, *_ in _smaller(requirements.prototype.model_dump(mode="json"))]
     alone = [words for words in edits if _possible_with(requirements, [words])]
     if alone:
@@ -301,7 +441,8 @@ def _possible_with(requirements: Requirements, edits: Sequence[str]) -> bool:
         space = DesignSpace(changed)
     except InputError:
         return False  # such as a stride too many for the resolution
-    return _excess_by(changed)(space.decode(_reach(space, changed))) == 0
+    excess = _excess_by(changed, Pricing(changed).counted)
+    return excess(space.decode(_reach(space, excess))) == 0
 
 
 def _easing(excess: NDArray[np.float64]) -> str:

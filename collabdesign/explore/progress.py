@@ -72,6 +72,14 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """So many of the first so many networks are measured, before any is trained."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """A sentence that a person should read."""
 

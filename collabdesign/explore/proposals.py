@@ -4,7 +4,9 @@ A proposal is a function of the seed, its index and the outcomes before it. The 
 in-memory study that is made from the candidates and is kept from one proposal to the next, as long
 as it holds what would be made again: so a killed and resumed search does what an uninterrupted one
 would have done. Of a candidate that was stopped early the sampler is told what was expected of it.
-Where the search aims, at proxies from which a goal can be reached, that is a constraint.
+Where the search aims, at proxies from which a goal can be reached, that is a constraint. Where
+costs have to be measured, the sampler is told what is expected of them, and begins anew when that
+changes.
 
 ``generative`` knows limits and costs, and proposes only what fits. Of the others ``tpe`` begins
 with variations of the prototype's default network, from a few parameters changed to half of them;
@@ -26,10 +28,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.cost import Cost
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace, Params
 from collabdesign.explore.front import directions_of, values_of
+from collabdesign.explore.predictor import Predictor
+from collabdesign.explore.pricing import Pricing
 from collabdesign.explore.record import REJECTIONS_KEPT, Candidate, Rejection
 from collabdesign.sampler.generator import GenerativeSampler
 from collabdesign.sampler.proposal_space import key_of
@@ -43,33 +47,50 @@ _SMALLEST_RATE, _LARGEST_RATE = 0.03, 0.5
 _POPULATION = 20
 
 
-def generative(space: DesignSpace, requirements: Requirements, seed: int) -> GenerativeSampler:
-    """The generative sampler for a design space: limits and costs are known without training."""
-    precision, objectives = requirements.deploy.precision, requirements.objectives
+def generative(
+    space: DesignSpace, requirements: Requirements, seed: int, pricing: Pricing | None = None
+) -> GenerativeSampler:
+    """The generative sampler for a design space: limits and costs are known without training.
 
-    costs: dict[int, Cost] = {}  # both functions ask for the same proposals' costs
+    Args:
+        space: To propose from.
+        requirements: Of the search.
+        seed: Of the sampler.
+        pricing: What networks cost now; what is counted, where None. What it expects must not
+            change any more: the sampler remembers it.
+    """
+    objectives, prices = requirements.objectives, pricing or Pricing(requirements)
+    costs: dict[int, tuple[Cost, Cost]] = {}  # both functions ask for the same proposals' costs
 
-    def cost_at(params: Params) -> Cost:
+    def costs_at(params: Params) -> tuple[Cost, Cost]:
+        """As cautiously expected, and as expected."""
         key = key_of(params)
         if key not in costs:
-            costs[key] = cost_of(space.decode(params), precision)
+            network = space.decode(params)
+            expected = prices.expected(network)
+            costs[key] = (prices.cautious(network) if prices.names else expected), expected
         return costs[key]
+
+    def violations(params: Params) -> list[float]:
+        return list(requirements.violations(costs_at(params)[0]).values())
 
     return GenerativeSampler(
         space=space.suggest,
-        static_violations=lambda params: list(requirements.violations(cost_at(params)).values()),
-        static_objectives=lambda params: values_of(objectives, math.nan, cost_at(params)),
+        static_violations=violations,
+        static_objectives=lambda params: values_of(objectives, math.nan, costs_at(params)[1]),
         seed=seed,
     )
 
 
-SAMPLERS: dict[str, Callable[[DesignSpace, Requirements, int], BaseSampler]] = {
+Sampling = Callable[[DesignSpace, Requirements, int, Pricing], BaseSampler]
+
+SAMPLERS: dict[str, Sampling] = {
     "generative": generative,
-    "nsga2": lambda space, requirements, seed: NSGAIISampler(
+    "nsga2": lambda space, requirements, seed, pricing: NSGAIISampler(
         population_size=_POPULATION, seed=seed
     ),
-    "tpe": lambda space, requirements, seed: TPESampler(seed=seed),
-    "random": lambda space, requirements, seed: RandomSampler(seed=seed),
+    "tpe": lambda space, requirements, seed, pricing: TPESampler(seed=seed),
+    "random": lambda space, requirements, seed, pricing: RandomSampler(seed=seed),
 }
 
 
@@ -79,39 +100,70 @@ class Proposals:
     Args:
         space: What to propose from.
         requirements: Of the search.
+        pricing: What networks cost before the first candidate; may be left out where nothing has to
+            be measured.
     """
 
-    def __init__(self, space: DesignSpace, requirements: Requirements) -> None:
+    def __init__(
+        self, space: DesignSpace, requirements: Requirements, pricing: Pricing | None = None
+    ) -> None:
         self._space = space
         self._requirements = requirements
-        # It draws by index itself, so that it can be kept; the others begin anew at each index.
-        self._lasting: BaseSampler | None = None
-        search = requirements.search
-        if search.sampler == "generative":
-            self._lasting = SAMPLERS[search.sampler](space, requirements, search.seed)
+        self._pricing = pricing or Pricing(requirements)
         self._told: _Told | None = None
 
-    def at(self, index: int, candidates: Sequence[Candidate], aim: float | None = None) -> Proposer:
+    @property
+    def know_costs(self) -> bool:
+        """Whether the sampler is told what networks cost before they are proposed."""
+        return self._requirements.search.sampler == "generative"
+
+    def at(
+        self,
+        index: int,
+        candidates: Sequence[Candidate],
+        aim: float | None = None,
+        pricing: Pricing | None = None,
+        passed_over: PassedOver | None = None,
+    ) -> Proposer:
         """The proposer of one index.
 
         Args:
             index: Of the next candidate.
             candidates: All others, finished or in training, with costs as they are today.
             aim: The least proxy_accuracy that is worth a training; None where all are.
+            pricing: What networks cost now; as before the first candidate where None.
+            passed_over: Of this index, where proposals were passed over before what is expected of
+                others changed by that.
         """
-        search = self._requirements.search
-        told = self._told
-        if told is None or told.is_stale or told.aim != aim or self._lasting is None:
-            sampler = self._lasting or SAMPLERS[search.sampler](
-                self._space, self._requirements, _seed(search.seed, index)
+        search, told, pricing = self._requirements.search, self._told, pricing or self._pricing
+        # The generative one draws by index itself, so that it can be kept as long as what it was
+        # told holds; the others begin anew at each index.
+        lasts, lasting = search.sampler == "generative", None
+        if lasts and told is not None and told.predictor is pricing.predictor:
+            lasting = told.study.sampler
+        if (
+            told is None
+            or told.is_stale
+            or told.aim != aim
+            or lasting is None
+            or passed_over is not None
+        ):
+            sampler = lasting or SAMPLERS[search.sampler](
+                self._space,
+                self._requirements,
+                search.seed if lasts else _seed(search.seed, index),
+                pricing,
             )
-            told = self._told = _Told(self._space, self._requirements, sampler, aim)
+            told = _Told(self._space, self._requirements, sampler, aim, pricing.predictor)
+            self._told = told
         told.tell(candidates)
+        if passed_over is not None:
+            told.pass_over(passed_over, candidates)
         varied = None  # but for TPE's first proposals
         if search.sampler == "tpe" and index <= _VARIATIONS_BEFORE_TPE:
             own = (dict(each.params) for each in candidates if each.proposed_by == "prototype")
             varied = next(own, None)
-        return Proposer(told, index, search.seed, varied)
+        return Proposer(told, index, search.seed, varied, passed_over)
 
 
 @dataclass
@@ -131,8 +183,15 @@ class Proposer:
     Made by :meth:`Proposals.at`; ``passed_over`` counts those that were not accepted.
     """
 
-    def __init__(self, told: _Told, index: int, seed: int, varied: Params | None) -> None:
-        self.passed_over = PassedOver()
+    def __init__(
+        self,
+        told: _Told,
+        index: int,
+        seed: int,
+        varied: Params | None,
+        passed_over: PassedOver | None,
+    ) -> None:
+        self.passed_over = passed_over or PassedOver()
         self._told = told
         self._index = index
         self._varied = varied
@@ -192,6 +251,7 @@ class _Told:
         running: By index, the trials whose outcome is not known.
         aim: The least proxy_accuracy that is worth a training; a constraint.
         is_stale: Whether it holds what a study made anew would not.
+        predictor: What its sampler was told of what has to be measured.
         accuracy_axis: Place of the accuracy among the objectives.
     """
 
@@ -201,6 +261,7 @@ class _Told:
         requirements: Requirements,
         sampler: BaseSampler,
         aim: float | None,
+        predictor: Predictor | None,
     ) -> None:
         self.space = space
         self._requirements = requirements
@@ -212,6 +273,7 @@ class _Told:
         )
         self.running: dict[int, optuna.Trial] = {}
         self.is_stale = False
+        self.predictor = predictor
         self._finished: set[int] = set()
         self._complete = 0
 
@@ -228,6 +290,15 @@ class _Told:
                 self.end(trial, self.values(candidate), self._limits(candidate))
             if candidate.outcome != "running":
                 self._finished.add(candidate.index)
+
+    def pass_over(self, passed_over: PassedOver, candidates: Sequence[Candidate]) -> None:
+        """Take in what was passed over before a candidate that is still to be found."""
+        self._enter_passed_over(
+            passed_over.rejections,
+            passed_over.repeats,
+            {each.number: each for each in candidates},
+        )
+        self.is_stale = True
 
     def end(
         self, trial: optuna.Trial, values: Sequence[float] | None, constraints: Mapping[str, float]
@@ -249,15 +320,23 @@ class _Told:
 
     def _enter(self, candidate: Candidate, by_number: Mapping[int, Candidate]) -> None:
         """What was passed over before a candidate, and the candidate itself."""
-        for rejection in candidate.rejections:
-            self._add(rejection.params, None, rejection.violations)
-        for params, number in candidate.repeats:
-            known = by_number.get(number)
-            self._add(params, None if known is None else self.values(known), {})
+        self._enter_passed_over(candidate.rejections, candidate.repeats, by_number)
         if candidate.outcome != "running":
             self._add(candidate.params, self.values(candidate), self._limits(candidate))
         elif self._is_possible(candidate.params):
             self.running[candidate.index] = self._begin(candidate.params)
+
+    def _enter_passed_over(
+        self,
+        rejections: Sequence[Rejection],
+        repeats: Sequence[tuple[Mapping[str, Any], int]],
+        by_number: Mapping[int, Candidate],
+    ) -> None:
+        for rejection in rejections:
+            self._add(rejection.params, None, rejection.violations)
+        for params, number in repeats:
+            known = by_number.get(number)
+            self._add(params, None if known is None else self.values(known), {})
 
     def _add(
         self,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import Cost, cost_of
+from collabdesign.design.cost import MEASURED, Cost, cost_of
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
 
@@ -263,15 +263,17 @@ def as_of_today(
     candidates: Iterable[Candidate], requirements: Requirements
 ) -> tuple[Candidate, ...]:
     """Candidates for today's pictures, with their costs at today's precision: by consent
-    either may be another than it was when they were trained."""
+    either may be another than it was when they were trained. What was measured stands."""
     data, precision = requirements.data, requirements.deploy.precision
 
     def is_for_today(net: Architecture) -> bool:
         asked = data.channels, data.resolution, data.classes
         return (net.input_channels, net.resolution, net.classes) == asked
 
+    def cost(each: Candidate) -> Cost:
+        measured = {name: each.cost[name] for name in MEASURED if name in each.cost}
+        return Cost(**cost_of(each.architecture, precision), **measured)
+
     return tuple(
-        replace(each, cost=cost_of(each.architecture, precision))
-        for each in candidates
-        if is_for_today(each.architecture)
+        replace(each, cost=cost(each)) for each in candidates if is_for_today(each.architecture)
     )

@@ -190,7 +190,8 @@ def costs_of(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ..
 
 def _size(costs: Sequence[float]) -> float:
     """Mean of the logarithms of the costs."""
-    return float(np.log(np.maximum(costs, 1.0)).mean()) if costs else 0.0
+    # A count of 0 has no logarithm; milliseconds below 1 have.
+    return float(np.log([cost if cost > 0 else 1.0 for cost in costs]).mean()) if costs else 0.0
 
 
 def _slope(x: Floats, y: Floats) -> float:

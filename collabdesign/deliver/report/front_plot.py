@@ -36,7 +36,7 @@ from collabdesign.deliver.report.words import (
     short_quantity,
 )
 from collabdesign.design.architecture import Architecture
-from collabdesign.design.cost import METRICS
+from collabdesign.design.cost import QUANTITIES as COSTS
 from collabdesign.explore.record import Candidate, Rejection
 
 LANE_PIXELS = 19
@@ -69,7 +69,7 @@ def front_figure(view: ReportView, axis: str) -> Figure:
 
     Args:
         view: What was gathered.
-        axis: A metric of the cost.
+        axis: A quantity of the cost.
     """
     trained = view.record.trained
     floor = _floor(view, trained)
@@ -105,7 +105,7 @@ def _floor(view: ReportView, trained: Sequence[Candidate]) -> float:
     return math.floor(max(0.0, fence) * 100) / 100 if min(accuracies) < fence else 0.0
 
 
-def _label(head: str, cost: Mapping[str, int], architecture: Architecture | None = None) -> str:
+def _label(head: str, cost: Mapping[str, float], architecture: Architecture | None = None) -> str:
     """A hover label: what it is, its costs, and its structure, folded where lines are long."""
     costs = [f"{short_quantity(name, value)} {HEADS[name]}" for name, value in cost.items()]
     lines = describe(architecture) if architecture else ()
@@ -147,7 +147,7 @@ def _marks(
     name: str,
     marker: Figure,
     axis: str,
-    some: Iterable[tuple[Mapping[str, int], float | str | None, str]],
+    some: Iterable[tuple[Mapping[str, float], float | str | None, str]],
     **more: Any,
 ) -> Figure:
     """Each with a cost, a height or a lane, and a hover label; those without this cost left out."""
@@ -158,7 +158,7 @@ def _marks(
 
 def _front_line(trained: Sequence[Candidate], axis: str) -> Figure:
     """The best accuracy at no more than this cost, as a step."""
-    xs: list[int] = []
+    xs: list[float] = []
     ys: list[float] = []
     for each in sorted(trained, key=lambda each: (each.cost[axis], -each.proxy_accuracy)):
         if not ys or each.proxy_accuracy > ys[-1]:
@@ -203,7 +203,7 @@ def _lanes(view: ReportView, axis: str, floor: float) -> list[Figure]:
     """The strip under the plot: from top to bottom, what has a cost and no accuracy in the plot."""
     below = [each for each in view.record.trained if each.proxy_accuracy < floor]
     ended = [each for each in view.record.finished if each.outcome != "trained"]
-    kinds: list[tuple[str, Figure, list[tuple[Mapping[str, int], str]]]] = [
+    kinds: list[tuple[str, Figure, list[tuple[Mapping[str, float], str]]]] = [
         (f"below {floor:.0%}", RING, [(each.cost, _hover(each)) for each in below]),
         ("stopped or failed", CROSS, [(each.cost, _hover(each)) for each in ended]),
         ("rejected", TICK, [(each.cost, _rejection_hover(each)) for each in view.rejections]),
@@ -235,7 +235,7 @@ def _front_layout(
     strip = LANE_PIXELS * len(lanes)
     inside = PLOT_PIXELS + strip
     split = (strip + 14) / (inside + 14) if lanes else 0.0
-    unit = "bytes, log scale" if METRICS[axis].unit == "bytes" else "log scale"
+    unit = "log scale" if COSTS[axis].unit == "count" else f"{COSTS[axis].unit}, log scale"
     x = axis_of(
         f"{QUANTITIES[axis]} ({unit})",
         type="log",
@@ -291,7 +291,7 @@ def _lines(
     return shapes, notes
 
 
-def _x_range(xs: Sequence[int]) -> tuple[float, float]:
+def _x_range(xs: Sequence[float]) -> tuple[float, float]:
     """Decimal logarithms with a margin; two decades where there is nothing to show."""
     if not xs:
         return 4.0, 6.0
@@ -301,10 +301,11 @@ def _x_range(xs: Sequence[int]) -> tuple[float, float]:
 
 
 def _x_ticks(axis: str, left: float, right: float) -> Figure:
-    """Bytes are marked at powers of two, counts in plotly's own way with SI suffixes."""
-    if METRICS[axis].unit != "bytes":
+    """Bytes are marked at powers of two, counts in plotly's own way with SI suffixes, milliseconds
+    without."""
+    if COSTS[axis].unit != "bytes":
         dtick = "D1" if right - left < 0.8 else "D2" if right - left < 2.5 else 1
-        return {"tickformat": "~s", "dtick": dtick}
+        return {"tickformat": "~s" if COSTS[axis].unit == "count" else "~g", "dtick": dtick}
     powers = range(math.ceil(left / math.log10(2)), math.floor(right / math.log10(2)) + 1)
     step = 1 if len(powers) <= 11 else 2
     values = [2.0**power for power in powers if power % step == 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from collabdesign.deliver.report.words import (
     QUANTITIES,
     aim_words,
     describe,
+    exact_quantity,
     percent,
+    quantities_of,
     short_bytes,
     short_count,
     short_quantity,
@@ -58,18 +61,21 @@ MAX_LISTED = 12  # rows of a list that may be long; what is left out is counted
 def write_report(run_dir: Path, view: ReportView) -> Path:
     """Write ``front.csv`` and ``report.html``; returns the report's path."""
     text = render_report(view)
-    write_text(run_dir / FRONT_CSV, front_csv(view.front))
+    write_text(run_dir / FRONT_CSV, front_csv(view.front, view.requirements.measured))
     write_text(run_dir / REPORT, text)
     return run_dir / REPORT
 
 
-def front_csv(front: tuple[Candidate, ...]) -> str:
-    """The front as a table: one row a candidate, the most accurate first."""
+def front_csv(front: tuple[Candidate, ...], measured: Sequence[str] = ()) -> str:
+    """The front as a table: one row a candidate, the most accurate first; its costs, with those
+    that were measured."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["candidate", "architecture", "proposed_by", "proxy_accuracy", *METRICS])
+    table.writerow(
+        ["candidate", "architecture", "proposed_by", "proxy_accuracy", *METRICS, *measured]
+    )
     for each in sorted(front, key=lambda each: -(each.accuracy or 0.0)):
-        costs = [each.cost[name] for name in METRICS]
+        costs = [each.cost[name] for name in (*METRICS, *measured)]
         table.writerow([each.number, each.architecture.id, each.proposed_by, each.accuracy, *costs])
     return text.getvalue()
 
@@ -80,9 +86,11 @@ def render_report(view: ReportView) -> str:
         "count": short_count,
         "bytes": short_bytes,
         "quantity": lambda value, name: short_quantity(name, value),
+        "exact": lambda value, name: exact_quantity(name, value),
         "share": percent,
         "seconds": short_time,
     }
+    shown = quantities_of(view.requirements)
     return render(
         "report/report.html",
         filters,
@@ -96,8 +104,8 @@ def render_report(view: ReportView) -> str:
         same_cost_factor=SAME_COST,
         fewest_candidates=FEWEST_CANDIDATES,
         proposed_by={each.number: each.proposed_by for each in view.record.candidates},
-        metrics=METRICS,
-        heads=HEADS,
+        metrics=shown,
+        heads={name: HEADS[name] for name in shown},
         quantities=QUANTITIES,
         draw=draw_architecture,
         describe=describe,
@@ -206,7 +214,9 @@ def _figures(view: ReportView) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     candidates = view.record.finished
     if candidates or view.rejections or view.family:
-        figures["front"] = {axis: front_figure(view, axis) for axis in METRICS}
+        figures["front"] = {
+            axis: front_figure(view, axis) for axis in quantities_of(view.requirements)
+        }
     for part, curves in (
         ("family", [each.certificate.curve for each in view.family]),
         ("proxies", [each.curve for each in candidates]),

@@ -118,7 +118,7 @@ class ReportView:
     environments: tuple[str, ...] = ()
 
     @property
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, float]:
         """Those that were set."""
         return self.requirements.limits.model_dump(exclude_none=True)
 

@@ -6,21 +6,29 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import groupby
 
+from collabdesign.design import cost
 from collabdesign.design.architecture import Architecture, Module
-from collabdesign.design.cost import METRICS, part_costs
+from collabdesign.design.cost import METRICS, Quantity, part_costs
 from collabdesign.design.layer_words import describe_branch
 from collabdesign.design.operators import ATTENTIONS, UNUSED_ACTIVATION
+from collabdesign.design.requirements import Requirements
 from collabdesign.explore.aim import Aim
 
 TIMES = "\u00d7"
 SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 
 QUANTITIES = {
-    **{name: row.title for name, row in METRICS.items()},
+    **{name: row.title for name, row in cost.QUANTITIES.items()},
     "accuracy": "accuracy",
     "accuracy_int8": "accuracy in int8",
 }
-HEADS = {name: row.short or row.title for name, row in METRICS.items()}  # of narrow columns
+# Of narrow columns.
+HEADS = {name: row.short or row.title for name, row in cost.QUANTITIES.items()}
+
+
+def quantities_of(requirements: Requirements) -> dict[str, Quantity]:
+    """What is shown of a cost: all that is counted, and what was asked of the rest."""
+    return {**METRICS, **{name: cost.MEASURED[name] for name in requirements.measured}}
 
 
 def counted(count: int, noun: str) -> str:
@@ -38,7 +46,16 @@ def short_bytes(value: float) -> str:
     return _scaled(value, 1024, tuple(SPACE + unit for unit in ("B", "KiB", "MiB", "GiB")))
 
 
-_SHORT: Mapping[str, Callable[[float], str]] = {"count": short_count, "bytes": short_bytes}
+def short_milliseconds(value: float) -> str:
+    """Three significant digits: ``2.5 ms``, ``0.0312 ms``, ``1234 ms``."""
+    return f"{value:.3g}{SPACE}ms" if value < 1000 else f"{value:.0f}{SPACE}ms"
+
+
+_SHORT: Mapping[str, Callable[[float], str]] = {
+    "count": short_count,
+    "bytes": short_bytes,
+    "ms": short_milliseconds,
+}
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -53,9 +70,16 @@ def percent(value: float, digits: int = 1) -> str:
 
 def short_quantity(name: str, value: float) -> str:
     """A cost or an accuracy in its unit."""
-    if name in METRICS:
-        return _SHORT[METRICS[name].unit](value)
+    if name in cost.QUANTITIES:
+        return _SHORT[cost.QUANTITIES[name].unit](value)
     return percent(value) if "accuracy" in name else short_count(value)
+
+
+def exact_quantity(name: str, value: float) -> str:
+    """A cost in full: ``1,234,567``, ``1,024 bytes``, ``2.3457 ms``."""
+    unit = cost.QUANTITIES[name].unit
+    number = f"{value:,.4f}" if unit == "ms" else f"{value:,.0f}"
+    return number if unit == "count" else f"{number} {unit}"
 
 
 def short_time(value: float) -> str:

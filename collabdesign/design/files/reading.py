@@ -44,6 +44,7 @@ def load_requirements(
     for text in in_prototype:
         overlays.lay_override(text)
     _find_data(overlays, check_data)
+    _find_command(overlays)
     requirements = _validate(overlays, check_data)
     if requirements is None or overlays.problems:
         raise InputError(overlays.sorted_problems())
@@ -109,6 +110,18 @@ def _check_keys(overlays: Overlays, source: str, data: Mapping[str, Any]) -> Non
         if data.get(key) not in (None, False):
             message = f"data.{key} belongs to source {other}, got source {source}"
             overlays.note(("data", key), message, at_key=True)
+
+
+def _find_command(overlays: Overlays) -> None:
+    """Write down where the command that measures is run: beside the file that it stands in."""
+    written = overlays.data.get("latency")
+    if not isinstance(written, dict) or not isinstance(written.get("command"), str):
+        return
+    folder = written.get("folder")
+    key, path = ("folder", folder) if folder is not None else ("command", ".")
+    if isinstance(path, str) and path and "\0" not in path:
+        found = os.path.abspath(overlays.path(("latency", key), path))
+        overlays.data = {**overlays.data, "latency": {**written, "folder": found}}
 
 
 # -- validation -----------------------------------------------------------------------------

@@ -18,12 +18,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import core_schema
 
-from collabdesign.design.cost import METRICS, Metric
+from collabdesign.design.cost import QUANTITIES, Quantity
 from collabdesign.design.files import units
 from collabdesign.design.files.units import shown
 from collabdesign.errors import InputError, Problem
 
-LIMITS = tuple(METRICS)
+LIMITS = tuple(QUANTITIES)
 OBJECTIVES = ("accuracy", *LIMITS)
 
 FLOPS_HINT = "write macs, multiply-adds: 1 MAC is 2 FLOPs"
@@ -68,13 +68,13 @@ def count(of: str) -> Written:
     return Written(read, _quantity_schema(units.COUNT_PATTERN), units.exact_count)
 
 
-def limit(metric: Metric) -> Written:
-    """A limit on a metric, in its unit."""
-    if metric.unit == "count":
-        return count(metric.title)
-    if metric.unit == "bytes":
+def limit(quantity: Quantity) -> Written:
+    """A limit on a quantity, in its unit."""
+    if quantity.unit == "count":
+        return count(quantity.title)
+    if quantity.unit == "bytes":
         return Written(units.parse_bytes, _quantity_schema(units.BYTES_PATTERN), units.exact_bytes)
-    return number(0, 10**6, above=True)
+    return number(0, 10**5, above=True)
 
 
 def _quantity_schema(pattern: str) -> dict[str, Any]:
@@ -189,6 +189,20 @@ DATABASE = _matching(
     r"^[a-z][a-z0-9+]*://.+$",
     "must be the address of a database such as postgresql://user@host/name",
 )
+
+
+MODEL_PLACE = "{onnx}"
+
+
+def _read_command(value: Any) -> str:
+    if not isinstance(value, str) or MODEL_PLACE not in value or "\0" in value:
+        rule = f"must be a command with {MODEL_PLACE} where the path of the ONNX file belongs"
+        raise InputError(Problem(f"{rule}, got {shown(value)}", "such as ./on_device.sh {onnx}"))
+    return value
+
+
+COMMAND = Written(_read_command, {"type": "string", "pattern": r"\{onnx\}"})
+"""A command of a shell that is given a network."""
 
 
 def _read_path(value: Any) -> Path:
