@@ -20,7 +20,10 @@ class RecipeFacts:
 
 
 RECIPES: dict[str, RecipeFacts] = {
-    "muon": RecipeFacts("Muon on convolutions, SGD on the rest, one cycle of the rate", 0.05),
+    "muon": RecipeFacts(
+        "Muon on convolutions, SGD on the rest, one cycle of the rate, the last passes unshifted",
+        0.05,
+    ),
     # At batches of 32, 64 and 128 this rate was the best of four, a factor of 2 apart, on
     # 10,000 images of CIFAR-10. At 64 it is 0.4.
     "sgd": RecipeFacts("SGD with Nesterov momentum, one cycle of the learning rate", 0.05),

@@ -3,9 +3,10 @@
 ``muon``: each image of a batch is shifted or cropped and mirrored at random; cross-entropy with
 label smoothing; Muon on the convolutions that mix channels, SGD with Nesterov momentum 0.9 on the
 other weights, weight decay on depthwise convolutions and linear layers only; the learning rate
-rises linearly over the first fifth of all steps and falls linearly to zero.
+rises linearly over the first fifth of all steps and falls linearly to zero. In the last sixth of
+the passes pictures are mirrored alone: a network learns from them as it will be shown them.
 
-``sgd``: the same with SGD on all weights, and weight decay on all convolutions.
+``sgd``: SGD on all weights, with weight decay on all convolutions; all passes alike.
 
 What each part is worth was measured: ``experiments/recipes/``.
 """
@@ -135,7 +136,11 @@ def smoothed_cross_entropy(
 
 RECIPES: dict[str, Recipe] = {
     "muon": Recipe(
-        partial(muon, ratio=1 / 20), one_cycle, shifted_or_cropped, smoothed_cross_entropy
+        partial(muon, ratio=1 / 20),
+        one_cycle,
+        shifted_or_cropped,
+        smoothed_cross_entropy,
+        last_augment=only_mirrored,
     ),
     "sgd": Recipe(nesterov, one_cycle, shifted_or_cropped, smoothed_cross_entropy),
 }
