@@ -32,7 +32,8 @@ from collabdesign.evaluate.augment import take_shifted
 from collabdesign.evaluate.data.images import ImageData, load_data
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.muon import Muon
-from collabdesign.evaluate.recipe import RECIPES, Recipe
+from collabdesign.evaluate.operators import ConvNorm
+from collabdesign.evaluate.recipe import RECIPES, Recipe, only_mirrored
 from collabdesign.evaluate.references import WellKnown, build_reference
 from collabdesign.evaluate.seeds import seed_of
 from collabdesign.evaluate.training import passes
@@ -94,9 +95,35 @@ def mobilenet_v1(requirements: Requirements) -> nn.Module:
     )
 
 
+class Branched(nn.Module):
+    """A convolution with a 1x1 beside it, and the identity where shapes allow, as in QARepVGG
+    (arXiv 2212.01593): a normalisation inside, one after the sum; it folds into one convolution."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        inside, outside, groups = conv.in_channels, conv.out_channels, conv.groups
+        self.conv, self.inner = conv, nn.BatchNorm2d(outside)
+        self.point = nn.Conv2d(inside, outside, 1, conv.stride, groups=groups, bias=False)
+        self.keeps_shape = conv.stride == (1, 1) and inside == outside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner(self.conv(x)) + self.point(x)
+        return y + x if self.keeps_shape else y
+
+
+def branched(requirements: Requirements) -> nn.Module:
+    """The default, with branches beside its depthwise convolutions while it trains."""
+    network = default(requirements)
+    for module in network.modules():
+        if isinstance(module, ConvNorm) and module.conv.groups > 1:
+            module.conv = Branched(module.conv)
+    return network
+
+
 NETWORKS: dict[str, Callable[[Requirements], nn.Module]] = {
     "drawn": drawn,
     "default": default,
+    "default, branched": branched,
     "MobileNet-V1": mobilenet_v1,
 }
 
@@ -141,6 +168,8 @@ VARIANTS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "sgd, rate /2": (_SGD, {"learning_rate": 0.2}),
     "sgd, shift 2": (replace(_SGD, augment=partial(shifted_by, shift=2)), {}),
     "muon": (_muon(), {}),
+    "muon, last passes whole": (_muon(last_augment=only_mirrored), {}),
+    "muon, average 0.99": (_muon(average=partial(averaged, decay=0.99)), {}),
     "muon, ratio 1/8": (_muon(1 / 8), {}),
     "muon, ratio 1/40": (_muon(1 / 40), {}),
     "muon, ratio 1/80": (_muon(1 / 80), {}),
@@ -162,7 +191,8 @@ def train(job: tuple[str, str, int], requirements: Requirements, data: ImageData
     recipe, written = VARIANTS[variant]
     RECIPES["tried"], FACTS["tried"] = recipe, FACTS["sgd"]
     asked = requirements.search.proxy.model_copy(update={**written, "recipe": "tried"})
-    drawn_seed = seed_of(name, seed)
+    # Of a network and its branched form the same, so that they are pairs.
+    drawn_seed = seed_of(name.partition(",")[0], seed)
     network = NETWORKS[name](requirements)
     initialise(network, drawn_seed)
     made = passes(network, data, asked, seed=drawn_seed, device=torch.device("cpu"))
