@@ -242,6 +242,10 @@ def test_members_come_with_both_forms(run_dir: Path, asked: Requirements) -> Non
         # Of each of the two: the weights and two files.
         assert found.run_readings == {"judged": 6, "readings": 6}
     assert [each["readings"] for each in ledger.values()] == [1] * 6
+    page = (run_dir / "report.html").read_text()
+    assert '<table id="exports">' in page
+    assert page.count("<td>model.int8.onnx<br>") == 2
+    assert "earlier families of this run and other forms included: 6 of 6 networks" in page
 
 
 def test_again_nothing_is_exported_or_read(
@@ -310,6 +314,43 @@ def test_standings() -> None:
 
 
 # -- what cannot be ------------------------------------------------------------------------------
+
+
+class Bessel(torch.nn.Module):
+    """Of which neither ONNX nor XNNPACK has heard."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.special.i0(x)
+
+
+@pytest.mark.parametrize("form", ["onnx", "int8"])
+def test_an_operation_that_stands_in_the_way_is_named(
+    form: str, member: Path, pictures: Pictures
+) -> None:
+    network = load_variant(member)
+    network.classifier = torch.nn.Sequential(network.classifier, Bessel())
+    with pytest.raises(InputError, match=r"no word for an operation of the network: .*i0"):
+        write_form(form, network, architecture_of(member), pictures)
+
+
+def test_a_form_that_cannot_be_written_does_not_end_the_family(
+    run_dir: Path, asked: Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    for path in copy.glob("family/attonet-*/model.int8.onnx"):
+        path.unlink()
+
+    def refuse(*_: object) -> bytes:
+        raise InputError("something stands in the way")
+
+    monkeypatch.setitem(FORMATS, "int8", replace(FORMATS["int8"], write=refuse))
+    run = collabdesign.run(asked, copy, machine=HERE)
+    for found in run.family:
+        assert [each.format for each in found.exports] == ["onnx"]
+        assert found.not_exported == {"int8": "something stands in the way"}
+        assert read_certificate(copy / "family" / found.name) == found
+    assert "has no form int8: something stands in the way" in run.report.read_text()
 
 
 def test_a_missing_package_is_refused_before_the_search(

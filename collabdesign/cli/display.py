@@ -194,9 +194,10 @@ def named(what: str, names: Sequence[str]) -> None:
 
 
 def new_table(first: str, *columns: str) -> Table:
-    """Its first column to the left, the others to the right."""
+    """Its first column to the left, the others to the right; where that is too wide, the words of
+    the others go onto several lines, so that nothing is cut off."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(first, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", overflow="fold")
     return table

@@ -94,6 +94,7 @@ class Certificate:
         model_sha256: Of ``model.py``.
         counts: By several counters.
         exports: Other forms of the network in the folder.
+        not_exported: By the name of a form that could not be written, what stood in the way.
         run_readings: How many networks and files of this run were judged on test until then,
             and how often in all.
     """
@@ -122,6 +123,7 @@ class Certificate:
     model_sha256: str = ""
     counts: tuple[Count, ...] = ()
     exports: tuple[Exported, ...] = ()
+    not_exported: Mapping[str, str] = field(default_factory=dict)
     run_readings: Mapping[str, int] = field(default_factory=dict)
 
     @property

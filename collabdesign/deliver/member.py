@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ class JudgedMember:
         fresh: The folder.
         check_value: What its ``model.py`` expects.
         exports: Its other forms.
+        not_exported: What stood in the way of those that could not be written.
         test_accuracy: Of the weights that are delivered.
         test_readings: How often these were judged on test.
     """
@@ -89,6 +90,7 @@ class JudgedMember:
     fresh: Path
     check_value: float
     exports: tuple[Exported, ...]
+    not_exported: Mapping[str, str]
     test_accuracy: float
     test_readings: int
 
@@ -123,12 +125,22 @@ def judge_member(
     copy_kept(kept, family / name, fresh)
     new = [form for form in forms if form not in {each.format for each in kept}]
     made: tuple[Exported, ...] = ()
+    refused: dict[str, str] = {}
     if new:
-        pictures = Pictures.of(data)
-        made = export_member(new, load_variant(fresh), architecture, pictures, test, fresh, ledger)
+        made = export_member(
+            new,
+            load_variant(fresh),
+            architecture,
+            Pictures.of(data),
+            test,
+            fresh,
+            ledger,
+            on_refused=lambda form, error: refused.update({form: str(error)}),
+        )
     network.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     accuracy, readings = judge_on_test(network, data, test, ledger)
-    return JudgedMember(name, finished, fresh, value, joined(kept, made), accuracy, readings)
+    exports = joined(kept, made)
+    return JudgedMember(name, finished, fresh, value, exports, refused, accuracy, readings)
 
 
 def deliver(
@@ -180,6 +192,7 @@ def deliver(
         model_sha256=_sha256(fresh / "model.py"),
         counts=counts_of(candidate.architecture),
         exports=member.exports,
+        not_exported=member.not_exported,
         run_readings={"judged": judged, "readings": readings},
     )
     write_json(fresh / CERTIFICATE, certificate.to_dict())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -41,11 +42,15 @@ class Format:
 
 
 def _onnx(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32]) -> bytes:
-    return onnx_bytes(network, shape)
+    try:
+        return onnx_bytes(network, shape)
+    except torch.onnx.OnnxExporterError as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"ONNX has no word for an operation of the network: {why}") from None
 
 
 def _int8(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32]) -> bytes:
-    return int8_bytes(onnx_bytes(network, shape), pictures)
+    return int8_bytes(_onnx(network, shape, pictures), pictures)
 
 
 def _executorch(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ def export_member(
     test: TestData | None,
     folder: Path,
     ledger: Path,
+    on_refused: Callable[[str, InputError], None] | None = None,
 ) -> tuple[Exported, ...]:
     """Write forms of a network and find out how they do.
 
@@ -50,11 +51,20 @@ def export_member(
         test: The test part; None where it is not at hand.
         folder: Gets the files.
         ledger: Of readings of test.
+        on_refused: Called with a form that cannot be written; the others are. Where it is None,
+            that raises.
 
     Raises:
         InputError: An operation stands in the way of a form.
     """
-    written = [write_form(name, network, architecture, pictures) for name in _in_order(names)]
+    written = []
+    for name in _in_order(names):
+        try:
+            written.append(write_form(name, network, architecture, pictures))
+        except InputError as error:
+            if on_refused is None:
+                raise
+            on_refused(name, error)
     shape = (architecture.input_channels, architecture.resolution, architecture.resolution)
     found = []
     for each, time in zip(written, times_of(written, shape), strict=True):
