@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +54,8 @@ def executorch_run(program: bytes) -> Run:
     folder = TemporaryDirectory()
     path = Path(folder.name) / "model.pte"
     path.write_bytes(program)
-    method = Runtime.get().load_program(path).load_method("forward")
+    with _without_stderr():  # its libraries tell what they find of the processor
+        method = Runtime.get().load_program(path).load_method("forward")
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         assert folder.name  # it is read from there as long as it runs
@@ -68,11 +72,26 @@ def executorch_words() -> str:
     return f"executorch {version('executorch')}, XNNPACK"
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Its passes tell at length what they do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
-    def __enter__(self) -> None:
-        logging.disable(logging.WARNING)
 
-    def __exit__(self, *_: object) -> None:
-        logging.disable(logging.NOTSET)
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Within, what the process writes to standard error is lost."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
