@@ -219,6 +219,16 @@ def test_the_command_finds_the_requirements_of_the_run(run_dir: Path, tmp_path: 
     assert (code, "holds a certificate.json" in said) == (2, True)
 
 
+COMMITTED = sorted(tiny_search.REPOSITORY.glob("experiments/*/attonet-*"))
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_committed_members_are_as_recorded(folder: Path) -> None:
+    found = verify(folder, None, run_model_py=True)
+    assert not differing(found)
+    assert "model.py, run" in {each.what for each in found.checks}
+
+
 # -- counters --------------------------------------------------------------------------------
 
 
