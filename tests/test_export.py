@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import spaces
 import tiny_search
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
-from spaces import SHIPPED, SPACES
+from spaces import SHIPPED, SPACES, conv, module
 from tiny_search import write_tiny
 
 import collabdesign
@@ -40,7 +41,7 @@ from collabdesign.design.requirements import Goals, Requirements
 from collabdesign.errors import InputError
 from collabdesign.evaluate import latency
 from collabdesign.evaluate.data.images import load_data, load_test
-from collabdesign.evaluate.int8 import int8_bytes
+from collabdesign.evaluate.int8 import int8_bytes, int8_that_agrees
 from collabdesign.evaluate.network import AttoNet
 from collabdesign.evaluate.onnx_file import onnx_bytes
 from collabdesign.evaluate.training import EpochRecord
@@ -207,6 +208,31 @@ def test_int8_stores_every_convolution_in_int8() -> None:
     assert content == int8_bytes(model, images)
     found = parity(onnxruntime_run(model)(images), onnxruntime_run(content)(images))
     assert found.largest_difference < 0.3 * found.largest_logit
+
+
+def test_int8_keeps_layers_in_float32_where_it_would_decide_otherwise() -> None:
+    """A channel 300 times as large as the others leaves nothing of these in int8."""
+    some = [conv(1, 16), conv(3, 16)] * 2
+    architecture = spaces.network(module(some, channels=16))
+    network, images = any_network(architecture), noise(architecture, 256)
+    layers = [each for each in network.modules() if isinstance(each, torch.nn.Conv2d)]
+    norms = [each for each in network.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        norms[1].weight[0] *= 300
+        norms[1].bias[0] *= 300
+        layers[2].weight[:, 0] /= 300
+    model = onnx_bytes(network, images.shape[1:])
+    ours = onnxruntime_run(model)(images)
+    plain = parity(ours, onnxruntime_run(int8_bytes(model, images))(images))
+    content = int8_that_agrees(model, images)
+    found = parity(ours, onnxruntime_run(content)(images))
+    assert plain.same_decisions < 0.96 * 256 <= found.same_decisions
+    graph = onnx.load_from_string(content).graph
+    # Stored in int8 all the same.
+    assert all(
+        each.data_type != onnx.TensorProto.FLOAT or len(each.dims) < 2 for each in graph.initializer
+    )
+    assert content == int8_that_agrees(model, images)
 
 
 # -- in the family -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collabdesign.deliver.export.executorch import (
 from collabdesign.deliver.export.runtime import Run, onnxruntime_run, onnxruntime_words
 from collabdesign.design.exports import EXPORTS
 from collabdesign.errors import InputError
-from collabdesign.evaluate.int8 import int8_bytes
+from collabdesign.evaluate.int8 import int8_that_agrees
 from collabdesign.evaluate.latency import missing_packages
 from collabdesign.evaluate.onnx_file import onnx_bytes
 
@@ -50,7 +50,7 @@ def _onnx(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32
 
 
 def _int8(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32]) -> bytes:
-    return int8_bytes(_onnx(network, shape, pictures), pictures)
+    return int8_that_agrees(_onnx(network, shape, pictures), pictures)
 
 
 def _executorch(network: nn.Module, shape: Sequence[int], pictures: NDArray[np.float32]) -> bytes:
