@@ -18,6 +18,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# The files that take longest, of which none may be left for the end: there one process would wait
+# for the other.
+LONGEST = ("search", "source", "workers", "cluster", "kill", "references", "cli", "compare", "export")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin; a file is one process's."""
+    names = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: item.path.name not in names)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with requirements and their finished run, ``run``; to look at, not to change."""
