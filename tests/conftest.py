@@ -20,7 +20,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest, of which none may be left for the end: there one process would wait
 # for the other.
-LONGEST = ("search", "source", "workers", "cluster", "kill", "references", "cli", "compare", "export")
+LONGEST = (
+    "search",
+    "source",
+    "workers",
+    "cluster",
+    "kill",
+    "references",
+    "cli",
+    "compare",
+    "export",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
