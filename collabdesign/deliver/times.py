@@ -8,18 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
-import numpy as np
 import torch
 
 from collabdesign.deliver.comparison import Comparison, Row
 from collabdesign.evaluate.build import Buildable, build
 from collabdesign.evaluate.initialise import initialise
-from collabdesign.evaluate.int8 import int8_bytes
+from collabdesign.evaluate.int8 import untrained_int8_bytes
 from collabdesign.evaluate.latency import RUNS, milliseconds, missing_packages
 from collabdesign.evaluate.onnx_file import onnx_bytes
-
-# Time does not depend on what is in the pictures.
-_CALIBRATION_IMAGES = 8
 
 _Shape = tuple[int, int, int]
 
@@ -63,7 +59,7 @@ def with_times(
                 models[index] = _model(network, shape)
             except torch.onnx.OnnxExporterError as error:
                 notes[index] = [f"time not measured: {str(error).splitlines()[0]}"]
-    quantised, failed = _each(models, lambda model: _quantised(model, shape))
+    quantised, failed = _each(models, lambda model: untrained_int8_bytes(model, shape))
     for index, why in failed.items():
         notes.setdefault(index, []).append(f"time in int8 not measured: {why}")
     float32 = dict(zip(models, milliseconds(list(models.values()), shape), strict=True))
@@ -85,11 +81,6 @@ def _model(network: Buildable, shape: _Shape) -> bytes:
     built = build(network)
     initialise(built, 0)
     return onnx_bytes(built, shape)
-
-
-def _quantised(model: bytes, shape: _Shape) -> bytes:
-    pictures = np.random.default_rng(0).normal(size=(_CALIBRATION_IMAGES, *shape))
-    return int8_bytes(model, pictures.astype(np.float32))
 
 
 def _each(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collabdesign.evaluate.onnx_file import INPUT
+from collabdesign.evaluate.onnx_session import session_of
 
 # Pictures that pass through the network to find the ranges of its tensors. More change little.
 CALIBRATION_IMAGES = 512
@@ -28,6 +29,8 @@ _QUANTISED = ("Conv", "Gemm")
 
 # So many of the pictures are to keep the class that float32 gives them.
 _KEPT_CLASSES = 0.96
+
+_NOISE_IMAGES = 8
 
 # On which each layer is tried alone.
 _TRIED_IMAGES = 128
@@ -117,6 +120,18 @@ def int8_bytes(
         return content
 
 
+def untrained_int8_bytes(model: bytes, shape: Sequence[int]) -> bytes:
+    """An untrained network in int8, for its time and size: neither depends on the ranges that
+    calibration finds, so noise does.
+
+    Args:
+        model: From :func:`collabdesign.evaluate.onnx_file.onnx_bytes`.
+        shape: Of an image: channels, height, width.
+    """
+    pictures = np.random.default_rng(0).normal(size=(_NOISE_IMAGES, *shape))
+    return int8_bytes(model, pictures.astype(np.float32))
+
+
 def _layers(model: bytes) -> list[str]:
     """Names of the nodes that are quantised."""
     import onnx
@@ -126,12 +141,7 @@ def _layers(model: bytes) -> list[str]:
 
 
 def _logits(model: bytes, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    session = InferenceSession(model, options, ["CPUExecutionProvider"])
+    session = session_of(model)
     parts = range(0, len(pictures), _BATCH)
     found = [session.run(None, {INPUT: pictures[part : part + _BATCH]})[0] for part in parts]
     return np.concatenate(found)

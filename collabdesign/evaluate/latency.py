@@ -10,6 +10,8 @@ from importlib.util import find_spec
 
 import torch
 
+from collabdesign.evaluate.onnx_session import session_of
+
 RUNS = 50
 _WARM_UP = 5
 
@@ -49,12 +51,7 @@ def milliseconds(
         shape: Of an image: channels, height, width.
         runs: Of each model, at least 2.
     """
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    sessions = [InferenceSession(each, options, ["CPUExecutionProvider"]) for each in models]
+    sessions = [session_of(each) for each in models]
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).numpy()
     inputs = [{session.get_inputs()[0].name: image} for session in sessions]
     times: list[list[float]] = [[] for _ in sessions]

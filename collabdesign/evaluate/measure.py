@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,26 +20,17 @@ from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError, NotMeasured
 from collabdesign.evaluate.device_command import command_milliseconds
 from collabdesign.evaluate.initialise import initialise
-from collabdesign.evaluate.int8 import int8_bytes
+from collabdesign.evaluate.int8 import untrained_int8_bytes
 from collabdesign.evaluate.latency import milliseconds, missing_packages
 from collabdesign.evaluate.network import build_network
 from collabdesign.evaluate.onnx_file import onnx_bytes
 
 RUNS = 25
 
-# Neither time nor size depends on the ranges that calibration finds.
-_CALIBRATION_IMAGES = 8
-
-
-def _int8_onnx_bytes(network: nn.Module, shape: Sequence[int]) -> bytes:
-    pictures = np.random.default_rng(0).normal(size=(_CALIBRATION_IMAGES, *shape))
-    return int8_bytes(onnx_bytes(network, shape), pictures.astype(np.float32))
-
-
 # By deploy.precision, what makes the ONNX file of a network for images of a shape.
 ONNX_FILES: Mapping[str, Callable[[nn.Module, Sequence[int]], bytes]] = {
     "float32": onnx_bytes,
-    "int8": _int8_onnx_bytes,
+    "int8": lambda network, shape: untrained_int8_bytes(onnx_bytes(network, shape), shape),
 }
 
 

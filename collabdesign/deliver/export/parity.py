@@ -11,6 +11,7 @@ from torch import nn
 
 from collabdesign.deliver.exported import Parity
 from collabdesign.evaluate.onnx_file import INPUT
+from collabdesign.evaluate.onnx_session import session_of
 from collabdesign.evaluate.precision import full_float32
 
 # Of a layer's output, the length of the difference by that of the output.
@@ -92,7 +93,6 @@ def _torch_outputs(
 def _onnx_outputs(model: bytes, pictures: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Of each convolution and linear layer, by its name in the network."""
     import onnx
-    from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
     whole = onnx.load_from_string(model)
     layers = {
@@ -106,10 +106,7 @@ def _onnx_outputs(model: bytes, pictures: NDArray[np.float32]) -> dict[str, NDAr
         for name in layers.values()
         if name not in known
     )
-    options = SessionOptions()
-    options.log_severity_level = 3  # errors
-    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = session_of(whole.SerializeToString(), is_optimised=False)
     outputs = session.run(list(layers.values()), {INPUT: pictures})
     return dict(zip(layers, outputs, strict=True))
 

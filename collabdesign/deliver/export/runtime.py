@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from collabdesign.evaluate.augment import channel_values, normalise
 from collabdesign.evaluate.onnx_file import INPUT, OUTPUT
+from collabdesign.evaluate.onnx_session import session_of
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From pictures, float32 [N, C, R, R], normalised, to logits [N, classes]."""
@@ -20,12 +21,7 @@ _BATCH = 256
 
 def onnxruntime_run(model: bytes) -> Run:
     """A model from :func:`collabdesign.evaluate.onnx_file.onnx_bytes`, also in int8, to be run."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    session = InferenceSession(model, options, ["CPUExecutionProvider"])
+    session = session_of(model)
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         (logits,) = session.run([OUTPUT], {INPUT: pictures})
