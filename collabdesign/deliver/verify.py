@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collabdesign.deliver.certificate import Certificate, read_certificate
 from collabdesign.deliver.counters import counts_of
@@ -142,8 +143,10 @@ def _checks(
     yield learnt
     if learnt.agrees:
         yield from _select_accuracy(certificate, network, data)
-        for exported in certificate.exports:
-            yield from _form_on_select(folder, exported, network, data)
+        if certificate.exports:
+            ours = logits_of(torch_run(network), data.select_images, data.mean, data.std)
+            for exported in certificate.exports:
+                yield from _form_on_select(folder, exported, ours, data)
     test = load_test(requirements.data)
     recorded = str(certificate.data["test_sha256"])
     judged = _same_images("test images", recorded, test.fingerprint)
@@ -255,7 +258,7 @@ def _select_accuracy(
 
 
 def _form_on_select(
-    folder: Path, exported: Exported, network: AttoNet, data: ImageData
+    folder: Path, exported: Exported, ours: NDArray[np.float32], data: ImageData
 ) -> Iterator[Check]:
     """A form beside the network, on the held-out part."""
     facts, what = EXPORTS[exported.format], f"{exported.file}, held-out accuracy"
@@ -273,7 +276,6 @@ def _form_on_select(
         return
     share = share_right(theirs, data.select_labels)
     yield _accuracy(what, exported.select_accuracy, share, len(data.select_labels))
-    ours = logits_of(torch_run(network), data.select_images, data.mean, data.std)
     found = parity(ours, theirs)
     if exported.precision == "float32":
         yield Check(
