@@ -126,7 +126,7 @@ def test_there_is_always_something_to_say() -> None:
 def many(count: int) -> tuple[Source, dict[str, Part]]:
     rng = np.random.default_rng(0)
     root = Path("/nowhere")
-    files = tuple((root / "cat" / f"{number}.png", 0) for number in range(count))
+    files = tuple((str(root / "cat" / f"{number}.png"), 0) for number in range(count))
     listing = FolderListing(root, ("cat",), files, ())
     labels = np.zeros(count, dtype=np.int64)
 

@@ -54,11 +54,11 @@ def test_listing_is_sorted_by_class_then_name(root: Path) -> None:
     listing = list_folder(root)
     assert listing.classes == ("cat", "dog")
     assert listing.files == (
-        (root / "cat" / "a.jpg", 0),
-        (root / "cat" / "b.PNG", 0),
-        (root / "cat" / "c.png", 0),
-        (root / "dog" / "x.jpg", 1),
-        (root / "dog" / "y.bmp", 1),
+        (str(root / "cat" / "a.jpg"), 0),
+        (str(root / "cat" / "b.PNG"), 0),
+        (str(root / "cat" / "c.png"), 0),
+        (str(root / "dog" / "x.jpg"), 1),
+        (str(root / "dog" / "y.bmp"), 1),
     )
     assert listing.images_per_class == {"cat": 3, "dog": 2}
     assert listing.stray == ()

@@ -81,9 +81,7 @@ def test_a_mark_in_xmp_alone_is_applied(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.png").size == (16, 24)
 
 
-@pytest.mark.parametrize(
-    "mark", [b"", b"Exif\0\0", b"Exif\0\0rubbish and no TIFF", b"x"]
-)
+@pytest.mark.parametrize("mark", [b"", b"Exif\0\0", b"Exif\0\0rubbish and no TIFF", b"x"])
 def test_a_broken_mark_is_none(tmp_path: Path, mark: bytes) -> None:
     corners().save(tmp_path / "a.jpg", exif=mark)
     assert read_picture(tmp_path / "a.jpg").size == (24, 16)

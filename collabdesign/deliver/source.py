@@ -142,7 +142,7 @@ def model_source(
         tables=tables,
         network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
         check_value=inspect.getsource(check_value).strip(),
-        picture=_joined(_sources([as_shown, fit_image])),
+        picture=_joined([inspect.getsource(as_shown), inspect.getsource(fit_image)]),
     )
 
 

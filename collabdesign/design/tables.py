@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ _SHOWN = 5
 class Row(NamedTuple):
     """One picture: its file, its class, and whether the table gives it to the test part."""
 
-    path: Path
+    path: str
     label: str
     is_test: bool
 
@@ -60,7 +61,8 @@ def read_table(file: Path) -> tuple[Row, ...]:
             wrong.append(f"line {reader.line_num} has the split {split!r}, not train or test")
         else:
             label = class_name(values["label"])
-            rows.append(Row(file.parent / values["path"], label, split in _TEST))
+            path = os.path.join(file.parent, values["path"])
+            rows.append(Row(path, label, split in _TEST))
     if wrong:
         raise InputError(
             f"each line of a table of images must name a picture and its class: "

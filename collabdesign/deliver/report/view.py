@@ -138,9 +138,9 @@ class ReportView:
         data = self.family[0].certificate.data if self.family else {}
         copies: Mapping[str, int] = data.get("copies", {})
         words = {
-            "test": "of test were taken out: they are learnt from or chosen by too.",
-            "select": "were taken out of the held-out part: they are learnt from too.",
-            "two_classes": "have two classes.",
+            "test": "of test taken out, learnt from or chosen by too.",
+            "select": "taken out of the held-out part, learnt from too.",
+            "two_classes": "with two classes.",
         }
         lines = [f"{counted(copies[k], 'picture')} {words[k]}" for k in words if copies.get(k)]
         if lacks := data.get("test_lacks"):

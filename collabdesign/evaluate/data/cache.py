@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ class Cache:
             with np.load(self._findings(name)) as arrays:
                 findings = Findings.from_arrays(arrays)
             pixels = np.memmap(file, np.uint8, mode="r", shape=shape)
-        except (OSError, ValueError, KeyError):  # not there, or cut off by a full disk
+        # Not there, or damaged.
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         return Entry(pixels, findings, file)
 
@@ -96,7 +98,8 @@ class Cache:
         try:
             yield pixels
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def keep(self, name: str, pixels: Pixels, findings: Findings) -> Entry | None:
         """Keep what :meth:`writing` gave, now that it is filled."""

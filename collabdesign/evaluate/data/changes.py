@@ -42,9 +42,8 @@ def summarise(source: Source, parts: Mapping[str, Part]) -> dict[str, Any]:
     listing = source.listing
     if listing is None or len(listing.files) > _MOST_FILES:
         return summary
-    # Path.relative_to takes longer than the digests.
     above = f"{listing.root}{os.sep}"
-    names = [str(path).removeprefix(above).replace(os.sep, "/") for path, _ in listing.files]
+    names = [path.removeprefix(above).replace(os.sep, "/") for path, _ in listing.files]
     digests = {
         name: {
             names[index]: digest[:_DIGEST_BYTES].hex()

@@ -29,6 +29,12 @@ class Pair(NamedTuple):
     other: str
 
 
+def all_differ(parts: Sequence[Part]) -> bool:
+    """Whether no picture stands there twice."""
+    digests = [digest for part in parts for digest in digests_of(part)]
+    return len(set(digests)) == len(digests)
+
+
 def copies_of(part: Part, others: Sequence[Part]) -> Integers:
     """Positions of the pictures of a part that stand in one of the others too, pixel by pixel."""
     known = {digest for other in others for digest in digests_of(other)}
@@ -50,6 +56,8 @@ def copied_pairs(part: Part, others: Sequence[Part]) -> list[Pair]:
 
 def in_two_classes(parts: Sequence[Part]) -> list[Pair]:
     """Pictures that have two labels: the first of each label."""
+    if all_differ(parts):
+        return []
     first: dict[bytes, tuple[Part, int]] = {}
     found: dict[tuple[bytes, int], Pair] = {}
     for part in parts:

@@ -60,14 +60,14 @@ class FolderListing:
 
     root: Path
     classes: tuple[str, ...]
-    files: tuple[tuple[Path, int], ...]
+    files: tuple[tuple[str, int], ...]
     stray: tuple[Path, ...]
     inner: int = 0
 
     @property
     def images_per_class(self) -> dict[str, int]:
         """Number of pictures by class name, in the order of the classes."""
-        counts = Counter(label for _, label in self.files)
+        counts = Counter([label for _, label in self.files])
         return {name: counts[label] for label, name in enumerate(self.classes)}
 
     @property
@@ -117,10 +117,10 @@ def list_folder(root: Path) -> FolderListing:
     is_too_high = any(name.lower() in PART_NAMES for name in classes) and not any(
         pictures.direct for pictures in found
     )
-    files: list[tuple[Path, int]] = []
+    files: list[tuple[str, int]] = []
     inner = 0
     for label, (folder, pictures) in enumerate(zip(folders, found, strict=True)):
-        files += [(Path(path), label) for path in pictures.paths]
+        files += [(path, label) for path in pictures.paths]
         stray |= set(pictures.stray)
         inner += pictures.inner
         if is_too_high or not (pictures.paths or pictures.is_unreadable):
@@ -132,10 +132,8 @@ def list_folder(root: Path) -> FolderListing:
 
 def is_picture(name: str) -> bool:
     """Whether a file of this name is taken for a picture."""
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in HEIF_SUFFIXES:
-        return can_read_heif()
-    return suffix in IMAGE_SUFFIXES
+    suffix = f".{name.rpartition('.')[2].lower()}"
+    return suffix in IMAGE_SUFFIXES or (suffix in HEIF_SUFFIXES and can_read_heif())
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from collabdesign.design.files.units import few
 from collabdesign.design.sources import Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.copies import copies_of
+from collabdesign.evaluate.data.copies import all_differ, copies_of
 from collabdesign.evaluate.data.parts import Part, Wanted, read_parts
 from collabdesign.evaluate.data.pictures import Progress, raise_unreadable
 from collabdesign.evaluate.data.source import Integers
@@ -89,7 +89,7 @@ def look_at(data: Data, on_progress: Progress | None = None) -> Opened:
         on_progress,
     )
     whole = Opened(sources, train, select, test, select, test)
-    if train.broken or select.broken or test.broken:
+    if train.broken or select.broken or test.broken or all_differ(whole.whole):
         return whole
     return replace(
         whole,

@@ -57,7 +57,7 @@ def inspect_folder(
 
     for path, found in zip(paths, in_threads(inspect, len(paths), on_progress), strict=True):
         if isinstance(found, UnreadableImage):
-            unreadable.append((str(path), found.reason))
+            unreadable.append((path, found.reason))
         else:
             sizes[found[0]] += 1
             modes[found[1]] += 1

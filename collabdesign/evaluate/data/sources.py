@@ -95,13 +95,13 @@ def _with_classes_of(train: Source, test: Source, data: Data) -> Source:
 
 
 def _of_files(
-    paths: Sequence[Path], labels: Sequence[int], classes: Sequence[str], root: Path, data: Data
+    paths: Sequence[str], labels: Sequence[int], classes: Sequence[str], root: Path, data: Data
 ) -> Source:
     """Pictures in files; a picture is another one when size or times of its file are."""
     above = f"{root}{os.sep}"
 
     def version(index: int) -> str:
-        name = str(paths[index]).removeprefix(above)
+        name = paths[index].removeprefix(above)
         try:
             status = os.stat(paths[index])
         except OSError:  # reading it says why
@@ -112,7 +112,7 @@ def _of_files(
         class_names=tuple(classes),
         labels=np.array(labels, dtype=np.int64),
         read=lambda index: read_picture(paths[index], data.max_megapixels),
-        name=lambda index: str(paths[index]),
+        name=paths.__getitem__,
         version=version,
     )
 
