@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from collabdesign.errors import InputError, Problem
+from collabdesign.evaluate.library_warnings import naming_file
 
 # Resizing the shorter side makes the longer one grow with it: a line of one pixel by many
 # thousands would fill the memory.
@@ -61,6 +62,7 @@ def in_threads(
     return results
 
 
+@naming_file
 def read_image(path: Path) -> Image.Image:
     """Open a picture and decode it in full.
 
