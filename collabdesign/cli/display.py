@@ -115,7 +115,8 @@ class Display:
 
     def _update(self, what: str, done: float, total: float, text: str, final: bool) -> None:
         if err.is_terminal:
-            self._foot.lines[what] = done, total, text
+            others = {name: at for name, at in self._foot.lines.items() if at[0] < at[1]}
+            self._foot.lines = {**others, what: (done, total, text)}
             return
         now = time.monotonic()
         if final or now - self._last_line >= _LINE_EVERY_SECONDS:

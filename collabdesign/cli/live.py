@@ -18,7 +18,8 @@ class Foot:
     """A line for each thing that goes on; several where the terminal is too narrow for one.
 
     Attributes:
-        lines: By what goes on: how much of how much is done, and in words.
+        lines: By what goes on: how much of how much is done, and in words. It is replaced and not
+            changed, since another thread draws.
     """
 
     lines: dict[str, tuple[float, float, str]] = field(default_factory=dict)
@@ -26,8 +27,7 @@ class Foot:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        # Another thread draws than the one that tells.
-        for what, (done, total, text) in list(self.lines.items()):
+        for what, (done, total, text) in self.lines.items():
             words = Text(text, no_wrap=False, overflow="fold")
             left = console.width - len(what) - 2
             if total and left >= _BAR + 1 + words.cell_len:

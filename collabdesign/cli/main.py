@@ -257,6 +257,15 @@ def _run(name: str, words: list[str]) -> int:
         if name in _TRAINS:
             streams.note_line(f"Interrupted. To continue: {command()}")
         code = _INTERRUPTED
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        if error.encoding != encoding or encoding == "utf-8":
+            raise
+        streams.note_line(
+            f"collabdesign: names of files must be such as this system's {encoding} can write, got "
+            f"{error.object}\n    set PYTHONUTF8=1 in the environment"
+        )
+        code = CollabdesignError.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
