@@ -11,19 +11,23 @@ from __future__ import annotations
 import ast
 import copy
 import io
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from spaces import SHIPPED, space_of, written
+from test_library_warnings import write_odd
 from test_source import EVERYTHING, GREY, MEAN, STD, imported
 from torch import nn
 
@@ -227,3 +231,50 @@ def test_nothing_newer_than_torch_2_0(name: str, tmp_path: Path) -> None:
 def test_the_names_are_torchs() -> None:
     known = {*dir(torch), *dir(nn), *dir(nn.functional), *dir(torch.Tensor), *dir(nn.Module)}
     assert known >= OF_TORCH | METHODS
+
+
+# -- on the command line ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("folder")
+    write_model(
+        root, EVERYTHING, build_network(EVERYTHING), ["café", "日本語", *"abc"], MEAN, STD, "A → B"
+    )
+    write_odd(root / "odd.jpg")
+    return root
+
+
+def ran(folder: Path, *words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    options = {"stdout": subprocess.PIPE, **options}
+    command = [sys.executable, str(folder / "model.py"), *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, cwd=folder, timeout=120, **options)
+
+
+def test_on_a_stream_of_ascii(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for words in ([], ["odd.jpg"], ["-h"]):
+        done = ran(folder, *words, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii() and done.stdout
+    assert rb"\u65e5\u672c\u8a9e" in ran(folder, "odd.jpg", env=environment).stdout
+
+
+def test_what_is_odd_in_a_picture_is_said_with_its_name(folder: Path) -> None:
+    done = ran(folder, "odd.jpg")
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"odd.jpg: ") and b"tag 270" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["odd.jpg"], ["-h"]])
+def test_a_reader_that_has_seen_enough(folder: Path, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = ran(folder, *words, stdout=writing)
+    finally:
+        os.close(writing)
+    assert done.returncode == 141
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
