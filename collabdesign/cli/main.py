@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from collabdesign.cli import detect
 from collabdesign.cli.options import (
     DEVICE,
     FILE,
@@ -174,21 +175,33 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
 }  # fmt: skip
 
 
+def _call(name: str, function: str, /, **options: Any) -> Any:
+    return getattr(import_module(f"collabdesign.cli.{name}"), function)(**options)
+
+
+def _made(commands: dict[str, tuple[str, str, list[click.Parameter]]], of: str = "") -> Any:
+    return [
+        click.Command(name, None, partial(_call, of + name, name), params, long, short_help=short)
+        for name, (short, long, params) in commands.items()
+    ]
+
+
 class _InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.commands)
 
 
-def _call(name: str, /, **options: Any) -> Any:
-    return getattr(import_module(f"collabdesign.cli.{name}"), name)(**options)
+_DETECT = _InOrder(
+    "detect",
+    _made(detect.COMMANDS, "detect_"),
+    help=detect.LONG,
+    short_help=detect.SHORT,
+)
 
 
 @click.group(
     cls=_InOrder,
-    commands=[
-        click.Command(name, None, partial(_call, name), params, long, short_help=short)
-        for name, (short, long, params) in COMMANDS.items()
-    ],
+    commands=[*_made(COMMANDS), _DETECT],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="collabdesign", prog_name="collabdesign")
@@ -225,7 +238,10 @@ def main() -> None:
         click.echo(f"collabdesign: {error}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if sys.argv[1:2] in (["search"], ["calibrate"], ["compare"]):
+        if sys.argv[1:2] in (["search"], ["calibrate"], ["compare"]) or sys.argv[1:3] == [
+            "detect",
+            "train",
+        ]:
             click.echo(f"Interrupted. To continue: {command()}", err=True)
         code = _INTERRUPTED
     except BrokenPipeError:
