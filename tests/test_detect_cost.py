@@ -22,7 +22,7 @@ from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 from collabdesign.design.architecture import Architecture, Stem
 from collabdesign.design.cost import body_costs, cost_of
 from collabdesign.detect.bodies import REFERENCE_BODIES, Body, read_body
-from collabdesign.detect.cost import PARTS, REFERENCES, DetectorCost, detector_cost
+from collabdesign.detect.cost import PARTS, DetectorCost, detector_cost
 from collabdesign.detect.detector import (
     BOX_KINDS,
     LAYERS,
@@ -35,6 +35,7 @@ from collabdesign.detect.detector import (
 from collabdesign.detect.lifetimes import Step, peaks
 from collabdesign.detect.network import build_detector
 from collabdesign.detect.reading import load_detector
+from collabdesign.detect.reference_detectors import REFERENCES
 
 ATTO = SHIPPED / "detectors" / "atto.yaml"
 

@@ -11,7 +11,8 @@ from spaces import conv, module, network
 from collabdesign.design.architecture import Stem
 from collabdesign.design.feature_maps import FeatureMap, feature_maps
 from collabdesign.detect.bodies import REFERENCE_BODIES, read_body
-from collabdesign.detect.detector import BoxHead, Detector, DetectorFreedoms
+from collabdesign.detect.detector import BoxHead, Detector
+from collabdesign.detect.detector_freedoms import DetectorFreedoms
 from collabdesign.detect.reading import load_detection, load_detector
 from collabdesign.errors import InputError, OutsideSpace, Problem
 

@@ -14,9 +14,9 @@ from collabdesign.detect.cost import (
     DetectorCost,
     PartCost,
     detector_cost,
-    reference_costs,
 )
 from collabdesign.detect.reading import load_detector
+from collabdesign.detect.reference_detectors import reference_costs
 from collabdesign.errors import InputError
 
 

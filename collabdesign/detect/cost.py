@@ -7,13 +7,13 @@ counts them; ``CONVENTION`` says it in words. What a part computes stands in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
 from collabdesign.design.cost import BYTES_PER_VALUE, body_costs
 from collabdesign.design.feature_maps import FeatureMap
-from collabdesign.detect.bodies import REFERENCE_BODIES, Body
+from collabdesign.detect.bodies import Body
 from collabdesign.detect.detector import (
     ASPECT_RATIOS,
     BOX_SIDE,
@@ -310,43 +310,3 @@ def _linear(part: str, before: str, output: str, inside: int, outside: int, time
 
 def _without_params(step: Step) -> Step:
     return Step(step.part, step.output, step.elements, step.reads, step.macs)
-
-
-# -- beside what others have ----------------------------------------------------------------
-
-
-def _as_published(min_side: int = 800, max_side: int = 1333) -> Detector:
-    """All but the body of torchvision's ``maskrcnn_resnet50_fpn``."""
-    return Detector(
-        min_side,
-        max_side,
-        Pyramid(256, "dense", 4),
-        RegionHead("dense", 1),
-        BoxHead("dense", "dense", 1024, 2),
-        MaskHead("dense", 256, 4),
-        proposals=1000,
-        detections=100,
-    )
-
-
-REFERENCES: Mapping[str, tuple[Detector, Body]] = {
-    "ResNet-50-FPN": (_as_published(), REFERENCE_BODIES["resnet50"]),
-    "MobileNet-V3-large-FPN": (_as_published(), REFERENCE_BODIES["mobilenet_v3_large"]),
-}
-"""torchvision's ``maskrcnn_resnet50_fpn``, and the same pyramid and heads on MobileNet-V3-large."""
-
-
-def reference_costs(like: DetectorCost, size: tuple[int, int]) -> tuple[DetectorCost, ...]:
-    """The references at the picture, proposals, detections and classes of another cost."""
-    return tuple(
-        detector_cost(
-            name,
-            detector,
-            body,
-            size=size,
-            proposals=like.proposals,
-            detections=like.detections,
-            classes=like.classes,
-        )
-        for name, (detector, body) in REFERENCES.items()
-    )

@@ -16,7 +16,7 @@ from collabdesign.design.files.overlays import Overlays
 from collabdesign.design.files.values import Section
 from collabdesign.design.files.wording import broken_rule, fields_at, unknown_key_hint
 from collabdesign.detect.bodies import REFERENCE_BODIES, why_no_body
-from collabdesign.detect.detector import DetectorFreedoms, Image
+from collabdesign.detect.detector_freedoms import DetectorFreedoms, Image
 from collabdesign.detect.requirements import DetectionRequirements
 from collabdesign.errors import InputError, Problem
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, StrictBool
 from collabdesign.design.files import values
 from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import Section
-from collabdesign.detect.detector import DetectorFreedoms
+from collabdesign.detect.detector_freedoms import DetectorFreedoms
 
 PLACES = tuple(
     f"data.{part}.{key}" for part in ("train", "val") for key in ("annotations", "images")
