@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from collabdesign.cli.options import FILE, JSON, SET
+from collabdesign.cli.options import DEVICE, FILE, INTO, JSON, RUN, SET, THREADS
 
 SHORT, LONG = (
     "A Mask R-CNN on one of your networks.",
@@ -36,6 +38,25 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
                      help="On which the mask head runs (default: the detector's)."),
         click.Option(["--classes"], type=click.IntRange(2), default=91, metavar="N",
                      help="The background included (default: 91, as for COCO)."),
+        JSON,
+    ]),
+    "train": ("Train a detector on pictures in the format of COCO.", """
+        Train the detector that FILE asks for, and judge it on its val pictures.
+
+        All of both annotation files is checked first, and every picture decoded; exit code 2 lists
+        all that is wrong. A part of train is held out, by which the best epoch is chosen; val is
+        read once, at the end. The same command goes on from the last epoch.
+    """, [FILE, INTO, SET, DEVICE, THREADS, JSON]),
+    "eval": ("Average precision of a trained detector.", """
+        Judge the trained detector in DIR on the val pictures of its file, or on others.
+    """, [
+        RUN,
+        click.Option(["--annotations"], type=click.Path(path_type=Path), metavar="FILE",
+                     help="Another COCO file with the same categories (default: val's)."),
+        click.Option(["--images"], type=click.Path(path_type=Path), metavar="FOLDER",
+                     help="Where its pictures lie (default: val's folder)."),
+        DEVICE,
+        THREADS,
         JSON,
     ]),
 }  # fmt: skip

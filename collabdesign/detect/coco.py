@@ -10,7 +10,8 @@ What files from elsewhere have and what is made of it:
 - polygons may lie up to a pixel outside of the picture, boxes further; both are cut off at its
   edge. What lies further outside, or leaves nothing of a box inside, is refused;
 - crowds are no objects to learn from, and count in judging as COCO counts them;
-- an object whose mask covers no pixel, such as a sliver of a polygon, is not learnt from.
+- an object whose mask covers no pixel, such as a sliver of a polygon, or whose box has a side under
+  a tenth of a pixel is not learnt from.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from collabdesign.detect.segmentation import Rle
 from collabdesign.evaluate.data.pictures import read_image
 
 Id = int | str
+
+_LEAST_SIDE = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class CocoObject:
     area: float
     is_crowd: bool
     has_pixels: bool
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether a detector learns from it."""
+        left, top, right, bottom = self.box
+        is_flat = min(right - left, bottom - top) < _LEAST_SIDE
+        return not self.is_crowd and self.has_pixels and not is_flat
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class CocoImage:
     @property
     def learnt(self) -> tuple[CocoObject, ...]:
         """The objects that a detector learns from."""
-        return tuple(each for each in self.objects if not each.is_crowd and each.has_pixels)
+        return tuple(each for each in self.objects if each.is_learnt)
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,23 @@ _SECTIONS = ("images", "categories", "annotations")
 
 
 def read_coco(
-    parts: Mapping[str, CocoFiles], on_progress: Callable[[str, int, int], None] | None = None
+    parts: Mapping[str, CocoFiles],
+    on_progress: Callable[[str, int, int], None] | None = None,
+    *,
+    categories: tuple[tuple[int, str], ...] | None = None,
 ) -> dict[str, CocoData]:
     """Read files of one data set, and decode every picture once.
 
     Args:
-        parts: By a name such as ``train``. The first says which categories there are; others may
-            have fewer.
+        parts: By a name such as ``train``.
         on_progress: Called now and then with a part's name, the pictures read and their total.
+        categories: Which there are; files may have fewer (default: those of the first file).
 
     Raises:
         InputError: All problems of all files, up to 1,000.
     """
     problems: list[Problem] = []
     found: dict[str, CocoData] = {}
-    categories: tuple[tuple[int, str], ...] | None = None
     for part, files in parts.items():
         reader = _Reader(files, problems)
 
@@ -237,13 +239,16 @@ class _Reader:
             return None
         if box is None:
             return None
-        covered = area_of(mask)
-        area = entry.get("area")
-        if type(area) not in (int, float) or not math.isfinite(area) or area < 0:
-            area = covered
-        is_crowd = bool(entry.get("iscrowd", 0))
-        written = tuple(map(float, entry["bbox"]))
-        return CocoObject(label, box, written, mask, float(area), is_crowd, covered > 0)  # type: ignore[arg-type]
+        left, top, across, down = map(float, entry["bbox"])
+        return CocoObject(
+            label=label,
+            box=box,
+            written_box=(left, top, across, down),
+            mask=mask,
+            area=_area(entry.get("area"), area_of(mask)),
+            is_crowd=bool(entry.get("iscrowd", 0)),
+            has_pixels=area_of(mask) > 0,
+        )
 
     def _look_at(self, images: Mapping[Id, CocoImage], on_progress: Progress) -> None:
         """Decode every picture, as training will."""
@@ -256,6 +261,12 @@ class _Reader:
 
 def _is_id(value: object) -> bool:
     return type(value) in (int, str)
+
+
+def _area(written: Any, covered: int) -> float:
+    """As the file says, for judging by size; else of the mask."""
+    is_number = type(written) in (int, float) and math.isfinite(written) and written >= 0
+    return float(written if is_number else covered)
 
 
 def _box(written: object, width: int, height: int) -> tuple[float, float, float, float]:

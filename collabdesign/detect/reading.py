@@ -158,6 +158,11 @@ def _find_data(overlays: Overlays, check: bool) -> None:
                 overlays.note_rule(location, f"must be {what} that exists, got {path}")
             files = {**files, key: path}
         data = {**data, part: files}
+        if part == "val" and isinstance(data.get("train"), dict):
+            own = files.get("annotations")
+            if isinstance(own, str) and own and own == data["train"].get("annotations"):
+                rule = f"must be another file than data.train.annotations, got {own}"
+                overlays.note_rule(("data", "val", "annotations"), rule)
     overlays.data = {**overlays.data, "data": data}
 
 
