@@ -13,7 +13,8 @@ from torchvision.models.detection import MaskRCNN
 
 from collabdesign.detect.coco import CocoImage
 from collabdesign.detect.examples import picture_tensor
-from collabdesign.detect.segmentation import Rle, rle_of
+from collabdesign.detect.found import Found
+from collabdesign.detect.segmentation import area_of, rle_of
 
 # A mask is where its probability is above this.
 THRESHOLD = 0.5
@@ -21,23 +22,6 @@ THRESHOLD = 0.5
 MEASURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 """The first of what pycocotools tells: mean over IoU 0.50 to 0.95, at 0.50, at 0.75, and of objects
 under 32x32, under 96x96 and of at least 96x96 pixels."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """An object that a detector found.
-
-    Attributes:
-        label: From 1.
-        score: 0 to 1.
-        box: Left, top, right and bottom in pixels.
-        mask: Of the size of the picture.
-    """
-
-    label: int
-    score: float
-    box: tuple[float, float, float, float]
-    mask: Rle
 
 
 @dataclass(frozen=True)
@@ -152,11 +136,10 @@ def _found_annotations(
 ) -> Iterator[dict[str, Any]]:
     for number, (_, objects) in enumerate(zip(images, found, strict=True), start=1):
         for each in objects:
-            left, top, right, bottom = each.box
             yield {
                 "image_id": number,
                 "category_id": categories[each.label - 1][0],
-                "bbox": [left, top, right - left, bottom - top],
+                "bbox": each.written_box,
                 "segmentation": dict(each.mask),
                 "score": each.score,
                 "iscrowd": 0,
@@ -164,17 +147,11 @@ def _found_annotations(
 
 
 def _judge(truth: Any, answer: Any, kind: str) -> dict[str, float | None]:
-    from pycocotools import mask
     from pycocotools.cocoeval import COCOeval
 
     for row in answer.dataset["annotations"]:
-        left_top_width_height = row["bbox"]
-        is_box = kind == "bbox"
-        row["area"] = (
-            left_top_width_height[2] * left_top_width_height[3]
-            if is_box
-            else float(mask.area(row["segmentation"]))
-        )
+        _, _, width, height = row["bbox"]
+        row["area"] = width * height if kind == "bbox" else area_of(row["segmentation"])
     judge = COCOeval(truth, answer, kind)
     judge.evaluate()
     judge.accumulate()

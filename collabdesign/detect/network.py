@@ -93,7 +93,9 @@ class Backbone(nn.Module):
         return maps
 
 
-def build_detector(detector: Detector, body: Body, classes: int, *, seed: int = 0) -> MaskRCNN:
+def build_detector(
+    detector: Detector, body: Body, classes: int, *, seed: int = 0, regions: int = 512
+) -> MaskRCNN:
     """Build a detector: the body with its member's weights where it has any, all else untrained.
 
     Args:
@@ -101,6 +103,7 @@ def build_detector(detector: Detector, body: Body, classes: int, *, seed: int = 
         body: The body.
         classes: The background included.
         seed: Of the weights that are drawn.
+        regions: Of a picture, from which the box head learns in a step.
 
     Raises:
         InputError: The body has too few feature maps, or its weights cannot be read.
@@ -129,6 +132,7 @@ def build_detector(detector: Detector, body: Body, classes: int, *, seed: int = 
             box_roi_pool=MultiScaleRoIAlign(names, BOX_SIDE, _SAMPLES, canonical_scale=canonical),
             box_head=_box_head(detector.box, channels),
             box_predictor=FastRCNNPredictor(detector.box.width, classes),
+            box_batch_size_per_image=regions,
             box_detections_per_img=detector.detections,
             mask_roi_pool=MultiScaleRoIAlign(names, MASK_SIDE, _SAMPLES, canonical_scale=canonical),
             mask_head=_mask_head(detector.mask, channels),

@@ -13,6 +13,9 @@ from collabdesign.design.files.document import write_text
 from collabdesign.design.files.values import Section
 from collabdesign.detect.detector_freedoms import DetectorFreedoms
 
+REQUIREMENTS = "requirements.yaml"
+"""In a run folder, as it was understood."""
+
 PLACES = tuple(
     f"data.{part}.{key}" for part in ("train", "val") for key in ("annotations", "images")
 )
@@ -52,6 +55,11 @@ class DetectionTraining(Section):
     )
     batch: Annotated[int, values.whole(1, 256)] = Field(
         default=2, description="Pictures of a step."
+    )
+    regions: Annotated[int, values.whole(4, 4096)] = Field(
+        default=512,
+        description="Regions of a picture, a quarter of them objects, that the box head learns "
+        "from in a step; fewer are faster.",
     )
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="sgd with momentum 0.9, or adamw."

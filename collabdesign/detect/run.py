@@ -30,7 +30,7 @@ from collabdesign.detect.detector import Detector
 from collabdesign.detect.evaluation import Precision, average_precision, detect_all
 from collabdesign.detect.network import build_detector
 from collabdesign.detect.reading import load_detection
-from collabdesign.detect.requirements import DetectionRequirements, resolved_yaml
+from collabdesign.detect.requirements import REQUIREMENTS, DetectionRequirements, resolved_yaml
 from collabdesign.detect.segmentation import require_pycocotools
 from collabdesign.detect.trained import Description, load_detector_network, write_description
 from collabdesign.detect.training import DetectProgress, Epoch, Task, train_detector
@@ -40,7 +40,7 @@ from collabdesign.explore.environment import environment
 from collabdesign.explore.lock import DETECTING, held
 from collabdesign.files import write_json, write_text
 
-REQUIREMENTS, RESULT = "requirements.yaml", "result.json"
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,11 @@ def train(
         description = Description(detector, body, data["train"].categories)
         write_description(run_dir, description)
         network = build_detector(
-            detector, body, description.classes, seed=requirements.training.seed
+            detector,
+            body,
+            description.classes,
+            seed=requirements.training.seed,
+            regions=requirements.training.regions,
         )
         curve = train_detector(network, task, requirements.training, run_dir, where, on_event)
         return _judged(run_dir, task, curve, data, where, on_event)

@@ -280,7 +280,7 @@ def _step(
     targets: list[Target],
 ) -> float:
     loss = torch.stack(list(network(pictures, targets).values())).sum()
-    value = float(loss)
+    value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingFailed(
             "diverged",
