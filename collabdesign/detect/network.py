@@ -6,7 +6,9 @@ their places. Pictures are normalised as the body's were.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 
 from collabdesign.deliver.member import load_variant
 from collabdesign.design.feature_maps import FeatureMap
@@ -109,8 +112,7 @@ def build_detector(
         InputError: The body has too few feature maps, or its weights cannot be read.
     """
     maps = detector.maps_of(body.maps)
-    channels, names = detector.pyramid.channels, [str(level) for level in range(len(maps))]
-    canonical = detector.canonical_side
+    channels, canonical = detector.pyramid.channels, detector.canonical_side
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MaskRCNN(
@@ -129,12 +131,12 @@ def build_detector(
             rpn_post_nms_top_n_train=2 * detector.proposals,
             rpn_pre_nms_top_n_test=detector.proposals,
             rpn_post_nms_top_n_test=detector.proposals,
-            box_roi_pool=MultiScaleRoIAlign(names, BOX_SIDE, _SAMPLES, canonical_scale=canonical),
+            box_roi_pool=_region_pooling(maps, BOX_SIDE, canonical),
             box_head=_box_head(detector.box, channels),
             box_predictor=FastRCNNPredictor(detector.box.width, classes),
             box_batch_size_per_image=regions,
             box_detections_per_img=detector.detections,
-            mask_roi_pool=MultiScaleRoIAlign(names, MASK_SIDE, _SAMPLES, canonical_scale=canonical),
+            mask_roi_pool=_region_pooling(maps, MASK_SIDE, canonical),
             mask_head=_mask_head(detector.mask, channels),
             mask_predictor=MaskRCNNPredictor(detector.mask.width, detector.mask.width, classes),
         )
@@ -191,6 +193,21 @@ def _region_head(region: RegionHead, channels: int) -> nn.Module:
             *(Separable(channels, channels, is_normalised=False) for _ in range(region.depth))
         )
     return found
+
+
+def _region_pooling(maps: tuple[FeatureMap, ...], side: int, canonical: int) -> nn.Module:
+    """RoI align over the maps, with the scales that they have.
+
+    Left alone, torchvision guesses the scales from the first picture, wrongly where that was padded
+    by more than two fifths, and keeps them.
+    """
+    names = [str(level) for level in range(len(maps))]
+    found: Any = MultiScaleRoIAlign(names, side, _SAMPLES, canonical_scale=canonical)
+    found.scales = [1 / each.stride for each in maps]
+    levels = [round(math.log2(each.stride)) for each in maps]
+    found.map_levels = initLevelMapper(levels[0], levels[-1], canonical_scale=canonical)
+    pooling: nn.Module = found
+    return pooling
 
 
 def _layers(layers: str, inside: int, width: int, depth: int) -> nn.Sequential:
