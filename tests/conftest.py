@@ -30,6 +30,7 @@ LONGEST = (
     "cli",
     "compare",
     "export",
+    "detect_training",
 )
 
 

@@ -266,6 +266,17 @@ def test_the_shipped_detector_is_ten_times_cheaper() -> None:
     assert reference.params >= 10 * own.params
 
 
+def test_the_readme_has_these_figures() -> None:
+    readme = (SHIPPED.parent / "README.md").read_text()
+    written_ = load_detector(ATTO)
+    own = detector_cost("atto", written_.own(), read_body(written_.body))
+    everyone = [detector_cost(name, *each) for name, each in REFERENCES.items()]
+    for cost in (*everyone, own):
+        body = cost.parts[0]
+        macs = f"{cost.macs / 1e9:.1f}G | {body.macs / 1e9:.1f}G"
+        assert f" | {macs} | {cost.params / 1e6:.2f}M | {body.params / 1e6:.3g}M |" in readme
+
+
 def test_the_shipped_resnet_is_the_reference() -> None:
     written_ = load_detector(SHIPPED / "detectors" / "resnet50.yaml")
     assert (written_.own(), read_body(written_.body)) == REFERENCES["ResNet-50-FPN"]

@@ -127,6 +127,15 @@ def test_shipped_detectors_read(path: Path) -> None:
     assert len(written.own().maps_of(body.maps)) == written.own().pyramid.levels
 
 
+@pytest.mark.parametrize(
+    "path", sorted((SHIPPED / "detection").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_detections_read(path: Path) -> None:
+    written = load_detection(path, check_places=False)
+    body = read_body(written.detector.body)
+    assert written.detector.own().maps_of(body.maps)
+
+
 # -- files ------------------------------------------------------------------------------------
 
 
