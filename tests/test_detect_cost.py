@@ -165,7 +165,7 @@ def detectors(draw: st.DrawFn) -> Detector:
 BODIES = [MOBILE, REFERENCE_BODIES["resnet50"], REFERENCE_BODIES["mobilenet_v3_large"]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(detectors(), st.sampled_from(BODIES), st.integers(2, 12))
 def test_a_built_detector_costs_what_was_counted(
     detector: Detector, body: Body, classes: int
@@ -179,7 +179,7 @@ def test_a_built_detector_costs_what_was_counted(
 SPACE = space_of(written("mixed"), 32)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1), detectors())
 def test_any_architecture_is_a_body(seed: int, detector: Detector) -> None:
     architecture = SPACE.decode(SPACE.sample(np.random.default_rng(seed)))
