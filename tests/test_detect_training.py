@@ -208,10 +208,23 @@ def test_other_pictures_do_not_go_on_there(trained: Path, tmp_path: Path) -> Non
     run_dir.mkdir()
     for name in ("requirements.yaml", "checkpoint.pt"):
         (run_dir / name).write_bytes((trained / "run" / name).read_bytes())
+    before = snapshot(run_dir)
     words = ["--set", f"detector.body={trained / 'proto.yaml'}"]
     code, said = run(train_words("run", *words), tmp_path)
     assert code == 2
     assert "the checkpoint must be of this training" in said
+    assert snapshot(run_dir) == before
+
+
+def test_the_folder_of_a_search_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, 3, 3)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "requirements.yaml").write_text("name: mine\ngoals: {accuracy: 0.8}\n")
+    before = snapshot(tmp_path / "run")
+    code, said = run(train_words("run"), tmp_path)
+    assert code == 2
+    assert "the run folder must be new or of a detector" in said
+    assert snapshot(tmp_path / "run") == before
 
 
 def test_broken_files_are_refused_before_anything_is_written(tmp_path: Path) -> None:

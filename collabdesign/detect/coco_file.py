@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from collabdesign.design.files.units import shown
 from collabdesign.detect.coco import CocoData, CocoImage, CocoObject, Id, as_stated
 from collabdesign.detect.requirements import CocoFiles
-from collabdesign.detect.segmentation import area_of, read_segmentation
+from collabdesign.detect.segmentation import area_of, is_number, read_segmentation
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads, read_image
 
@@ -123,7 +122,8 @@ class _Reader:
             message = f"the file must be JSON, got: {error.msg}"
             self._problems.append(Problem(message, "", self._name, *place))
             return None
-        except (UnicodeDecodeError, RecursionError) as error:
+        # Also text in no UTF-8, numbers of thousands of digits, and brackets in brackets.
+        except (ValueError, RecursionError) as error:
             self._note(f"the file must be JSON, got: {error}")
             return None
         if not isinstance(data, dict):
@@ -155,7 +155,8 @@ class _Reader:
                 self._note(f"{where} must have {', '.join(missing)}, got {shown(list(entry))}")
                 continue
             if not _is_id(entry["id"]):
-                self._note(f"{where}.id must be a whole number, got {shown(entry['id'])}")
+                got = shown(entry["id"])
+                self._note(f"{where}.id must be a whole number or a text, got {got}")
                 continue
             if entry["id"] in seen:
                 times = counts[entry["id"]]
@@ -265,15 +266,12 @@ def _is_id(value: object) -> bool:
 
 def _area(written: Any, covered: int) -> float:
     """As the file says, for judging by size; else of the mask."""
-    is_number = type(written) in (int, float) and math.isfinite(written) and written >= 0
-    return float(written if is_number else covered)
+    return float(written if is_number(written) and written >= 0 else covered)
 
 
 def _box(written: object, width: int, height: int) -> tuple[float, float, float, float]:
     numbers = written if isinstance(written, list) else []
-    if len(numbers) != 4 or not all(
-        type(each) in (int, float) and math.isfinite(each) for each in numbers
-    ):
+    if len(numbers) != 4 or not all(map(is_number, numbers)):
         raise InputError(f"must be left, top, width and height, got {shown(written)}")
     left, top, across, down = map(float, numbers)
     if across <= 0 or down <= 0:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from collabdesign.detect.bodies import Body, read_body
+from collabdesign.detect.bodies import WEIGHTS, Body, read_body
 from collabdesign.detect.coco import CocoData, hold_out
 from collabdesign.detect.coco_file import read_coco
 from collabdesign.detect.cost import detector_cost
@@ -33,7 +33,13 @@ from collabdesign.detect.reading import load_detection
 from collabdesign.detect.requirements import REQUIREMENTS, DetectionRequirements, resolved_yaml
 from collabdesign.detect.segmentation import require_pycocotools
 from collabdesign.detect.trained import Description, load_detector_network, write_description
-from collabdesign.detect.training import DetectProgress, Epoch, Task, train_detector
+from collabdesign.detect.training import (
+    DetectProgress,
+    Epoch,
+    Task,
+    require_own_checkpoint,
+    train_detector,
+)
 from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.device import choose_device
 from collabdesign.explore.environment import environment
@@ -99,6 +105,7 @@ def train(
         ),
     )
     task = _task(requirements, detector, body, data["train"])
+    require_own_checkpoint(run_dir, task.identity)
     with held(run_dir, DETECTING):
         write_text(run_dir / REQUIREMENTS, resolved_yaml(requirements))
         description = Description(detector, body, data["train"].categories)
@@ -167,6 +174,7 @@ def _task(
         "requirements": requirements.model_dump(mode="json", exclude={"data": {"train", "val"}}),
         "detector": asdict(detector),
         "body": body.architecture.id,
+        "weights": body.folder and hashlib.sha256((body.folder / WEIGHTS).read_bytes()).hexdigest(),
         "data": train_data.fingerprint,
     }
     return Task(
@@ -183,7 +191,13 @@ def _refuse_changes(run_dir: Path, requirements: DetectionRequirements) -> None:
     path = run_dir / REQUIREMENTS
     if not path.is_file():
         return
-    changes = load_detection(path, check_places=False).changes(requirements)
+    try:
+        changes = load_detection(path, check_places=False).changes(requirements)
+    except InputError:
+        raise InputError(
+            f"the run folder must be new or of a detector, and {run_dir} is of something else: "
+            "choose another --run-dir"
+        ) from None
     if changes:
         raise InputError(
             [

@@ -7,7 +7,6 @@ columns, first those outside of the mask.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +24,9 @@ and masks are cut off there."""
 # What a float32 of a file's coordinate is off by.
 _ROUNDING = 1e-3
 
+# Far above the pixels of any picture.
+_LARGEST = 2**40
+
 Rle = Mapping[str, Any]
 """``size``, height and width, and ``counts``, bytes."""
 
@@ -40,6 +42,11 @@ def require_pycocotools() -> None:
             "masks and average precision of COCO files need pycocotools, which is not installed: "
             "pip install 'collabdesign[detect]'"
         )
+
+
+def is_number(value: object) -> bool:
+    """Whether it can be a coordinate or an area: no truth value, not NaN, nothing endless."""
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # type: ignore[operator]
 
 
 def read_segmentation(written: object, height: int, width: int) -> Rle:
@@ -125,8 +132,7 @@ def unpacked(counts: str) -> list[int]:
 
 def _polygon(written: object, height: int, width: int) -> list[float]:
     numbers = written if isinstance(written, list) else []
-    is_plain = all(type(each) in (int, float) and math.isfinite(each) for each in numbers)
-    if not is_plain or len(numbers) < 6 or len(numbers) % 2:
+    if not all(map(is_number, numbers)) or len(numbers) < 6 or len(numbers) % 2:
         raise InputError(
             f"must have polygons of at least three points, x and y in turn, got {shown(written)}"
         )
@@ -166,6 +172,8 @@ def _from_runs(written: Mapping[str, Any], height: int, width: int) -> Rle:
 
 
 def _plain_runs(counts: object) -> Sequence[int]:
-    if not isinstance(counts, list) or not all(type(each) is int for each in counts):
+    if not isinstance(counts, list) or not all(
+        type(each) is int and is_number(each) for each in counts
+    ):
         raise ValueError(shown(counts))
     return counts

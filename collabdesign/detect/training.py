@@ -115,11 +115,12 @@ def train_detector(
 ) -> tuple[Epoch, ...]:
     """Train in place; after each epoch ``best.pt`` and the checkpoint in the folder are whole.
 
+    The folder has passed :func:`require_own_checkpoint`.
+
     Returns:
         Every epoch, those of earlier processes included.
 
     Raises:
-        InputError: The checkpoint in the folder is of another training.
         TrainingFailed: ``diverged`` or ``out_of_memory``.
     """
     try:
@@ -200,6 +201,20 @@ def _train(
     return tuple(curve)
 
 
+def require_own_checkpoint(run_dir: Path, identity: str) -> None:
+    """Refuse a folder with the checkpoint of another training, before anything is written there.
+
+    Raises:
+        InputError: It has one.
+    """
+    path = run_dir / CHECKPOINT
+    if path.is_file() and unseal(path.read_bytes(), identity, torch.device("cpu")) is None:
+        raise InputError(
+            f"the checkpoint must be of this training, and {path} is of another, of other "
+            "pictures, or damaged: choose another --run-dir, or remove the file to begin anew"
+        )
+
+
 def _resumed(
     run_dir: Path,
     identity: str,
@@ -212,11 +227,7 @@ def _resumed(
     if not path.is_file():
         return []
     state = unseal(path.read_bytes(), identity, device)
-    if state is None:
-        raise InputError(
-            f"the checkpoint must be of this training, and {path} is of another, of other "
-            "pictures, or damaged: choose another --run-dir, or remove the file to begin anew"
-        )
+    assert state is not None, "a folder with another training's checkpoint is refused before"
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return [Epoch(**each) for each in state["curve"]]
