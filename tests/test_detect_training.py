@@ -22,16 +22,14 @@ import collabdesign.detect.export as exporting
 from collabdesign.cli.detect_export import export
 from collabdesign.deliver.member import load_variant
 from collabdesign.detect.bodies import read_body
-from collabdesign.detect.coco import CocoImage, CocoObject
 from collabdesign.detect.coco_file import read_coco
-from collabdesign.detect.evaluation import average_precision
 from collabdesign.detect.examples import example
-from collabdesign.detect.export import Parity, parity
 from collabdesign.detect.found import Found
 from collabdesign.detect.network import build_detector
 from collabdesign.detect.reading import load_detection
-from collabdesign.detect.segmentation import pixels_of, rle_of
-from collabdesign.detect.training import _optimizer, _step, _training_mode
+from collabdesign.detect.recipe import optimizer_of, rate_at
+from collabdesign.detect.requirements import DetectionTraining
+from collabdesign.detect.training import _step, _training_mode
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.network import build_network
@@ -271,7 +269,7 @@ def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     picture, target = example(
         read_coco({"train": requirements.data.train})["train"].images[0], is_mirrored=False
     )
-    optimizer = _optimizer(network, requirements.training)
+    optimizer = optimizer_of(network, requirements.training)
     with pytest.raises(TrainingFailed, match="the loss must be a finite number") as caught:
         _step(network, optimizer, [picture], [target])
     assert (caught.value.reason, caught.value.exit_code) == ("diverged", 4)
@@ -352,6 +350,18 @@ def test_the_first_picture_tells_nothing_of_the_maps_scales(tmp_path: Path) -> N
     assert levels.tolist() == [0, 1]
 
 
+def test_the_rate_rises_and_falls() -> None:
+    written = DetectionTraining(epochs=1, learning_rate=0.4, warm_up=4)
+    rates = [rate_at(step, 104, written) for step in range(104)]
+    assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert rates[54] == pytest.approx(0.2)
+    assert rates[-1] < 0.001
+    # A short training warms up for a tenth of its steps at most.
+    assert [rate_at(step, 20, written) for step in range(2)] == pytest.approx([0.2, 0.4])
+    assert DetectionTraining(batch=4).highest_rate == pytest.approx(0.01)
+    assert DetectionTraining(optimizer="adamw").highest_rate == 2e-4
+
+
 def test_a_detector_on_a_members_weights_trains(tmp_path: Path) -> None:
     write(tmp_path, 8, 3)
     member, weights = member_of(tmp_path)
@@ -362,79 +372,6 @@ def test_a_detector_on_a_members_weights_trains(tmp_path: Path) -> None:
     name = "stem.norm.running_mean"
     assert torch.equal(after[f"backbone.body.{name}"], weights[name])
     assert not torch.equal(after["backbone.body.stem.conv.weight"], weights["stem.conv.weight"])
-
-
-# -- average precision -----------------------------------------------------------------------------
-
-
-def square(left: int, top: int, side: int = 40) -> np.ndarray[Any, Any]:
-    pixels = np.zeros((100, 100), dtype=np.uint8)
-    pixels[top : top + side, left : left + side] = 1
-    return pixels
-
-
-def truth(*squares: tuple[int, int], is_crowd: bool = False) -> CocoImage:
-    objects = tuple(
-        CocoObject(
-            label=1,
-            box=(left, top, left + 40, top + 40),
-            written_box=(left, top, 40, 40),
-            mask=rle_of(square(left, top)),
-            area=1600,
-            is_crowd=is_crowd,
-            has_pixels=True,
-        )
-        for left, top in squares
-    )
-    return CocoImage(5, "a.png", Path("a.png"), 100, 100, objects)
-
-
-def seen(left: int, top: int, score: float, side: int = 40) -> Found:
-    mask = rle_of(square(left, top, side))
-    return Found(1, score, (left, top, left + side, top + side), mask)
-
-
-ONE = ((18, "dog"),)
-
-
-def test_what_is_found_whole_is_one() -> None:
-    found = average_precision(
-        [truth((0, 0), (50, 50))], ONE, [[seen(0, 0, 0.9), seen(50, 50, 0.8)]]
-    )
-    for numbers in (found.box, found.mask):
-        assert (numbers["ap"], numbers["ap50"], numbers["ap75"]) == (1, 1, 1)
-        # 40x40 pixels is between 32x32 and 96x96.
-        assert (numbers["ap_small"], numbers["ap_medium"], numbers["ap_large"]) == (None, 1, None)
-
-
-def test_one_of_two_is_half() -> None:
-    found = average_precision([truth((0, 0), (50, 50))], ONE, [[seen(0, 0, 0.9)]])
-    # Recall up to 0.5 has precision 1: 51 of the 101 points of pycocotools.
-    assert found.mask["ap"] == pytest.approx(51 / 101)
-
-
-def test_the_overlap_that_counts() -> None:
-    # 40x32 of 40x40 pixels: an IoU of 0.8 counts at 0.50 to 0.80, 7 of 10.
-    mask = square(0, 0)
-    mask[32:] = 0
-    found = average_precision([truth((0, 0))], ONE, [[Found(1, 0.9, (0, 0, 40, 32), rle_of(mask))]])
-    assert found.box["ap"] == pytest.approx(0.7)
-    assert found.mask["ap"] == pytest.approx(0.7)
-
-
-def test_nothing_found_and_nothing_there() -> None:
-    assert average_precision([truth((0, 0))], ONE, [[]]).mask["ap"] == 0
-    nothing = average_precision([truth()], ONE, [[seen(0, 0, 0.9)]])
-    assert nothing.mask["ap"] is None and nothing.mask_ap == 0
-
-
-def test_what_lies_in_a_crowd_is_not_held_against_it() -> None:
-    image = truth((0, 0))
-    crowd = truth((50, 50), is_crowd=True).objects
-    both = replace(image, objects=(*image.objects, *crowd))
-    found = [[seen(50, 50, 0.95), seen(0, 0, 0.9)]]
-    assert average_precision([both], ONE, found).mask["ap"] == pytest.approx(1)
-    assert average_precision([image], ONE, found).mask["ap"] == pytest.approx(0.5)
 
 
 # -- pictures --------------------------------------------------------------------------------------
@@ -518,24 +455,6 @@ def test_a_model_that_differs_ends_with_4(
     assert "more than rounding makes" in capsys.readouterr().out
 
 
-def test_parity_is_told_object_by_object() -> None:
-    one, two = seen(0, 0, 0.9), seen(50, 50, 0.6)
-    near = replace(two, box=(50.25, 50, 90, 90))
-    # Whatever their order.
-    assert parity([([one, two], [near, one])], 10) == Parity(1, 2, 0, 0.25, 1.0)
-    assert parity([([one, two], [one])], 10).unmatched == 1
-    assert parity([([one], [one, two])], 10).unmatched == 1
-    assert parity([([one], [replace(one, label=2)])], 10).unmatched == 2
-    far = replace(one, box=(0.6, 0, 40, 40))
-    assert not parity([([one], [far])], 10).agrees
-    smaller = replace(one, mask=seen(0, 0, 0.9, side=39).mask)
-    assert parity([([one], [smaller])], 10).lowest_iou == pytest.approx(39 * 39 / 1600)
-    assert not parity([([one], [smaller])], 10).agrees
-    # At the lowest score that counts, rounding decides whether an object is told.
-    assert parity([([one, replace(two, score=0.0505)], [one])], 10).unmatched == 0
-    assert parity([([one, two], [one, replace(two, score=0.5995, box=(0, 0, 9, 9))])], 2).agrees
-
-
 # -- the commands ----------------------------------------------------------------------------------
 
 
@@ -555,7 +474,3 @@ def test_every_command_explains_itself(tmp_path: Path, name: str) -> None:
     loaded = set(done.stderr.split())
     assert done.returncode == 0
     assert not loaded & {"torch", "torchvision", "numpy", "pydantic", "rich", "yaml", "PIL"}
-
-
-def test_masks_are_pixels_again() -> None:
-    assert np.array_equal(pixels_of(rle_of(square(3, 9))), square(3, 9))

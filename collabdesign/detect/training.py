@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +24,7 @@ from torchvision.models.detection import MaskRCNN
 from collabdesign.detect.coco import CocoImage
 from collabdesign.detect.evaluation import average_precision, detect_all
 from collabdesign.detect.examples import Target, example
+from collabdesign.detect.recipe import optimizer_of, rate_at
 from collabdesign.detect.requirements import DetectionTraining
 from collabdesign.detect.trained import BEST
 from collabdesign.errors import InputError, TrainingFailed
@@ -35,7 +35,6 @@ from collabdesign.files import write_bytes, write_text
 
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.jsonl"
 
-_MOMENTUM = 0.9
 # Of the gradient; above it a step is shortened. Losses of fresh heads may jump.
 _LARGEST_NORM = 10.0
 
@@ -143,7 +142,7 @@ def _train(
     on_progress: Callable[[DetectProgress], None],
 ) -> tuple[Epoch, ...]:
     network.to(device)
-    optimizer = _optimizer(network, written)
+    optimizer = optimizer_of(network, written)
     curve = _resumed(run_dir, task.identity, network, optimizer, device)
     steps = math.ceil(len(task.learn) / written.batch)
     for epoch in range(len(curve) + 1, written.epochs + 1):
@@ -171,7 +170,7 @@ def _train(
             ):
                 at = (epoch - 1) * steps + step
                 for group in optimizer.param_groups:
-                    group["lr"] = _rate(at, steps * written.epochs, written)
+                    group["lr"] = rate_at(at, steps * written.epochs, written)
                 loss = _step(network, optimizer, pictures, targets)
                 total += loss
                 tell(step + 1, loss)
@@ -231,30 +230,6 @@ def _resumed(
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return [Epoch(**each) for each in state["curve"]]
-
-
-def _optimizer(network: nn.Module, written: DetectionTraining) -> torch.optim.Optimizer:
-    parameters = [each for each in network.parameters() if each.requires_grad]
-    # No decay of normalisation and biases: it makes them smaller, not simpler.
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [each for each in parameters if each.ndim > 1],
-            "weight_decay": written.weight_decay,
-        },
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if written.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=written.highest_rate, momentum=_MOMENTUM)
-    return torch.optim.AdamW(groups, lr=written.highest_rate)
-
-
-def _rate(step: int, steps: int, written: DetectionTraining) -> float:
-    """Rises linearly, then falls to 0 along a half cosine."""
-    warm_up = min(written.warm_up, steps // 10)
-    if step < warm_up:
-        return written.highest_rate * (step + 1) / warm_up
-    progress = (step - warm_up) / max(1, steps - warm_up)
-    return written.highest_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _training_mode(network: MaskRCNN, keeps_statistics: bool) -> None:
