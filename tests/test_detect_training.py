@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 from shapes import CATEGORIES, write_shapes
-from tiny_search import begin, command, kill, run, snapshot, wait_until
+from tiny_search import begin, command, finish, kill, run, snapshot, wait_until
 from torch import nn
 
 import collabdesign.detect.export as exporting
@@ -33,6 +35,7 @@ from collabdesign.detect.training import _step, _training_mode
 from collabdesign.errors import TrainingFailed
 from collabdesign.evaluate.checkpoint import weights_bytes
 from collabdesign.evaluate.network import build_network
+from collabdesign.explore.lock import DETECTING, held
 
 PROTOTYPE = """\
 stem: {kernel: 3, stride: 2, channels: 16}
@@ -186,6 +189,26 @@ def test_killed_trainings_do_what_an_uninterrupted_one_does(tmp_path: Path) -> N
     for key in ("box", "mask", "best_epoch", "identity"):
         assert result_of(killed)[key] == result_of(tmp_path / "whole")[key]
     assert not list(killed.glob(".*.tmp"))
+
+
+def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path) -> None:
+    write(tmp_path, 12, 3)
+    process = begin(train_words("run"), tmp_path)
+    assert wait_until(lambda: len(curve_of(tmp_path / "run")) >= 1, process)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process) == 130
+    said = (tmp_path / "said.txt").read_text()
+    assert "Interrupted. To continue: collabdesign detect train shapes.yaml --run-dir run" in said
+    assert "Traceback" not in said
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, 12, 3)
+    with held(tmp_path / "run", DETECTING):
+        code, said = run(train_words("run"), tmp_path)
+    assert code == 2
+    assert "one process at a time trains a detector in a run folder" in said
 
 
 # -- what is refused -------------------------------------------------------------------------------
