@@ -34,9 +34,11 @@ from collabdesign.design.architecture import Architecture, Branch, Head, Layer, 
 from collabdesign.design.cost import cost_of
 from collabdesign.design.requirements import Training
 from collabdesign.evaluate.augment import largest_shift
+from collabdesign.evaluate.data.decode import decode
+from collabdesign.evaluate.data.findings import channel_statistics, value_counts
 from collabdesign.evaluate.data.folder import list_folder
-from collabdesign.evaluate.data.images import ImageData, channel_statistics
-from collabdesign.evaluate.data.pictures import decode, read_image
+from collabdesign.evaluate.data.images import ImageData
+from collabdesign.evaluate.data.pictures import read_picture
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.evaluate.network import build_network
@@ -91,7 +93,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         self.pictures = [Image.fromarray(one) for one in pixels]
         self.labels = labels.tolist()
-        mean, std = channel_statistics(pixels)
+        mean, std = channel_statistics(value_counts(pixels))
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(SIDE, padding=largest_shift(SIDE), padding_mode="reflect"),
@@ -175,7 +177,7 @@ def on_device(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> ImageData
     """All pictures as the train part; one of them is the select part, to cost nothing."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     truth = torch.from_numpy(labels)
-    mean, std = channel_statistics(pixels)
+    mean, std = channel_statistics(value_counts(pixels))
     return ImageData(
         train_images=images,
         train_labels=truth,
@@ -235,7 +237,8 @@ def main() -> None:
     if options.folder:
         files = list_folder(options.folder).files
         kept = rng.permutation(len(files))[: options.images].tolist()
-        (pixels,), _ = decode(lambda index: read_image(files[index][0]), [(kept, SIDE)], 3)
+        pixels = np.zeros((len(kept), SIDE, SIDE, 3), np.uint8)
+        decode([lambda position: read_picture(files[kept[position]][0])], [pixels])
         labels = np.array([files[index][1] for index in kept])
     else:
         pixels = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), dtype=np.uint8)

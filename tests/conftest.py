@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from tiny_search import run, search_words, write_tiny
 # Two test processes share two cores, and threads that wait for each other are many times slower
 # than one. Read when torch loads, here and in the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Nobody's own pictures, and none that are there from an earlier run.
+_cache = tempfile.TemporaryDirectory(prefix="collabdesign-cache-")
+os.environ["COLLABDESIGN_CACHE"] = _cache.name
 
 # A shell lets what it runs in the background ignore Ctrl-C, and all that is started from there.
 signal.signal(signal.SIGINT, signal.default_int_handler)

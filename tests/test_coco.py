@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask
 from shapes import draw_shapes
 
-from collabdesign.detect.coco import CocoData, hold_out, read_picture
+from collabdesign.detect.coco import CocoData, coco_picture, hold_out
 from collabdesign.detect.coco_file import read_coco
 from collabdesign.detect.requirements import CocoFiles
 from collabdesign.detect.segmentation import (
@@ -111,7 +111,7 @@ def test_a_file_from_elsewhere_is_read_as_it_is(folder: Path) -> None:
         assert np.array_equal(pixels_of(each.mask), square_mask())
         assert each.box == (2, 1, 5, 4)
     for each in data.images:
-        picture = read_picture(each)
+        picture = coco_picture(each)
         assert (picture.mode, picture.size) == ("RGB", (WIDTH, HEIGHT))
 
 
@@ -154,14 +154,14 @@ def test_a_picture_lies_as_its_file_says(folder: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     turned.save(folder / "colour.png", exif=exif)
-    picture = read_picture(read(folder, example()).images[0])
+    picture = coco_picture(read(folder, example()).images[0])
     assert picture.size == (WIDTH, HEIGHT)
     assert picture.getpixel((WIDTH - 1, 0)) == (0, 255, 0)
     # Where the file says the size of the pixels as they are stored, they stay.
     data = example()
     data["images"][0].update(width=HEIGHT, height=WIDTH)
     data["annotations"] = data["annotations"][2:]
-    picture = read_picture(read(folder, data).images[0])
+    picture = coco_picture(read(folder, data).images[0])
     assert picture.getpixel((0, 0)) == (0, 255, 0)
 
 

@@ -18,8 +18,9 @@ from sklearn.datasets import load_digits
 from collabdesign.design.sources import SOURCES, Data
 from collabdesign.errors import InputError
 from collabdesign.evaluate.data import sources
+from collabdesign.evaluate.data.findings import channel_statistics, value_counts
 from collabdesign.evaluate.data.folder import FolderListing, list_folder
-from collabdesign.evaluate.data.images import ImageData, channel_statistics, load_data, load_test
+from collabdesign.evaluate.data.images import ImageData, load_data, load_test
 from collabdesign.evaluate.data.inspect import inspect_data
 from collabdesign.evaluate.data.split import stratified_split
 
@@ -255,13 +256,14 @@ def test_images_are_channels_last_in_memory(digits: ImageData, tmp_path: Path) -
 
 def test_channel_statistics_are_those_of_numpy() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 5, 5, 3), dtype=np.uint8)
-    mean, std = channel_statistics(pixels)
+    mean, std = channel_statistics(value_counts(pixels))
     assert mean == pytest.approx((pixels / 255).mean((0, 1, 2)))
     assert std == pytest.approx((pixels / 255).std((0, 1, 2)))
 
 
 def test_a_channel_that_never_changes_divides_by_one() -> None:
-    assert channel_statistics(np.full((3, 4, 4, 1), 51, dtype=np.uint8)) == ((0.2,), (1.0,))
+    pixels = np.full((3, 4, 4, 1), 51, dtype=np.uint8)
+    assert channel_statistics(value_counts(pixels)) == ((0.2,), (1.0,))
 
 
 def test_fingerprint_sees_one_pixel(tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
         folder_data(train, test=0.2),
         on_progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen[-1] == (160, 160)
+    assert seen[-1] == (200, 200)  # test too: one refusal names all that cannot be read
     assert seen == sorted(seen)
 
 
@@ -308,7 +310,7 @@ def test_each_folder_is_listed_once(
 def test_progress_of_a_check_is_told_of_sets_that_others_prepared_too() -> None:
     seen: dict[str, tuple[int, int]] = {}
     inspect_data(DIGITS, lambda what, done, total: seen.update({what: (done, total)}))
-    assert seen == {"opening train pictures": (1438, 1438), "opening test pictures": (359, 359)}
+    assert seen == {"opening pictures": (1797, 1797), "comparing pictures": (1, 1)}
 
 
 def test_named_sets_are_those_of_the_requirements() -> None:

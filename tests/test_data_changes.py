@@ -14,9 +14,13 @@ from PIL import Image
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data import changes
 from collabdesign.evaluate.data.changes import data_changes, summarise
+from collabdesign.evaluate.data.decode import Found
+from collabdesign.evaluate.data.findings import Findings
 from collabdesign.evaluate.data.folder import FolderListing
 from collabdesign.evaluate.data.images import load_data
-from collabdesign.evaluate.data.sources import Source
+from collabdesign.evaluate.data.parts import Part, Wanted
+from collabdesign.evaluate.data.pictures import Picture
+from collabdesign.evaluate.data.source import Source
 
 
 def write_picture(path: Path, number: int) -> None:
@@ -119,18 +123,26 @@ def test_there_is_always_something_to_say() -> None:
     assert data_changes({}, summary) == data_changes(summary, summary) == ["the pixels are others"]
 
 
-def many(count: int) -> tuple[Source, dict[str, Any]]:
+def many(count: int) -> tuple[Source, dict[str, Part]]:
     rng = np.random.default_rng(0)
     root = Path("/nowhere")
-    files = tuple((root / "cat" / f"{number}.png", 0) for number in range(count))
+    files = tuple((str(root / "cat" / f"{number}.png"), 0) for number in range(count))
     listing = FolderListing(root, ("cat",), files, ())
     labels = np.zeros(count, dtype=np.int64)
-    source = Source(("cat",), labels, lambda _: Image.new("L", (1, 1)), str, listing)
-    pixels = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+    def read(index: int) -> Picture:
+        raise AssertionError("no picture is opened")
+
+    source = Source(("cat",), labels, read, str, listing=listing)
     middle = count * 4 // 5
-    indices = np.arange(count)
-    parts = {"train": (0, middle), "select": (middle, count)}
-    return source, {part: (indices[a:b], pixels[a:b]) for part, (a, b) in parts.items()}
+    parts = {}
+    for name, indices in (("train", range(middle)), ("select", range(middle, count))):
+        wanted = Wanted(source, np.array(indices), 4, 3)
+        pixels = rng.integers(0, 256, wanted.shape, dtype=np.uint8)
+        found = [Found(bytes(pixel.ravel()[:16]), (4, 4), "RGB", False, "") for pixel in pixels]
+        thumbs = np.zeros((len(pixels), 8, 9), np.uint8)
+        parts[name] = Part(wanted, pixels, Findings.of(found, thumbs, pixels))
+    return source, parts
 
 
 def test_digests_of_many_small_pictures_take_no_time() -> None:

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.folder import inspect_folder, list_folder
-from collabdesign.evaluate.data.pictures import (
-    UnreadableImage,
-    decode,
-    fit_image,
-    raise_unreadable,
-    read_image,
-)
+from collabdesign.evaluate.data.decode import decode
+from collabdesign.evaluate.data.folder import list_folder
+from collabdesign.evaluate.data.pictures import UnreadableImage, raise_unreadable, read_picture
+from collabdesign.evaluate.data.sample import inspect_folder
+from collabdesign.evaluate.data.shown import fit_image
 
 
 def write_image(path: Path, size: tuple[int, int] = (8, 8), value: int = 100) -> Path:
@@ -41,9 +38,9 @@ def root(tmp_path: Path) -> Path:
 def read_images(root: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
     """All pictures of a folder."""
     files = list_folder(root).files
-    parts = [(range(len(files)), resolution)]
-    (pixels,), unreadable = decode(lambda index: read_image(files[index][0]), parts, channels)
-    raise_unreadable([(str(files[index][0]), reason) for index, reason in unreadable])
+    pixels = np.zeros((len(files), resolution, resolution, channels), np.uint8)
+    (decoded,) = decode([lambda index: read_picture(files[index][0])], [pixels])
+    raise_unreadable([(str(files[index][0]), reason) for index, reason in decoded.broken])
     return pixels
 
 
@@ -57,17 +54,19 @@ def test_listing_is_sorted_by_class_then_name(root: Path) -> None:
     listing = list_folder(root)
     assert listing.classes == ("cat", "dog")
     assert listing.files == (
-        (root / "cat" / "a.jpg", 0),
-        (root / "cat" / "b.PNG", 0),
-        (root / "cat" / "c.png", 0),
-        (root / "dog" / "x.jpg", 1),
-        (root / "dog" / "y.bmp", 1),
+        (str(root / "cat" / "a.jpg"), 0),
+        (str(root / "cat" / "b.PNG"), 0),
+        (str(root / "cat" / "c.png"), 0),
+        (str(root / "dog" / "x.jpg"), 1),
+        (str(root / "dog" / "y.bmp"), 1),
     )
     assert listing.images_per_class == {"cat": 3, "dog": 2}
     assert listing.stray == ()
 
 
 def test_stray_files_are_passed_over_and_said(root: Path) -> None:
+    for name in ("deeper", "folder.jpg"):  # folders inside of a class count into it
+        write_image(root / "dog" / name / "inside.jpg")
     stray = [
         root / ".DS_Store",
         root / "README.md",
@@ -77,12 +76,10 @@ def test_stray_files_are_passed_over_and_said(root: Path) -> None:
         root / "cat" / "Thumbs.db",
         root / "cat" / "._a.jpg",
         root / "dog" / "notes.txt",
-        root / "dog" / "deeper",
-        root / "dog" / "folder.jpg",
         root / "dog" / "dangling.jpg",
     ]
     for path in stray:
-        if path.name in (".thumbnails", "__MACOSX", "deeper", "folder.jpg"):
+        if path.name in (".thumbnails", "__MACOSX"):
             write_image(path / "inside.jpg")
         elif path.name == "dangling.jpg":
             path.symlink_to(root / "nowhere.jpg")
@@ -90,7 +87,8 @@ def test_stray_files_are_passed_over_and_said(root: Path) -> None:
             path.write_bytes(b"anything")
     listing = list_folder(root)
     assert listing.stray == tuple(sorted(stray))
-    assert listing.images_per_class == {"cat": 3, "dog": 2}
+    assert listing.images_per_class == {"cat": 3, "dog": 4}
+    assert listing.inner == 2
 
 
 def test_links_to_images_and_classes_are_followed_and_loops_end(root: Path) -> None:
@@ -193,7 +191,7 @@ REASONS = {
 @pytest.mark.parametrize("name", REASONS)
 def test_unreadable_image_says_why(broken: dict[str, Path], name: str) -> None:
     with pytest.raises(UnreadableImage, match=REASONS[name]) as caught:
-        read_image(broken[name])
+        read_picture(broken[name])
     assert str(broken[name]) in str(caught.value)
     assert str(broken[name]) not in caught.value.reason
 

@@ -25,7 +25,8 @@ from collabdesign.deliver.source import check_value, model_source, write_model
 from collabdesign.design.architecture import Architecture, Head, Stem
 from collabdesign.design.cost import cost_of
 from collabdesign.evaluate.augment import channel_values, normalise
-from collabdesign.evaluate.data.pictures import decode
+from collabdesign.evaluate.data.decode import decode
+from collabdesign.evaluate.data.pictures import Picture
 from collabdesign.evaluate.network import AttoNet, build_network
 
 MEAN, STD = (0.4914, 0.1 + 0.2, 0.4465), (0.247, 0.2435, 1 / 3)
@@ -305,8 +306,9 @@ def test_preprocess_is_what_evaluation_does(
 ) -> None:
     emit(tmp_path, architecture)
     channels = architecture.input_channels
-    (pixels,), broken = decode(lambda _: image.copy(), [([0], 19)], channels)
-    assert not broken
+    pixels = np.zeros((1, 19, 19, channels), np.uint8)
+    (decoded,) = decode([lambda _: Picture.of(image.copy())], [pixels])
+    assert not decoded.broken
     mean, std = (channel_values(values[:channels], torch.device("cpu")) for values in (MEAN, STD))
     expected = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), mean, std)
     got = imported(tmp_path).preprocess(image)
@@ -321,7 +323,7 @@ def test_preprocess_refuses_what_it_would_cut_to_white(tmp_path: Path, mode: str
         imported(tmp_path).preprocess(Image.new(mode, (19, 19)))
 
 
-def test_preprocess_leaves_orientation_marks_alone(tmp_path: Path) -> None:
+def test_preprocess_turns_as_the_orientation_mark_says(tmp_path: Path) -> None:
     emit(tmp_path, EVERYTHING)
     turned = Image.new("RGB", (19, 19), "black")
     turned.putpixel((3, 0), (255, 255, 255))
@@ -330,7 +332,7 @@ def test_preprocess_leaves_orientation_marks_alone(tmp_path: Path) -> None:
     turned.save(tmp_path / "turned.png", exif=marks)
     with Image.open(tmp_path / "turned.png") as image:
         got = imported(tmp_path).preprocess(image)[0, 0]
-    assert divmod(int(got.argmax()), 19) == (0, 3)
+    assert divmod(int(got.argmax()), 19) == (3, 18)  # from the top to the right edge
 
 
 def test_reads_well() -> None:

@@ -22,13 +22,14 @@ from collabdesign.deliver.report.words import (
     short_time,
 )
 from collabdesign.design.files.reading import load_requirements
+from collabdesign.design.files.units import few
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import CollabdesignError, NothingFits
 from collabdesign.evaluate.plan import is_shorter, plan_training
 from collabdesign.explore.feasible import Feasibility, explain
 
 if TYPE_CHECKING:
-    from collabdesign.evaluate.data.inspect import DataPart
+    from collabdesign.evaluate.data.inspect import Copies, DataPart
     from collabdesign.explore.check import TimeEstimate
 
 
@@ -54,8 +55,14 @@ def check(
         _show_default(found.feasibility)
         for part in found.data:
             _show_data(part)
+        if found.lacking:
+            out.print(f"  [yellow]test has no picture of {escape(few(found.lacking))}[/]")
+        if found.copies is not None:
+            _show_copies(found.copies)
         if found.parts is not None:
             _show_parts(found.parts, requirements)
+        if found.cache is not None:
+            say(f"  decoded pictures are kept in {found.cache}")
         if found.time is not None:
             _show_time(found.time, requirements)
         if found.unreadable:
@@ -152,13 +159,40 @@ def _show_data(part: DataPart) -> None:
         spread = f"{counts[least]:,} of each class"
     sizes = ", ".join(f"{size} ({n:,})" for size, n in list(part.sizes.items())[:3])
     more = f" and {len(part.sizes) - 3} more" if len(part.sizes) > 3 else ""
-    opened = "all opened" if part.inspected == part.images else f"{part.inspected:,} of them opened"
+    opened = f"{part.images - part.unused:,} opened, of the others none is used"
     out.print(
-        f"[bold]Data, {part.name}[/]: {part.images:,} pictures ({opened}), {len(counts)} classes, "
-        f"{spread}; sizes {sizes}{more}"
+        f"[bold]Data, {part.name}[/]: {part.images:,} pictures "
+        f"({opened if part.unused else 'all opened'}), {len(counts)} classes, {spread}; "
+        f"sizes {sizes}{more}"
     )
+    if part.inner:
+        say(f"  folders inside of classes: {part.inner:,}, whose pictures count into the class")
+    for advice, count in part.unsupported.items():
+        say(f"  [yellow]{counted(count, 'file')} not read[/]: {escape(advice)}")
+    if part.animated:
+        say(f"  animated, or of several pages: {part.animated:,}; the first picture of each counts")
+    for profile, count in part.profiles.items():
+        say(
+            f"  colour profile {escape(profile)}: {counted(count, 'picture')}; it is not applied, "
+            "here and in model.py the numbers are taken as they are"
+        )
     named("passed over", part.stray)
     named("[red]unreadable[/]", [f"{path}: {reason}" for path, reason in part.unreadable])
+
+
+def _show_copies(found: Copies) -> None:
+    """Pictures that stand there twice."""
+    rows = (
+        ("in_test", found.in_test, "of test are learnt from or chosen by, and are left out there"),
+        ("in_select", found.in_select, "held out are learnt from, and are left out there"),
+        ("two_classes", found.two_classes, "have two classes: correct one of the two"),
+        ("near", found.near, "held out or of test look like one that is learnt from; they count"),
+    )
+    for name, count, words in rows:
+        if count:
+            out.print(f"  [yellow]{counted(count, 'picture')} {words}[/]")
+            pairs = [f"{pair.one} = {pair.other}" for pair in found.pairs[name]]
+            named("the same" if name != "near" else "alike", pairs, count)
 
 
 def _show_parts(parts: tuple[int, int, int], requirements: Requirements) -> None:

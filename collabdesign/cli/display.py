@@ -204,14 +204,15 @@ def interval(found: Estimate) -> str:
     return f"{found.value:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
 
 
-def named(what: str, names: Sequence[str]) -> None:
-    """The first few of many, and how many more."""
+def named(what: str, names: Sequence[str], count: int | None = None) -> None:
+    """The first few of many, and how many more; of all there are ``count``."""
+    count = len(names) if count is None else count
     if names:
-        out.print(f"  {what}: {len(names)}")
+        out.print(f"  {what}: {count}")
     for name in names[:_NAMES_SHOWN]:
         out.print(f"    {escape(name)}")
-    if len(names) > _NAMES_SHOWN:
-        out.print(f"    and {len(names) - _NAMES_SHOWN} more")
+    if count > _NAMES_SHOWN:
+        out.print(f"    and {count - _NAMES_SHOWN} more")
 
 
 def new_table(first: str, *columns: str) -> Table:

@@ -20,6 +20,7 @@ import click
 
 from collabdesign.cli import detect
 from collabdesign.cli.options import (
+    CACHE,
     DEVICE,
     FILE,
     FOLDER,
@@ -56,7 +57,7 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
         Look at FILE's space, data and machine before any training.
 
         Exit code 3 where no network of the space fits the limits, 2 where the data cannot be read.
-    """, [FILE, SET, DEVICE, THREADS, JSON]),
+    """, [FILE, SET, DEVICE, THREADS, CACHE, JSON]),
     "calibrate": ("Does the proxy rank networks as full training does?", """
         Train a few networks briefly and fully: can FILE's proxy be trusted?
 
@@ -136,6 +137,7 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
         click.Option(["--run-model-py"], is_flag=True,
                      help="Also run the folder's model.py. It is a program: do so where you trust "
                      "who wrote it."),
+        CACHE,
         JSON,
     ]),
     "export": ("A member as ONNX, int8 or ExecuTorch.", """
@@ -153,6 +155,7 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
                      "run's train part)."),
         REQUIREMENTS,
         SET,
+        CACHE,
         JSON,
     ]),
     "predict": ("What a member sees in pictures.", """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -29,6 +30,21 @@ SET = click.Option(
     help="Override a key of the file, such as search.trials=80. May be given several times.",
 )  # fmt: skip
 JSON = click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
+
+
+def _use_cache(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    """For this process, and for those that it starts."""
+    if value is not None:
+        os.environ[CACHE_VARIABLE] = str(value.absolute())
+
+
+CACHE_VARIABLE = "COLLABDESIGN_CACHE"
+CACHE = click.Option(
+    ["--cache"], type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    expose_value=False, callback=_use_cache,
+    help="Where decoded pictures are kept (default: COLLABDESIGN_CACHE, else the user's cache "
+    "folder).",
+)  # fmt: skip
 DEVICE = click.Option(
     ["--device"], metavar="NAME", help="cpu or cuda (default: the best there is)."
 )
@@ -44,7 +60,7 @@ WORKERS = click.Option(
 CLUSTER = click.Option(
     ["--cluster"], metavar="ADDRESS", help="Train on a Ray cluster: auto, or its address."
 )
-MACHINE = (DEVICE, WORKERS, THREADS, CLUSTER)
+MACHINE = (DEVICE, WORKERS, THREADS, CLUSTER, CACHE)
 
 
 def machine_of(options: dict[str, Any]) -> Machine:

@@ -85,7 +85,9 @@ class Certificate:
         curve: Of the delivered training.
         epochs: Passes of it.
         weights_sha256: Of ``weights.pt``.
-        data: Fingerprints and counts of the images.
+        data: Fingerprints and counts of the images; ``copies``, pictures that were taken out of
+            ``select`` and of ``test`` since they are learnt from, and those with ``two_classes``;
+            classes that ``test_lacks``.
         environment: Versions and machine.
         class_names: One an output, in their order.
         mean: Of each channel of the train part, pixels running from 0 to 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -19,18 +20,16 @@ from collabdesign.design.files.units import exact_bytes, exact_count, few
 from collabdesign.design.requirements import Requirements
 from collabdesign.design.space import DesignSpace
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.folder import (
-    FolderInspection,
-    FolderListing,
-    inspect_folder,
-    list_folder,
-)
-from collabdesign.evaluate.data.pictures import Progress, raise_unreadable, read_image
+from collabdesign.evaluate.data.folder import FolderListing, list_folder
+from collabdesign.evaluate.data.pictures import Progress, raise_unreadable, read_picture
+from collabdesign.evaluate.data.sample import FolderInspection, inspect_folder
 from collabdesign.files import write_text
 
 REQUIREMENTS_FILE, PROTOTYPE_FILE = "requirements.yaml", "prototype.yaml"
 
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+# Whatever their case; the first that is there counts.
+_TRAIN_FOLDERS = ("train", "training")
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 _TEST_FRACTION = _SELECT_FRACTION = 0.2
 
 # Opening pictures takes about 10 s for 50,000 small ones and far longer for photographs.
@@ -183,20 +182,20 @@ def init(
 
 
 def _find_parts(folder: Path) -> _Parts:
-    inner = folder / "train"
     try:
+        inner = _named(folder, _TRAIN_FOLDERS)
         # A class may be called train too: then pictures stand in it, and no folders.
-        if not inner.is_dir() or not any(entry.is_dir() for entry in inner.iterdir()):
+        if inner is None or not any(entry.is_dir() for entry in inner.iterdir()):
             return _Parts(list_folder(folder), None, ())
-        beside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry != inner)
+        beside = {entry.name for entry in folder.iterdir() if entry.is_dir() and entry != inner}
     except OSError as error:
         raise InputError(f"a folder of images must be readable, got {folder}: {error}") from None
     train = list_folder(inner)
     warnings: list[str] = []
     test = None
-    unused = {entry.name for entry in beside if not entry.name.startswith(".")}
-    for name in _TEST_FOLDERS:
-        if name in unused and test is None:
+    unused = {name for name in beside if not name.startswith(".")}
+    for name in sorted(unused, key=_rank_as_test):
+        if name.lower() in _TEST_FOLDERS and test is None:
             unused.remove(name)
             try:
                 test = _list_test(folder / name, train)
@@ -207,7 +206,20 @@ def _find_parts(folder: Path) -> _Parts:
     return _Parts(train, test, tuple(warnings))
 
 
+def _named(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder of one of these names, whatever its case."""
+    found = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return next((found[name] for name in names if name in found), None)
+
+
+def _rank_as_test(name: str) -> tuple[int, str]:
+    known = name.lower() in _TEST_FOLDERS
+    return (_TEST_FOLDERS.index(name.lower()) if known else len(_TEST_FOLDERS), name)
+
+
 def _list_test(folder: Path, train: FolderListing) -> FolderListing:
+    if folder.samefile(train.root):
+        raise InputError(f"{folder} is the train folder")
     listing = list_folder(folder)
     if odd := sorted(set(listing.classes) ^ set(train.classes)):
         raise InputError(f"{folder} has other classes than train ({few(odd)})")
@@ -245,10 +257,19 @@ def _inspect(
         if inspection.inspected < len(listing.files):
             warnings.append(
                 f"{inspection.inspected:,} of {len(listing.files):,} pictures in {listing.root} "
-                "were opened; a search opens all that it uses before its first training"
+                "were opened; collabdesign check opens all that a search uses"
             )
-        if listing.stray:
-            names = [str(path.relative_to(listing.root)) for path in listing.stray]
+        if listing.inner:
+            warnings.append(
+                f"folders inside of classes in {listing.root}: {listing.inner:,}; their pictures "
+                "count into the class"
+            )
+        for advice, paths in listing.unsupported.items():
+            names = [str(path.relative_to(listing.root)) for path in paths]
+            warnings.append(f"not read in {listing.root}: {few(names)}; {advice}")
+        unsupported = {path for paths in listing.unsupported.values() for path in paths}
+        if strays := [path for path in listing.stray if path not in unsupported]:
+            names = [str(path.relative_to(listing.root)) for path in strays]
             warnings.append(f"passed over in {listing.root}, as no pictures: {few(names)}")
     raise_unreadable(
         [(str(path), reason) for found in inspections for path, reason in found.unreadable]
@@ -280,7 +301,9 @@ def _is_grey(inspection: FolderInspection) -> bool:
     if set(inspection.modes) <= {"1", "L", "LA"}:
         return True
     files = inspection.listing.files
-    some = (read_image(path).convert("RGB") for path, _ in files[:: max(1, len(files) // 100)])
+    some = (
+        read_picture(path).image.convert("RGB") for path, _ in files[:: max(1, len(files) // 100)]
+    )
     return all((pixels == pixels[..., :1]).all() for pixels in map(np.asarray, some))
 
 

@@ -183,6 +183,9 @@ def deliver(
             "select_images": len(data.select_labels),
             "train_and_select_sha256": data.fingerprint,
             "test_sha256": test.fingerprint,
+            # The same picture twice: out of the held-out part and of test, or with two classes.
+            "copies": {**data.copies, "test": test.copies},
+            "test_lacks": list(test.lacking),
         },
         environment=environment(prepared.device),
         class_names=data.class_names,

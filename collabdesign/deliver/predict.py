@@ -16,7 +16,8 @@ from collabdesign.deliver.export.runtime import normalised
 from collabdesign.deliver.member import load_variant, read_architecture
 from collabdesign.design.exports import EXPORTS
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.pictures import fit_image, read_image
+from collabdesign.evaluate.data.pictures import read_picture
+from collabdesign.evaluate.data.shown import fit_image
 
 #: The network of ``weights.pt``, beside the keys of :data:`collabdesign.design.exports.EXPORTS`.
 NETWORK = "network"
@@ -68,7 +69,8 @@ def predict(
     for picture in pictures:
         if not picture.is_file():
             raise InputError(f"a picture must be a file, got {str(picture)!r}")
-        image = fit_image(read_image(picture), architecture.resolution, architecture.input_channels)
+        shown = read_picture(picture).image
+        image = fit_image(shown, architecture.resolution, architecture.input_channels)
         pixels = np.asarray(image).reshape(1, *image.size[::-1], architecture.input_channels)
         images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
         logits = torch.from_numpy(run(normalised(images, certificate.mean, certificate.std)))[0]

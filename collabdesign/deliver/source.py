@@ -3,7 +3,8 @@
 The emitted file has the network as rows at its top, then the classes of
 :mod:`collabdesign.evaluate.network` and of its operators in
 :mod:`collabdesign.evaluate.operators` word for word, so that both share their state-dict keys,
-then what a person needs to use it: ``load``, ``preprocess``, ``CLASSES``, and a command line
+then how a picture becomes the network's input, from :mod:`collabdesign.evaluate.data.shown`, and
+what a person needs to use it: ``load``, ``preprocess``, ``CLASSES``, and a command line
 that checks the network against what was recorded and names pictures.
 """
 
@@ -28,6 +29,7 @@ from collabdesign.design.layer_words import word_of
 from collabdesign.design.operators import JOIN_OF_ONE, OPERATORS, UNUSED_ACTIVATION, Word
 from collabdesign.evaluate import operators
 from collabdesign.evaluate.checkpoint import weights_bytes
+from collabdesign.evaluate.data.shown import as_shown, fit_image
 from collabdesign.evaluate.network import AttoNet, DesignedModule, build_network
 from collabdesign.evaluate.operators import ConvNorm
 from collabdesign.evaluate.precision import full_float32
@@ -140,6 +142,7 @@ def model_source(
         tables=tables,
         network=_joined(map(inspect.getsource, (DesignedModule, AttoNet))),
         check_value=inspect.getsource(check_value).strip(),
+        picture=_joined([inspect.getsource(as_shown), inspect.getsource(fit_image)]),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from collabdesign.design.files.units import few
 
@@ -24,14 +25,28 @@ class Fault(NamedTuple):
 def is_class(entry: os.DirEntry[str] | Path) -> bool:
     """Whether an entry of a folder of images is the folder of a class."""
     name = entry.name
-    return not name.startswith(".") and name not in _STRAY_FOLDERS and entry.is_dir()
+    if name.startswith(".") or name in _STRAY_FOLDERS:
+        return False
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
-def look_into(folders: Mapping[str, str]) -> tuple[int | None, list[Fault]]:
+def class_name(folder: str) -> str:
+    """The name of a class from that of its folder, in one form of Unicode: an accent is a letter
+    of its own in names that a Mac wrote."""
+    return unicodedata.normalize("NFC", folder)
+
+
+def look_into(
+    folders: Mapping[str, str], data: Mapping[str, Any]
+) -> tuple[int | None, list[Fault]]:
     """Count the class folders of ``train``, and compare those of ``test``, where it is a folder.
 
     Args:
         folders: Absolute paths by key.
+        data: As it is written.
 
     Returns:
         The number of classes, None where that cannot be told, and all that is wrong.
@@ -43,15 +58,26 @@ def look_into(folders: Mapping[str, str]) -> tuple[int | None, list[Fault]]:
         message = f"data.test must be another folder than data.train, got {folders['test']}"
         hint = "write a fraction such as 0.2 to put a part of data.train aside as test"
         faults.append(Fault("test", message, hint))
-    elif train and test and (got := differing(train, test)):
+    elif train and test and (got := differing(train, test, may_lack(data))):
         message = f"data.test must have the class folders of data.train, got {got}"
-        faults.append(Fault("test", message, f"compare {folders['train']} with it"))
+        hint = f"compare {folders['train']} with it"
+        if not differing(train, test, True):
+            hint += ", or write `test_may_lack_classes: true` under data"
+        faults.append(Fault("test", message, hint))
     return (len(train) if train else None), faults
 
 
-def differing(train: Iterable[str], test: Iterable[str]) -> str:
-    """Which classes test lacks, and which it has beside those of train; empty where none."""
+def may_lack(data: Mapping[str, Any]) -> bool:
+    """Whether the test part may lack classes."""
+    return data.get("test_may_lack_classes") is True
+
+
+def differing(train: Iterable[str], test: Iterable[str], may_lack: bool = False) -> str:
+    """Which classes test lacks, unless it may, and which it has beside those of train; empty where
+    none."""
     odd = {"none for": set(train) - set(test), "further": set(test) - set(train)}
+    if may_lack:
+        del odd["none for"]
     return ", ".join(f"{words} {few(sorted(names))}" for words, names in odd.items() if names)
 
 
@@ -61,7 +87,7 @@ def _class_folders(key: str, folder: str, faults: list[Fault]) -> list[str] | No
     hint = f"put the pictures of each class into a folder of their own: {layout}"
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if is_class(entry))
+            names = sorted(class_name(entry.name) for entry in entries if is_class(entry))
     except FileNotFoundError:
         message = f"data.{key} must be a folder that exists, got {folder}"
         hint = f"correct the path, or put the images there as {layout}"

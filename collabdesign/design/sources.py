@@ -17,9 +17,16 @@ from pydantic import Field, StrictBool, model_validator
 from collabdesign.design.files import values
 from collabdesign.design.files.values import Section
 from collabdesign.design.folders import Fault, look_into
+from collabdesign.design.parquet import look_into_parquet
+from collabdesign.design.tables import look_into_tables
 
 DEFAULT_TEST = 0.2
 """Fraction put aside as test where the data has no test part and none is asked for."""
+
+MAX_MEGAPIXELS = 89
+"""Of a picture, unless ``data.max_megapixels`` says more: Pillow takes larger ones for attacks."""
+
+_OF_FILES = ("max_megapixels", "test_may_lack_classes")
 
 
 class Pictures(NamedTuple):
@@ -48,8 +55,9 @@ class SourceKeys:
         needs: Those that must be written.
         pictures: What is known of its pictures, by ``data.dataset`` or under None.
         paths: Where its paths lead that are not written, relative to the file.
-        look: From the absolute paths of its folders, by key, to what lies there, opening no
-            picture.
+        look: From the absolute paths of its folders or files, by key, and all of ``data`` as it is
+            written, to what lies there, opening no picture.
+        splits: Whether what ``train`` names may tell a test part itself.
     """
 
     help: str
@@ -57,7 +65,10 @@ class SourceKeys:
     needs: tuple[str, ...] = ()
     pictures: Mapping[str | None, Pictures] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
-    look: Callable[[Mapping[str, str]], tuple[int | None, Sequence[Fault]]] | None = None
+    look: (
+        Callable[[Mapping[str, str], Mapping[str, Any]], tuple[int | None, Sequence[Fault]]] | None
+    ) = None
+    splits: bool = False
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -70,9 +81,23 @@ class SourceKeys:
 SOURCES: dict[str, SourceKeys] = {
     "folder": SourceKeys(
         help="your own images, a folder for each class",
-        own=("train", "test"),
+        own=("train", "test", *_OF_FILES),
         needs=("train",),
         look=look_into,
+    ),
+    "csv": SourceKeys(
+        help="your own images, listed in a CSV file with the columns path, label, perhaps split",
+        own=("train", "test", *_OF_FILES),
+        needs=("train",),
+        look=look_into_tables,
+        splits=True,
+    ),
+    "parquet": SourceKeys(
+        help="your own images inside of parquet files, as Hugging Face's datasets have them",
+        own=("train", "test", "image_column", "label_column", *_OF_FILES),
+        needs=("train",),
+        look=look_into_parquet,
+        splits=True,
     ),
     "digits": SourceKeys(
         help="scikit-learn's, no download",
@@ -109,13 +134,25 @@ class Data(Section):
         description=" ".join(f"{name}: {row.help}." for name, row in SOURCES.items())
     )
     train: Annotated[Path, values.PATH] | None = Field(
-        default=None, description="Folder that holds a folder of images for each class."
+        default=None,
+        description="Folder that holds a folder of images for each class; of csv the table, of "
+        "parquet a file or a folder of such files.",
     )
     test: Annotated[Path | float, values.path_or_fraction(0.5)] | None = Field(
         default=None,
-        description="Folder like train, or the fraction of train that is put aside as test "
-        f"(default {DEFAULT_TEST}). It is read once for each finished network.",
+        description="Like train, or the fraction of train that is put aside as test "
+        f"(default {DEFAULT_TEST}, or what a table or names of files give to test). It is read "
+        "once for each finished network.",
     )
+    test_may_lack_classes: StrictBool = Field(
+        default=False,
+        description="Whether classes may have no picture in test; the report names these.",
+    )
+    max_megapixels: Annotated[float, values.number(0, 10_000, above=True)] = Field(
+        default=MAX_MEGAPIXELS, description="Larger pictures are refused, by name."
+    )
+    image_column: str = Field(default="image", description="Of parquet files.")
+    label_column: str = Field(default="label", description="Of parquet files.")
     dataset: (
         Annotated[str, values.one_of(*filter(None, SOURCES["torchvision"].pictures))] | None
     ) = Field(default=None, description="Name in torchvision.datasets.")
@@ -176,7 +213,7 @@ def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
         known = row.pictures.get(dataset if isinstance(dataset, str) else None)
         known = known or row.pictures.get(None)
         defaults = known._asdict() if known else defaults
-        if "test" in row.own:
+        if "test" in row.own and not row.splits:
             defaults["test"] = DEFAULT_TEST
     return {**defaults, **{key: value for key, value in data.items() if value is not None}}
 

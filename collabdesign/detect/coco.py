@@ -5,8 +5,8 @@ What files from elsewhere have and what is made of it:
 - ids may have gaps, and those of images may be text; categories are labelled from 1 in the order
   of their ids;
 - a picture without objects stays, to learn that nothing is there;
-- grey and palette pictures become colour. Where a file gives width and height of a picture as its
-  camera says that it is to be turned (EXIF), it is turned;
+- grey and palette pictures become colour. A picture with an orientation mark is as a viewer shows
+  it; where the file gives width and height of its stored pixels, it is as it is stored;
 - polygons may lie up to a pixel outside of the picture, boxes further; both are cut off at its
   edge. What lies further outside, or leaves nothing of a box inside, is refused;
 - crowds are no objects to learn from, and count in judging as COCO counts them;
@@ -21,14 +21,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from collabdesign.detect.segmentation import Rle
-from collabdesign.evaluate.data.pictures import read_image
+from collabdesign.evaluate.data.pictures import read_picture
 
 Id = int | str
 
 _LEAST_SIDE = 0.1
+
+# What undoes the turn that a picture's orientation mark asks for, where that swaps its sides.
+_ORIENTATION = 0x0112
+_TURN_BACK = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 @dataclass(frozen=True)
@@ -114,22 +123,20 @@ class CocoData:
         return sum(len(image.objects) for image in self.images)
 
 
-def read_picture(image: CocoImage) -> Image.Image:
-    """The picture in colour, of the width and height that the file gives.
+def coco_picture(image: CocoImage) -> Image.Image:
+    """The picture in colour, turned so that it has the width and height that the file gives.
 
     Raises:
         UnreadableImage: It does not decode.
     """
-    return as_stated(read_image(image.path), image.width, image.height).convert("RGB")
-
-
-def as_stated(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """A picture turned as its camera says, where its size is the stated one only then."""
-    if picture.size != (width, height):
-        turned = ImageOps.exif_transpose(picture)
-        if turned.size == (width, height):
-            return turned
-    return picture
+    shown = read_picture(image.path).image
+    stated = image.width, image.height
+    if shown.size != stated and shown.size == stated[::-1]:
+        with Image.open(image.path) as stored:
+            mark = stored.getexif().get(_ORIENTATION)
+        if mark in _TURN_BACK:
+            shown = shown.transpose(_TURN_BACK[mark])
+    return shown.convert("RGB")
 
 
 def hold_out(images: Sequence[CocoImage], share: float) -> tuple[list[CocoImage], list[CocoImage]]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from collabdesign.design.files.units import shown
-from collabdesign.detect.coco import CocoData, CocoImage, CocoObject, Id, as_stated
+from collabdesign.detect.coco import CocoData, CocoImage, CocoObject, Id, coco_picture
 from collabdesign.detect.requirements import CocoFiles
 from collabdesign.detect.segmentation import area_of, is_number, read_segmentation
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads, read_image
+from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads
 
 _LISTED = 1000
 
@@ -294,10 +294,9 @@ def _fault(image: CocoImage) -> str:
     if not image.path.is_file():
         return f"must be a file that exists, got {image.path}"
     try:
-        picture = read_image(image.path)
+        picture = coco_picture(image)
     except UnreadableImage as error:
         return f"must decode in full, got {image.path}: {error.reason}"
-    picture = as_stated(picture, image.width, image.height)
     if picture.size != (image.width, image.height):
         size = "{}x{}".format(*picture.size)
         stated = f"{image.width}x{image.height}"

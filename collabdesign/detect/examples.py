@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from collabdesign.detect.coco import CocoImage, read_picture
+from collabdesign.detect.coco import CocoImage, coco_picture
 from collabdesign.detect.segmentation import pixels_of
 
 Target = dict[str, torch.Tensor]
@@ -13,7 +13,7 @@ Target = dict[str, torch.Tensor]
 
 def picture_tensor(image: CocoImage) -> torch.Tensor:
     """float32 [3, height, width], from 0 to 1."""
-    return to_tensor(np.asarray(read_picture(image)))
+    return to_tensor(np.asarray(coco_picture(image)))
 
 
 def to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:

@@ -28,7 +28,7 @@ from collabdesign.detect.requirements import REQUIREMENTS
 from collabdesign.detect.segmentation import iou_of, require_pycocotools
 from collabdesign.detect.trained import load_detector_network
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.pictures import read_image
+from collabdesign.evaluate.data.pictures import read_picture
 from collabdesign.evaluate.latency import missing_packages
 from collabdesign.evaluate.onnx_file import OPSET
 from collabdesign.evaluate.onnx_session import session_of
@@ -203,7 +203,7 @@ def _pictures(folder: Path, asked: Sequence[Path]) -> list[Callable[[], torch.Te
     """What shows each picture: those asked for, or the held-out part of the run."""
     if asked:
         return [
-            lambda path=path: to_tensor(np.asarray(read_image(path).convert("RGB")))  # type: ignore[misc]
+            lambda path=path: to_tensor(np.asarray(read_picture(path).image.convert("RGB")))  # type: ignore[misc]
             for path in asked
         ]
     data = load_detection(folder / REQUIREMENTS, check_places=False).data

@@ -18,7 +18,7 @@ from collabdesign.detect.found import Found
 from collabdesign.detect.segmentation import require_pycocotools
 from collabdesign.detect.trained import load_detector_network
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.pictures import UnreadableImage, read_image
+from collabdesign.evaluate.data.pictures import UnreadableImage, read_picture
 from collabdesign.evaluate.device import choose_device
 from collabdesign.files import write_bytes, write_json
 
@@ -83,7 +83,7 @@ def predict(
     into.mkdir(parents=True, exist_ok=True)
     done = []
     for picture, drawn_as in zip(pictures, _names(pictures), strict=True):
-        image = read_image(picture).convert("RGB")
+        image = read_picture(picture).image.convert("RGB")
         found = [
             each
             for each in detect(network, to_tensor(np.asarray(image)), where)
@@ -104,7 +104,7 @@ def _require_readable(pictures: Sequence[Path]) -> None:
             problems.append(Problem(f"a picture must be a file that exists, got {picture}"))
             continue
         try:
-            read_image(picture)
+            read_picture(picture)
         except UnreadableImage as error:
             problems += error.problems
     if problems:

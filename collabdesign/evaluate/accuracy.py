@@ -23,16 +23,16 @@ def evaluate(
 ) -> float:
     """Share of images whose largest logit is their label's, in float32, no augmentation.
 
-    The network is left in evaluation mode. Images are uint8 [N, C, R, R], labels int64 [N], all
-    on the network's device; mean and std are those of :class:`ImageData`.
+    The network is left in evaluation mode. Images are uint8 [N, C, R, R], on any device, labels
+    int64 [N], on the network's; mean and std are those of :class:`ImageData`.
     """
     network.eval()
-    device = images.device
+    device = labels.device
     centre, scale = channel_values(mean, device), channel_values(std, device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     with torch.inference_mode(), full_float32():
         for start in range(0, len(labels), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            logits = network(normalise(images[part], centre, scale))
+            logits = network(normalise(images[part].to(device), centre, scale))
             right += (logits.argmax(1) == labels[part]).sum()
     return int(right) / len(labels)

@@ -51,19 +51,21 @@ def take_shifted(
     reflection padding.
 
     Args:
-        images: uint8 [N, C, S, S], channels last in memory; so is the result [B, C, S, S].
+        images: uint8 [N, C, S, S], channels last in memory; so is the result [B, C, S, S], on the
+            device of the indices.
         indices: int64 [B], of the images to take.
-        generator: Of the images' device.
+        generator: Of the same device.
         shift: Below S, 0 for none.
         flip: Whether to mirror left to right, with probability one half.
     """
-    side, device, batch = images.shape[-1], images.device, len(indices)
+    side, device, batch = images.shape[-1], indices.device, len(indices)
     offsets = torch.randint(-shift, shift + 1, (2, batch, 1), device=device, generator=generator)
     places = torch.arange(side, device=device)
     rows, columns = _reflect(places + offsets[0], side), _reflect(places + offsets[1], side)
     if flip:
         mirrored = torch.rand((batch, 1), device=device, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
+    images, indices = _at_hand(images, indices)
     # One index a pixel instead of three: a third of the time.
     lines = (indices[:, None] * side + rows) * side
     pixels = images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
@@ -84,7 +86,7 @@ def take_cropped(
     Args:
         images: uint8 [N, C, S, S], channels last in memory.
         indices: int64 [B], of the images to take.
-        generator: Of the images' device.
+        generator: Of the device of the indices.
         resolution: Side of the result in pixels.
         flip: Whether to mirror left to right, with probability one half.
 
@@ -92,7 +94,7 @@ def take_cropped(
         float32 [B, C, resolution, resolution] from 0 to 255, channels last in memory, bilinear
         without antialiasing (with S of 8/7 ``resolution`` a crop shrinks by at most a seventh).
     """
-    device, batch = images.device, len(indices)
+    device, batch = indices.device, len(indices)
     draws = torch.rand((5, batch), device=device, generator=generator)
     area = _CROP_AREA[0] + (_CROP_AREA[1] - _CROP_AREA[0]) * draws[0]
     low, high = (math.log(aspect) for aspect in _CROP_ASPECT)
@@ -109,9 +111,19 @@ def take_cropped(
     y = centre_y[:, None] + half_height[:, None] * steps
     square = (batch, resolution, resolution)
     grid = torch.stack((x[:, None, :].expand(square), y[:, :, None].expand(square)), dim=-1)
+    images, indices = _at_hand(images, indices)
     pictures = images[indices].float()
     taken = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     return taken.contiguous(memory_format=torch.channels_last)
+
+
+def _at_hand(images: torch.Tensor, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and indices into them on one device: of images that lie elsewhere only those that are
+    to be taken go there."""
+    if images.device == indices.device:
+        return images, indices
+    taken = images[indices.to(images.device)].contiguous(memory_format=torch.channels_last)
+    return taken.to(indices.device), torch.arange(len(indices), device=indices.device)
 
 
 def _reflect(places: torch.Tensor, side: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements, Training
 from collabdesign.design.space import DesignSpace
 from collabdesign.evaluate.data.images import ImageData
-from collabdesign.evaluate.data.inspect import DataPart, inspect_data
+from collabdesign.evaluate.data.inspect import Copies, DataPart, inspect_data
 from collabdesign.evaluate.device import choose_device
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import build_network
@@ -56,12 +57,18 @@ class Check:
     Attributes:
         feasibility: What of the space fits.
         data: What was found of it.
+        lacking: Classes without a picture in test.
+        copies: Pictures that stand there twice; None where not all can be read.
+        cache: The folder that keeps the decoded pictures, if they are kept.
         parts: Images to learn from, to choose by, and of the test; None where not all can be read.
         time: That a search takes; None where nothing fits or not all can be read.
     """
 
     feasibility: Feasibility
     data: tuple[DataPart, ...]
+    lacking: tuple[str, ...]
+    copies: Copies | None
+    cache: Path | None
     parts: tuple[int, int, int] | None
     time: TimeEstimate | None
 
@@ -105,7 +112,7 @@ def check(
     time = None
     if data.images is not None and found.possible:
         time = _estimate(space, requirements, pricing, data.images[0], choose_device(device))
-    return Check(found, data.parts, data.images, time)
+    return Check(found, data.parts, data.lacking, data.copies, data.cache, data.images, time)
 
 
 def _estimate(

@@ -20,9 +20,10 @@ from collabdesign.deliver.readings import READINGS
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.requirements import Requirements
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.folder import IMAGE_SUFFIXES
+from collabdesign.evaluate.data.decode import decode
+from collabdesign.evaluate.data.folder import is_picture
 from collabdesign.evaluate.data.images import TestData, load_data, load_test
-from collabdesign.evaluate.data.pictures import decode, raise_unreadable, read_image
+from collabdesign.evaluate.data.pictures import raise_unreadable, read_picture
 from collabdesign.evaluate.int8 import CALIBRATION_IMAGES
 from collabdesign.files import write_json
 
@@ -84,16 +85,15 @@ def export_variant(
 
 def _from_folder(folder: Path, certificate: Certificate, architecture: Architecture) -> Pictures:
     """Pictures at any depth of a folder, evenly through it, to calibrate and to compare on."""
-    found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(each for each in folder.rglob("*") if is_picture(each.name) and each.is_file())
     if not found:
         raise InputError(f"the folder to calibrate on must hold pictures, {str(folder)!r} has none")
     steps = np.linspace(0, len(found) - 1, min(len(found), CALIBRATION_IMAGES)).astype(int)
     chosen = [found[step] for step in steps]
-    parts = [(list(range(len(chosen))), architecture.resolution)]
-    (pixels,), broken = decode(
-        lambda index: read_image(chosen[index]), parts, architecture.input_channels
-    )
-    raise_unreadable([(str(chosen[index]), reason) for index, reason in broken])
+    side, channels = architecture.resolution, architecture.input_channels
+    pixels = np.zeros((len(chosen), side, side, channels), np.uint8)
+    (decoded,) = decode([lambda index: read_picture(chosen[index])], [pixels])
+    raise_unreadable([(str(chosen[index]), reason) for index, reason in decoded.broken])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     mean, std = certificate.mean, certificate.std
     return Pictures(normalised(images, mean, std), images, None, mean, std)

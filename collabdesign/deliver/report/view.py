@@ -7,6 +7,7 @@ never an invented value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +15,10 @@ from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.comparison import Comparison
 from collabdesign.deliver.references import ReferenceCost
 from collabdesign.deliver.report.importance import Importance
+from collabdesign.deliver.report.words import counted
 from collabdesign.design.architecture import Architecture
 from collabdesign.design.cost import Cost
+from collabdesign.design.files.units import few
 from collabdesign.design.requirements import Requirements
 from collabdesign.explore.aim import Aim
 from collabdesign.explore.calibration import Calibration
@@ -128,6 +131,21 @@ class ReportView:
         rows = self.comparison.rows if self.comparison else ()
         trained = {row.name for row in rows if row.test_accuracies}
         return tuple(each for each in self.references if each.name not in trained)
+
+    @property
+    def about_data(self) -> tuple[str, ...]:
+        """Sentences on pictures that stand there twice, and on classes without a test picture."""
+        data = self.family[0].certificate.data if self.family else {}
+        copies: Mapping[str, int] = data.get("copies", {})
+        words = {
+            "test": "of test taken out, learnt from or chosen by too.",
+            "select": "taken out of the held-out part, learnt from too.",
+            "two_classes": "with two classes.",
+        }
+        lines = [f"{counted(copies[k], 'picture')} {words[k]}" for k in words if copies.get(k)]
+        if lacks := data.get("test_lacks"):
+            lines.append(f"Test has no picture of {few(lacks)}.")
+        return tuple(lines)
 
     @property
     def is_of_earlier_family(self) -> bool:

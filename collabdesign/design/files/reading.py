@@ -89,7 +89,7 @@ def _find_data(overlays: Overlays, check: bool) -> None:
         _check_keys(overlays, data["source"], data)
     count = with_defaults({**data, "classes": None}).get("classes")
     if row and row.look and check:
-        count, faults = row.look({key: folders[key] for key in row.own if key in folders})
+        count, faults = row.look({key: folders[key] for key in row.own if key in folders}, data)
         for fault in faults:
             overlays.note(("data", fault.key), fault.message, fault.hint)
     if count is not None and type(data.get("classes")) is int and data["classes"] != count:

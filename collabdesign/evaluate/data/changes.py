@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +9,23 @@ from typing import Any
 import numpy as np
 
 from collabdesign.design.files.units import few
-from collabdesign.evaluate.data.pictures import Pixels
-from collabdesign.evaluate.data.sources import Integers, Source
+from collabdesign.evaluate.data.copies import digests_of
+from collabdesign.evaluate.data.parts import Part
+from collabdesign.evaluate.data.source import Source
 
 _PARTS = {"train": "to train on", "select": "held out"}
 
-# A digest of a small picture takes 4 microseconds and 40 bytes; above it only counts are kept.
+# A digest takes 40 bytes of the study; above it only counts are kept.
 _MOST_FILES = 100_000
-_DIGEST_DIGITS = 8
+_DIGEST_BYTES = 4
 
 
-def summarise(source: Source, parts: Mapping[str, tuple[Integers, Pixels]]) -> dict[str, Any]:
+def summarise(source: Source, parts: Mapping[str, Part]) -> dict[str, Any]:
     """Counts of both parts and, of a folder, a digest of each picture, as JSON takes it.
 
     Args:
         source: Of the pictures.
-        parts: Of ``train`` and ``select`` the indices and pixels [N, S, S, C].
+        parts: ``train`` and ``select``.
 
     Returns:
         ``images``: by part, images by class. ``size``: by part, height, width and channels of
@@ -34,22 +34,22 @@ def summarise(source: Source, parts: Mapping[str, tuple[Integers, Pixels]]) -> d
         the folder; under ``neither`` those of pictures that are in neither part are empty.
     """
     summary: dict[str, Any] = {"images": {}, "size": {}}
-    for part, (indices, pixels) in parts.items():
-        counts = np.bincount(source.labels[indices], minlength=len(source.class_names)).tolist()
-        summary["images"][part] = dict(zip(source.class_names, counts, strict=True))
-        summary["size"][part] = "x".join(map(str, pixels.shape[1:]))
+    for name, part in parts.items():
+        labels = source.labels[part.wanted.indices]
+        counts = np.bincount(labels, minlength=len(source.class_names)).tolist()
+        summary["images"][name] = dict(zip(source.class_names, counts, strict=True))
+        summary["size"][name] = "x".join(map(str, part.pixels.shape[1:]))
     listing = source.listing
     if listing is None or len(listing.files) > _MOST_FILES:
         return summary
-    # Path.relative_to takes longer than the digests.
     above = f"{listing.root}{os.sep}"
-    names = [str(path).removeprefix(above).replace(os.sep, "/") for path, _ in listing.files]
+    names = [path.removeprefix(above).replace(os.sep, "/") for path, _ in listing.files]
     digests = {
-        part: {
-            names[index]: hashlib.sha256(picture).hexdigest()[:_DIGEST_DIGITS]
-            for index, picture in zip(indices.tolist(), pixels, strict=True)
+        name: {
+            names[index]: digest[:_DIGEST_BYTES].hex()
+            for index, digest in zip(part.wanted.indices.tolist(), digests_of(part), strict=True)
         }
-        for part, (indices, pixels) in parts.items()
+        for name, part in parts.items()
     }
     read = {name for part in digests.values() for name in part}
     digests["neither"] = {name: "" for name in names if name not in read}

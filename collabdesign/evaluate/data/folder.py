@@ -1,30 +1,48 @@
-"""What a folder of images holds: classes, sizes, unreadable and stray files. PIL, no torch.
+"""What a folder of images holds: classes, pictures and what is passed over. No picture is opened.
 
-A folder of images is ``ROOT/CLASS/PICTURE``: one folder a class, pictures directly in it.
-Everything else is passed over and said (:attr:`FolderListing.stray`): hidden files and
-folders, files beside the class folders, files whose suffix is not an image's, folders inside
-a class folder. Links are followed one level, so a loop of links cannot hang the listing.
-
-Listing opens no file; inspecting and reading decode each picture in full.
+A folder of images is ``ROOT/CLASS/PICTURE``. Folders inside of a class, of sessions or cameras,
+count into it. Everything else is passed over and said (:attr:`FolderListing.stray`): hidden files
+and folders, files beside the class folders, files whose suffix is not an image's. Links are
+followed, a folder that was seen already is not entered again: so a loop of links ends.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collabdesign.design.folders import is_class
+from collabdesign.design.files.units import few
+from collabdesign.design.folders import class_name, is_class
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.pictures import Progress, UnreadableImage, in_threads, read_image
+from collabdesign.evaluate.data.heif import SUFFIXES as HEIF_SUFFIXES
+from collabdesign.evaluate.data.heif import can_read_heif
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
     ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
     ".ppm", ".tif", ".tiff", ".webp",
 })
+
+# Pictures and films that Pillow does not read, and what to do about them.
+_UNSUPPORTED = {
+    "install the extra heif (pip install 'collabdesign[heif]'), or convert them to JPEG":
+        HEIF_SUFFIXES,
+    "develop them to JPEG or PNG": frozenset({
+        ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mos", ".mrw", ".nef", ".nrw",
+        ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".x3f",
+    }),
+    "take single frames out of them, as JPEG or PNG": frozenset({
+        ".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv",
+    }),
+    "convert them to JPEG or PNG": frozenset({".dcm", ".eps", ".jxl", ".pdf", ".psd", ".svg"}),
+}
 # fmt: on
+
+# Folders of these names hold classes, and are none.
+PART_NAMES = frozenset({"test", "testing", "train", "training", "val", "valid", "validation"})
 
 
 @dataclass(frozen=True)
@@ -33,40 +51,33 @@ class FolderListing:
 
     Attributes:
         root: As it was given.
-        classes: Names of the class folders, sorted; a label is an index into them.
+        classes: Names of the class folders in one form of Unicode, sorted; a label is an index
+            into them.
         files: Path and label of each picture, sorted by label, then by name.
         stray: What was passed over, sorted.
+        inner: Folders inside of classes that pictures lie in.
     """
 
     root: Path
     classes: tuple[str, ...]
-    files: tuple[tuple[Path, int], ...]
+    files: tuple[tuple[str, int], ...]
     stray: tuple[Path, ...]
+    inner: int = 0
 
     @property
     def images_per_class(self) -> dict[str, int]:
         """Number of pictures by class name, in the order of the classes."""
-        counts = Counter(self.classes[label] for _, label in self.files)
-        return {name: counts[name] for name in self.classes}
+        counts = Counter([label for _, label in self.files])
+        return {name: counts[label] for label, name in enumerate(self.classes)}
 
-
-@dataclass(frozen=True)
-class FolderInspection:
-    """What the pictures of a folder are, after opening them.
-
-    Attributes:
-        listing: What was inspected.
-        inspected: Number of pictures opened: all, or the sample that was asked for.
-        sizes: Number of readable pictures by (width, height) in pixels, most frequent first.
-        modes: Number of readable pictures by PIL mode (``RGB``, ``L``, ...), likewise.
-        unreadable: Path and reason of each picture that does not decode.
-    """
-
-    listing: FolderListing
-    inspected: int
-    sizes: Mapping[tuple[int, int], int]
-    modes: Mapping[str, int]
-    unreadable: tuple[tuple[str, str], ...]
+    @property
+    def unsupported(self) -> dict[str, tuple[Path, ...]]:
+        """Of what was passed over, pictures in formats that are not read, by what to do."""
+        found = {
+            advice: tuple(path for path in self.stray if path.suffix.lower() in suffixes)
+            for advice, suffixes in _UNSUPPORTED.items()
+        }
+        return {advice: paths for advice, paths in found.items() if paths}
 
 
 def list_folder(root: Path) -> FolderListing:
@@ -80,12 +91,11 @@ def list_folder(root: Path) -> FolderListing:
         raise InputError(f"a folder of images must exist, got {root}")
     if not root.is_dir():
         raise InputError(f"a folder of images must be a folder, got the file {root}")
-    files: list[tuple[Path, int]] = []
     problems: list[Problem] = []
     entries = _entries(root, problems)
-    folders = [entry for entry in entries if is_class(entry)]
-    stray = set(entries) - set(folders)
-    classes = tuple(folder.name for folder in folders)
+    folders = sorted((entry for entry in entries if is_class(entry)), key=_class_of)
+    classes = tuple(map(_class_of, folders))
+    stray = {entry.path for entry in entries} - {entry.path for entry in folders}
     if len(classes) < 2:
         problems.insert(
             0,
@@ -96,79 +106,107 @@ def list_folder(root: Path) -> FolderListing:
                 f"{root / 'CLASS' / 'picture.jpg'}",
             ),
         )
-    for label, folder in enumerate(folders):
-        already = len(problems)
-        entries = _entries(folder, problems)
-        images = [entry for entry in entries if _is_image(entry)]
-        files += [(image, label) for image in images]
-        stray |= set(entries) - set(images)
-        if not images and len(problems) == already:
-            problems.append(_empty_class(folder, entries))
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        problems.append(
+            Problem(f"a class must have one folder, got two of the same name: {few(twice)}")
+        )
+    # Where no picture stands directly in its class, and a name is that of a part, the classes lie
+    # one level below.
+    found = [_walk(folder.path, {_key(root), _key(folder.path)}, problems) for folder in folders]
+    is_too_high = any(name.lower() in PART_NAMES for name in classes) and not any(
+        pictures.direct for pictures in found
+    )
+    files: list[tuple[str, int]] = []
+    inner = 0
+    for label, (folder, pictures) in enumerate(zip(folders, found, strict=True)):
+        files += [(path, label) for path in pictures.paths]
+        stray |= set(pictures.stray)
+        inner += pictures.inner
+        if is_too_high or not (pictures.paths or pictures.is_unreadable):
+            problems.append(_empty_class(Path(folder.path), pictures.stray))
     if problems:
         raise InputError(problems)
-    return FolderListing(root, classes, tuple(files), tuple(sorted(stray)))
+    return FolderListing(root, classes, tuple(files), tuple(sorted(map(Path, stray))), inner)
 
 
-def inspect_folder(
-    listing: FolderListing, sample: int, on_progress: Progress | None = None
-) -> FolderInspection:
-    """Decode pictures in full, at most ``sample`` of them, spread evenly over the listing.
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is taken for a picture."""
+    suffix = f".{name.rpartition('.')[2].lower()}"
+    return suffix in IMAGE_SUFFIXES or (suffix in HEIF_SUFFIXES and can_read_heif())
 
-    Progress is told now and then from the calling thread.
-    """
-    paths = [path for path, _ in listing.files]
-    if sample < len(paths):
-        paths = [paths[index * len(paths) // sample] for index in range(sample)]
-    sizes: Counter[tuple[int, int]] = Counter()
-    modes: Counter[str] = Counter()
-    unreadable: list[tuple[str, str]] = []
 
-    def inspect(position: int) -> tuple[tuple[int, int], str] | UnreadableImage:
-        try:
-            image = read_image(paths[position])
-        except UnreadableImage as error:
-            return error
-        return image.size, image.mode
+@dataclass
+class _Pictures:
+    """What lies below a class folder: paths of pictures, of these the direct ones, other paths."""
 
-    for path, found in zip(paths, in_threads(inspect, len(paths), on_progress), strict=True):
-        if isinstance(found, UnreadableImage):
-            unreadable.append((str(path), found.reason))
+    paths: list[str]
+    direct: int
+    stray: list[str]
+    inner: int
+    is_unreadable: bool
+
+
+def _walk(folder: str, seen: set[tuple[int, int]], problems: list[Problem]) -> _Pictures:
+    """Pictures below a folder, sorted; ``seen`` are folders that are not entered again."""
+    before = len(problems)
+    entries = _entries(folder, problems)
+    found = _Pictures([], 0, [], 0, len(problems) > before)
+    for entry in entries:
+        if entry.name.startswith("."):
+            found.stray.append(entry.path)
+        elif is_picture(entry.name) and _is_file(entry):
+            found.paths.append(entry.path)
+            found.direct += 1
+        elif is_class(entry) and (key := _key(entry.path)) not in seen:
+            seen.add(key)
+            below = _walk(entry.path, seen, problems)
+            found.paths += below.paths
+            found.stray += below.stray or ([] if below.paths else [entry.path])
+            found.inner += below.inner + bool(below.direct)
+            found.is_unreadable |= below.is_unreadable
         else:
-            sizes[found[0]] += 1
-            modes[found[1]] += 1
-    return FolderInspection(
-        listing=listing,
-        inspected=len(paths),
-        sizes=dict(sizes.most_common()),
-        modes=dict(modes.most_common()),
-        unreadable=tuple(unreadable),
-    )
+            found.stray.append(entry.path)
+    return found
 
 
-def _entries(folder: Path, problems: list[Problem]) -> list[Path]:
+def _entries(folder: str | Path, problems: list[Problem]) -> list[os.DirEntry[str]]:
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         problems.append(Problem(f"a folder of images must be readable, got {folder}: {error}"))
         return []
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+def _class_of(entry: os.DirEntry[str]) -> str:
+    return class_name(entry.name)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path) and path.is_file()
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
+        return False
 
 
-def _empty_class(folder: Path, entries: Sequence[Path]) -> Problem:
+def _key(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _empty_class(folder: Path, stray: Iterable[str]) -> Problem:
     message = f"a class folder needs at least one image, got none in {folder}"
-    inner = [entry.name for entry in entries if not _is_hidden(entry) and entry.is_dir()]
+    with os.scandir(folder) as entries:
+        inner = sorted(entry.name for entry in entries if is_class(entry))
+    names: Sequence[str] = [os.path.splitext(path)[1].lower() for path in stray]
+    for advice, suffixes in _UNSUPPORTED.items():
+        if odd := sorted({name for name in names if name in suffixes}):
+            return Problem(f"{message} that can be read: it holds {', '.join(odd)}", advice)
     hint = "put pictures into it or remove it"
     if inner:
         hint = (
             f"it holds folders ({', '.join(inner[:3])}{', ...' if len(inner) > 3 else ''}): if "
-            f"these are the classes, name {folder} itself; pictures stand directly in their class "
-            "folder"
+            f"these are the classes, name {folder} itself"
         )
     return Problem(message, hint)

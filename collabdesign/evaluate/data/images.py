@@ -7,32 +7,34 @@ so that nothing that chooses touches the test part by accident.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data.changes import summarise
-from collabdesign.evaluate.data.pictures import Pixels, Progress, decode, raise_unreadable
-from collabdesign.evaluate.data.sources import Source, has_own_test, test_source, train_source
-from collabdesign.evaluate.data.split import put_test_aside, split
+from collabdesign.evaluate.data.copies import in_two_classes
+from collabdesign.evaluate.data.decode import Pixels
+from collabdesign.evaluate.data.findings import channel_statistics
+from collabdesign.evaluate.data.opened import augmentation, open_data
+from collabdesign.evaluate.data.parts import Part
+from collabdesign.evaluate.data.pictures import Progress
 
-# Random crops are cut from pictures stored this much larger than the network's input, as a
-# crop of 224 is from 256; shifts need no margin.
-_CROP_MARGIN = 8 / 7
-
-# Up to this side in pixels ``augment: auto`` shifts, above it crops.
-_LARGEST_SHIFTED = 64
+# Of a device's free memory, what the images may take; networks need the rest.
+_LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """What networks are trained on and chosen by. All tensors are on one device.
+    """What networks are trained on and chosen by.
+
+    Labels are on the device. Images are too where they fit; else they stay mapped from a file, and
+    go there a batch at a time.
 
     Attributes:
         train_images: uint8 [N, C, S, S], channels last in memory; S is ``resolution``, or
@@ -46,7 +48,12 @@ class ImageData:
         resolution: Side of the network's input in pixels.
         flip: Whether a picture may be mirrored left to right in training.
         augment: ``none``, ``shift`` or ``crop``.
-        fingerprint: SHA-256 of the labels and pixels of both parts.
+        fingerprint: SHA-256 of the labels of both parts, and of the digests and form of their
+            pictures.
+        copies: Pictures that were taken out of the held-out part since they are learnt from, as
+            ``select``; and of all parts those with two labels, as ``two_classes``.
+        files: That images are mapped from, by the name of the field; empty where they lie in
+            memory.
         summary: What :func:`collabdesign.evaluate.data.changes.data_changes` compares; JSON.
     """
 
@@ -61,13 +68,20 @@ class ImageData:
     flip: bool
     augment: str
     fingerprint: str
+    copies: Mapping[str, int] = field(default_factory=dict)
     # Names of files do not make other data.
     summary: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    files: Mapping[str, Path] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class TestData:
-    """What a finished network is judged on, once; in the form of the select part."""
+    """What a finished network is judged on, once; in the form of the select part.
+
+    Attributes:
+        copies: Pictures that were taken out since they are learnt from or chosen by.
+        lacking: Classes that have no picture here.
+    """
 
     __test__ = False  # Not a test case, whatever its name tells pytest.
 
@@ -75,6 +89,8 @@ class TestData:
     labels: torch.Tensor
     class_names: tuple[str, ...]
     fingerprint: str
+    copies: int = 0
+    lacking: tuple[str, ...] = ()
 
 
 def load_data(
@@ -88,34 +104,28 @@ def load_data(
         InputError: The data is missing, cannot be read, does not have the classes that the
             requirements say, or has a class with too few images to split.
     """
-    source = train_source(data)
-    if isinstance(data.test, Path):
-        # Opens no file: a wrong test folder is told now and not after the search.
-        test_source(data, source)
-    train, select = split(source, data)
-    augment = data.augment
-    if augment == "auto":
-        augment = "shift" if data.resolution <= _LARGEST_SHIFTED else "crop"
-    stored = round(data.resolution * _CROP_MARGIN) if augment == "crop" else data.resolution
-    parts = [(train.tolist(), stored), (select.tolist(), data.resolution)]
-    train_pixels, select_pixels = _read(source, parts, data.channels, on_progress)
-    train_labels, select_labels = source.labels[train], source.labels[select]
-    mean, std = channel_statistics(train_pixels)
+    opened = open_data(data, on_progress)
+    train, select = opened.train, opened.select
+    mean, std = channel_statistics(train.findings.values)
+    parts = {"train": train, "select": select}
     return ImageData(
-        train_images=_to_device(train_pixels, device),
-        train_labels=torch.from_numpy(train_labels).to(device),
-        select_images=_to_device(select_pixels, device),
-        select_labels=torch.from_numpy(select_labels).to(device),
-        class_names=source.class_names,
+        train_images=on_device(train.pixels, device),
+        train_labels=_labels(train).to(device),
+        select_images=on_device(select.pixels, device),
+        select_labels=_labels(select).to(device),
+        class_names=opened.sources.train.class_names,
         mean=mean,
         std=std,
         resolution=data.resolution,
         flip=bool(data.flip),
-        augment=augment,
-        fingerprint=_fingerprint(train_labels, train_pixels, select_labels, select_pixels),
-        summary=summarise(
-            source, {"train": (train, train_pixels), "select": (select, select_pixels)}
-        ),
+        augment=augmentation(data),
+        fingerprint=_fingerprint(train, select),
+        copies={
+            "select": len(opened.select_whole.pixels) - len(select.pixels),
+            "two_classes": len(in_two_classes(opened.whole)),
+        },
+        summary=summarise(opened.sources.train, parts),
+        files={f"{name}_images": part.file for name, part in parts.items() if part.file},
     )
 
 
@@ -127,59 +137,43 @@ def load_test(
     Raises:
         InputError: As for :func:`load_data`.
     """
-    if has_own_test(data):
-        source = test_source(data)
-        indices = np.arange(len(source.labels))
-    else:
-        source = train_source(data)
-        indices, _ = put_test_aside(source, data)
-    parts = [(indices.tolist(), data.resolution)]
-    (pixels,) = _read(source, parts, data.channels, on_progress)
-    labels = source.labels[indices]
+    opened = open_data(data, on_progress)
+    test = opened.test
     return TestData(
-        images=_to_device(pixels, device),
-        labels=torch.from_numpy(labels).to(device),
-        class_names=source.class_names,
-        fingerprint=_fingerprint(labels, pixels),
+        images=on_device(test.pixels, device),
+        labels=_labels(test).to(device),
+        class_names=opened.sources.train.class_names,
+        fingerprint=_fingerprint(test),
+        copies=len(opened.test_whole.pixels) - len(test.pixels),
+        lacking=opened.sources.lacking,
     )
 
 
-def _read(
-    source: Source,
-    parts: Sequence[tuple[Sequence[int], int]],
-    channels: int,
-    on_progress: Progress | None,
-) -> list[Pixels]:
-    pixels, broken = decode(source.read, parts, channels, on_progress)
-    raise_unreadable([(source.name(index), reason) for index, reason in broken])
-    return pixels
+def on_device(pixels: Pixels, device: torch.device | str) -> torch.Tensor:
+    """Pixels [N, S, S, C] as images [N, C, S, S], channels last in memory, on a device.
 
-
-def channel_statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, pixels running from 0 to 1.
-
-    Args:
-        pixels: [N, H, W, C]. They are counted by value, so the sums are exact; a channel
-            that never changes has standard deviation 1, so that dividing by it is safe.
+    On the CPU nothing is copied. Where a GPU has no room for them, they stay on the CPU.
     """
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(pixels.shape[-1]):
-        shares = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., 0].size
-        mean = float(shares @ values)
-        means.append(mean)
-        stds.append(float(shares @ (values - mean) ** 2) ** 0.5 or 1.0)
-    return tuple(means), tuple(stds)
+    with warnings.catch_warnings():
+        # Of arrays that must not be written to, as they are mapped from files; nothing writes.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if pixels.nbytes > _LARGEST_SHARE * free:
+            return images
+    return images.to(device)
 
 
-def _to_device(pixels: Pixels, device: torch.device | str) -> torch.Tensor:
-    # The permuted view is channels last in memory, which is how convolutions run fastest.
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+def _labels(part: Part) -> torch.Tensor:
+    return torch.from_numpy(part.wanted.source.labels[part.wanted.indices])
 
 
-def _fingerprint(*arrays: NDArray[Any]) -> str:
+def _fingerprint(*parts: Part) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
+    for part in parts:
+        digest.update(f"{part.pixels.shape} ".encode())
+        digest.update(_labels(part).numpy().tobytes())
+        digest.update(np.ascontiguousarray(part.findings.digests).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A picture from a file, and many of them as one array. PIL, no torch.
+"""A picture from a file, and what is told of it. PIL, no torch.
 
 Pictures are decoded in threads, since PIL frees the interpreter while it decodes.
 """
@@ -8,28 +8,60 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from collabdesign.design.sources import MAX_MEGAPIXELS
 from collabdesign.errors import InputError, Problem
+from collabdesign.evaluate.data.colours import wide_gamut
+from collabdesign.evaluate.data.heif import is_heif, register_heif
+from collabdesign.evaluate.data.shown import as_shown
 
 # Resizing the shorter side makes the longer one grow with it: a line of one pixel by many
 # thousands would fill the memory.
 _LONGEST_ASPECT = 50
+
+# Several pictures in one file that are no animation: a phone's picture and its depth, pages.
+_NOT_ANIMATED = frozenset({"MPO", "HEIF", "AVIF", "ICNS", "ICO"})
 
 _Result = TypeVar("_Result")
 
 _NAMED_FILES = 10
 _CHUNK = 64
 
-Pixels = NDArray[np.uint8]
-
 Progress = Callable[[int, int], None]
 """Called with the number of images done and their total."""
+
+
+class Picture(NamedTuple):
+    """A picture that was decoded.
+
+    Attributes:
+        image: As a viewer shows it.
+        size: Width and height of it.
+        mode: PIL's, as it is stored.
+        is_animated: Whether there are more frames, or pages; the first counts.
+        profile: The name of a colour profile whose colours reach beyond sRGB; empty for none.
+            Its numbers are taken as they are.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    mode: str
+    is_animated: bool
+    profile: str
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Picture:
+        """From PIL's, at its first frame."""
+        # Before it is loaded: to count the frames of some formats, PIL moves through them.
+        several = image.format not in _NOT_ANIMATED and getattr(image, "is_animated", False)
+        shown = as_shown(image)
+        profile = image.info.get("icc_profile")
+        return cls(shown, shown.size, image.mode, several, wide_gamut(profile) if profile else "")
 
 
 class UnreadableImage(InputError):
@@ -53,7 +85,7 @@ def in_threads(
         return [work(position) for position in range(start, min(start + _CHUNK, count))]
 
     results: list[_Result] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as executor:
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
         for part in executor.map(chunk, range(0, count, _CHUNK)):
             results += part
             if on_progress is not None:
@@ -61,89 +93,74 @@ def in_threads(
     return results
 
 
-def read_image(path: Path) -> Image.Image:
+def read_picture(path: Path | str, megapixels: float = MAX_MEGAPIXELS) -> Picture:
     """Open a picture and decode it in full.
 
+    Args:
+        path: Of its file.
+        megapixels: More are refused.
+
     Raises:
-        UnreadableImage: It does not decode, has more than 8 bits a channel, or is over
-            50 times longer than wide.
+        UnreadableImage: It does not decode, has too many pixels or more than 8 bits a channel, or
+            is over 50 times longer than wide.
     """
+    if is_heif(path):
+        register_heif()
     try:
-        with Image.open(path) as image:
-            image.load()
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error)) from None
+    if not size:
+        raise UnreadableImage(path, "the file is empty")
+    return _read(path, path, megapixels)
+
+
+def read_bytes(content: bytes, name: str, megapixels: float = MAX_MEGAPIXELS) -> Picture:
+    """Like :func:`read_picture`, from what a file holds; ``name`` is for the message."""
+    return _read(BytesIO(content), name, megapixels)
+
+
+def _read(file: Path | str | BytesIO, name: Path | str, megapixels: float) -> Picture:
+    most = int(megapixels * 1e6)
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # Pillow's own guard has one value in a process
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height <= most:
+                return _checked(name, Picture.of(image))
+            pixels = f"with {image.width * image.height / 1e6:,.0f} megapixels "
+    except UnreadableImage:
+        raise
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else "not a picture in a format that Pillow reads"
-        raise UnreadableImage(path, reason) from None
+        reason = "not a picture in a format that Pillow reads"
+        raise UnreadableImage(name, reason) from None
+    except Image.DecompressionBombError:
+        pixels = ""
     # PIL's decoders raise nearly anything on a broken file: OSError, SyntaxError, ValueError,
-    # struct.error, DecompressionBombError, ... The reason is always reported.
+    # struct.error, ... The reason is always reported.
     except Exception as error:
-        raise UnreadableImage(path, str(error) or type(error).__name__) from None
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise UnreadableImage(name, str(error) or type(error).__name__) from None
+    raise UnreadableImage(
+        name,
+        f"{pixels}it exceeds limit data.max_megapixels: {megapixels:g}; a larger limit lets it in, "
+        "at 3 MB of memory a megapixel",
+    )
+
+
+def _checked(path: Path | str, picture: Picture) -> Picture:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         # Converting these to 8 bits cuts everything above 255 to white.
-        raise UnreadableImage(path, f"mode {image.mode} has more than 8 bits a channel")
-    if max(image.size) > _LONGEST_ASPECT * min(image.size):
-        size = "{}x{}".format(*image.size)
+        raise UnreadableImage(
+            path,
+            f"mode {picture.mode} has more than 8 bits a channel; convert all pictures to 8 bits "
+            "with one range",
+        )
+    if max(picture.size) > _LONGEST_ASPECT * min(picture.size):
+        size = "{}x{}".format(*picture.size)
         raise UnreadableImage(
             path, f"{size} pixels is over {_LONGEST_ASPECT} times longer than wide"
         )
-    return image
-
-
-def fit_image(image: Image.Image, resolution: int, channels: int) -> Image.Image:
-    """Bring a picture of any mode and size to the form that a network is evaluated on.
-
-    Convert to RGB (3 channels) or L (1 channel), resize the shorter side to ``resolution``
-    pixels with antialiased bilinear interpolation, cut out the centre square. A picture of that
-    form already is unchanged.
-    """
-    image = image.convert("RGB" if channels == 3 else "L")
-    width, height = image.size
-    short = min(width, height)
-    if short != resolution:
-        width, height = round(width * resolution / short), round(height * resolution / short)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - resolution) // 2, (height - resolution) // 2
-    return image.crop((left, top, left + resolution, top + resolution))
-
-
-def decode(
-    read: Callable[[int], Image.Image],
-    parts: Sequence[tuple[Sequence[int], int]],
-    channels: int,
-    on_progress: Progress | None = None,
-) -> tuple[list[Pixels], list[tuple[int, str]]]:
-    """Read pictures in threads by the evaluation path of :func:`fit_image`.
-
-    Args:
-        read: From an index to a decoded picture; raises :class:`UnreadableImage`.
-        parts: Indices of pictures, and the side of the square that these are brought to.
-        channels: 1 or 3.
-        on_progress: Called now and then from the calling thread.
-
-    Returns:
-        Of each part the pixels [N, side, side, channels] from 0 to 255, and index and reason
-        of each picture that cannot be read (its pixels mean nothing), in the order of indices.
-    """
-    pixels = [
-        np.zeros((len(indices), side, side, channels), dtype=np.uint8) for indices, side in parts
-    ]
-    places = [
-        (index, square)
-        for (indices, _), squares in zip(parts, pixels, strict=True)
-        for index, square in zip(indices, squares, strict=True)
-    ]
-
-    def fill(position: int) -> tuple[int, str] | None:
-        index, square = places[position]
-        try:
-            image = fit_image(read(index), len(square), channels)
-        except UnreadableImage as error:
-            return index, error.reason
-        square[:] = np.asarray(image).reshape(square.shape)
-        return None
-
-    return pixels, sorted(filter(None, in_threads(fill, len(places), on_progress)))
+    return picture
 
 
 def raise_unreadable(unreadable: Sequence[tuple[str, str]]) -> None:

@@ -1,49 +1,53 @@
-"""Labelled pictures from a folder, from scikit-learn's digits, from torchvision's named sets.
+"""Labelled pictures from folders, tables, parquet files, scikit-learn's digits and torchvision's
+named sets.
 
 A source is a row of ``SOURCES``, and one of the table of the same name that says what a person
-writes, :mod:`collabdesign.design.sources`. scikit-learn and torchvision are imported only where
-their data is asked for.
+writes, :mod:`collabdesign.design.sources`. What reads it is imported only where its data is asked
+for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from collabdesign.design import sources as design
 from collabdesign.design.folders import differing
 from collabdesign.design.sources import Data
+from collabdesign.design.tables import Row, read_table
 from collabdesign.errors import InputError, Problem
-from collabdesign.evaluate.data.folder import FolderListing, list_folder
-from collabdesign.evaluate.data.pictures import UnreadableImage, read_image
-
-Integers = NDArray[np.int64]
+from collabdesign.evaluate.data.folder import list_folder
+from collabdesign.evaluate.data.parquet import parquet_source
+from collabdesign.evaluate.data.pictures import Picture, UnreadableImage, read_picture
+from collabdesign.evaluate.data.source import Source
 
 
 @dataclass(frozen=True)
-class Source:
-    """Labelled pictures before any of them is needed.
+class Sources:
+    """All pictures of the data.
 
     Attributes:
-        class_names: A label is an index into them.
-        labels: int64 [N].
-        read: From an index to a picture; raises ``UnreadableImage``.
-        name: From an index to what a person calls the picture.
-        listing: The same pictures as files in a folder, where they are a person's own.
+        train: To learn from and to choose by, and where ``test`` is None to test on too.
+        test: The test part where it is a source of its own, with labels of train's classes.
     """
 
-    class_names: tuple[str, ...]
-    labels: Integers
-    read: Callable[[int], Image.Image]
-    name: Callable[[int], str]
-    listing: FolderListing | None = None
+    train: Source
+    test: Source | None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Classes that have no picture in a test part of its own."""
+        if self.test is None:
+            return ()
+        counts = np.bincount(self.test.labels, minlength=len(self.train.class_names))
+        names = zip(self.train.class_names, counts.tolist(), strict=True)
+        return tuple(name for name, count in names if not count)
 
 
 @dataclass(frozen=True)
@@ -52,70 +56,115 @@ class Reader:
 
     Attributes:
         train: Everything but the test part, where that is a source of its own.
-        test: The test part: of a source that always has one, or where ``data.test`` is a path.
+        test: The test part, None where a part of train is put aside as test.
     """
 
     train: Callable[[Data], Source]
-    test: Callable[[Data], Source]
+    test: Callable[[Data], Source | None]
 
 
-def train_source(data: Data) -> Source:
-    """Everything that is not the source's own test part; of a folder no file is opened.
+def open_sources(data: Data) -> Sources:
+    """All pictures, none of them opened.
 
     Raises:
-        InputError: The data is missing, or does not have the classes that are asked for.
+        InputError: The data is missing, does not have the classes that are asked for, or test has
+            others than train.
     """
-    source = SOURCES[data.source].train(data)
-    if len(source.class_names) != data.classes:
+    reader = SOURCES[data.source]
+    train = reader.train(data)
+    if len(train.class_names) != data.classes:
         raise InputError(
-            f"data.classes must be the {len(source.class_names)} classes that the data has, "
+            f"data.classes must be the {len(train.class_names)} classes that the data has, "
             f"got {data.classes}"
         )
-    return source
+    test = reader.test(data)
+    return Sources(train, test and _with_classes_of(train, test, data))
 
 
-def has_own_test(data: Data) -> bool:
-    """Whether the test part is a source of its own, so that none is put aside from train."""
-    return "test" not in design.SOURCES[data.source].own or isinstance(data.test, Path)
+def _with_classes_of(train: Source, test: Source, data: Data) -> Source:
+    if test.class_names == train.class_names:
+        return test
+    if got := differing(train.class_names, test.class_names, data.test_may_lack_classes):
+        rule = "data.test must have the class folders of data.train"
+        raise InputError(f"{rule}, got {got} in {data.test or data.train}")
+    places = np.array([train.class_names.index(name) for name in test.class_names])
+    return replace(test, class_names=train.class_names, labels=places[test.labels])
 
 
-def test_source(data: Data, train: Source | None = None) -> Source:
-    """The test part that is a source of its own; of a folder no file is opened.
-
-    Where its classes must be compared with those of train, and that is None, it is looked for.
-
-    Raises:
-        InputError: The data is missing, or its classes are not those of train.
-    """
-    source = SOURCES[data.source].test(data)
-    if isinstance(data.test, Path):
-        train = train or train_source(data)
-        if got := differing(train.class_names, source.class_names):
-            rule = "data.test must have the class folders of data.train"
-            raise InputError(f"{rule}, got {got} in {data.test}")
-    return source
+# -- files ------------------------------------------------------------------------------------
 
 
-def _test_folder(data: Data) -> Source:
-    assert isinstance(data.test, Path), "only asked where has_own_test"
-    return _folder_source(data.test)
+def _of_files(
+    paths: Sequence[str], labels: Sequence[int], classes: Sequence[str], root: Path, data: Data
+) -> Source:
+    """Pictures in files; a picture is another one when size or times of its file are."""
+    above = f"{root}{os.sep}"
+
+    def version(index: int) -> str:
+        name = paths[index].removeprefix(above)
+        try:
+            status = os.stat(paths[index])
+        except OSError:  # reading it says why
+            return name
+        return f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+    return Source(
+        class_names=tuple(classes),
+        labels=np.array(labels, dtype=np.int64),
+        read=lambda index: read_picture(paths[index], data.max_megapixels),
+        name=paths.__getitem__,
+        version=version,
+    )
 
 
 def _train_folder(data: Data) -> Source:
-    if data.train is None:
-        raise InputError("data.train must be written, a folder with one folder a class")
-    return _folder_source(data.train)
+    assert data.train is not None, "it must be written"
+    return _folder(data.train, data)
 
 
-def _folder_source(root: Path) -> Source:
+def _test_folder(data: Data) -> Source | None:
+    return _folder(data.test, data) if isinstance(data.test, Path) else None
+
+
+def _folder(root: Path, data: Data) -> Source:
     listing = list_folder(root)
-    return Source(
-        class_names=listing.classes,
-        labels=np.array([label for _, label in listing.files], dtype=np.int64),
-        read=lambda index: read_image(listing.files[index][0]),
-        name=lambda index: str(listing.files[index][0]),
-        listing=listing,
-    )
+    paths, labels = [path for path, _ in listing.files], [label for _, label in listing.files]
+    return replace(_of_files(paths, labels, listing.classes, root, data), listing=listing)
+
+
+def _train_table(data: Data) -> Source:
+    assert data.train is not None, "it must be written"
+    rows = read_table(data.train)
+    return _table(data, data.train, [row for row in rows if not row.is_test or _puts_aside(data)])
+
+
+def _test_table(data: Data) -> Source | None:
+    assert data.train is not None, "it must be written"
+    if isinstance(data.test, Path):
+        return _table(data, data.test, read_table(data.test))
+    rows = [row for row in read_table(data.train) if row.is_test]
+    return _table(data, data.train, rows) if rows and not _puts_aside(data) else None
+
+
+def _puts_aside(data: Data) -> bool:
+    """Whether a fraction is to be the test part, so that a table's own pictures are train's too."""
+    return data.test is not None and not isinstance(data.test, Path)
+
+
+def _table(data: Data, file: Path, rows: Sequence[Row]) -> Source:
+    classes = sorted({row.label for row in rows})
+    places = {name: label for label, name in enumerate(classes)}
+    paths, labels = [row.path for row in rows], [places[row.label] for row in rows]
+    return _of_files(paths, labels, classes, file.parent, data)
+
+
+def _train_parquet(data: Data) -> Source:
+    source = parquet_source("train", data)
+    assert source is not None, "there is always a train part"
+    return source
+
+
+# -- sets that others prepared ------------------------------------------------------------------
 
 
 def _digits(data: Data) -> Source:
@@ -127,7 +176,7 @@ def _digits(data: Data) -> Source:
     return Source(
         class_names=tuple(str(name) for name in bunch.target_names),
         labels=bunch.target.astype(np.int64),
-        read=lambda index: Image.fromarray(pixels[index]),
+        read=lambda index: Picture.of(Image.fromarray(pixels[index])),
         name=lambda index: f"digit {index}",
     )
 
@@ -172,13 +221,12 @@ def _named_set(part: str, data: Data) -> Source:
     def named(index: int) -> str:
         return f"{name} {part} {index}"
 
-    def read(index: int) -> Image.Image:
+    def read(index: int) -> Picture:
         try:
-            image: Image.Image = images[index][0]
-        # As in read_image: decoders raise nearly anything, and the reason is reported.
+            return Picture.of(images[index][0])
+        # As in read_picture: decoders raise nearly anything, and the reason is reported.
         except Exception as error:
             raise UnreadableImage(named(index), str(error)) from None
-        return image
 
     labels = getattr(images, "targets", getattr(images, "labels", None))
     if labels is None:
@@ -191,6 +239,8 @@ def _named_set(part: str, data: Data) -> Source:
 
 SOURCES: dict[str, Reader] = {
     "folder": Reader(_train_folder, _test_folder),
+    "csv": Reader(_train_table, _test_table),
+    "parquet": Reader(_train_parquet, partial(parquet_source, "test")),
     "digits": Reader(_digits, _test_folder),
     "torchvision": Reader(partial(_named_set, "train"), partial(_named_set, "test")),
 }

@@ -10,26 +10,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from collabdesign.design.draft import proportional
 from collabdesign.design.sources import DEFAULT_TEST, Data
 from collabdesign.errors import InputError
-from collabdesign.evaluate.data.sources import Integers, Source, has_own_test
+from collabdesign.evaluate.data.source import Integers
+from collabdesign.evaluate.data.sources import Sources
 
 # The split's own seed: one data set is split the same way in every search.
 _SPLIT_SEED = 1903_07209
 
 
-def split(source: Source, data: Data) -> tuple[Integers, Integers]:
-    """Indices of the train and of the select part; opens no picture.
+class Split(NamedTuple):
+    """Indices of the parts.
+
+    Attributes:
+        train: To learn from, into the train source; ``select``, to choose by, likewise.
+        test: Into the test source where that is one of its own, else into the train source.
+    """
+
+    train: Integers
+    select: Integers
+    test: Integers
+
+
+def split(sources: Sources, data: Data) -> Split:
+    """Share the pictures out; opens none.
 
     Raises:
         InputError: A class has too few images, or the source fewer than are asked for.
     """
-    labels, names = source.labels, source.class_names
-    _, chosen = put_test_aside(source, data)
+    labels, names = sources.train.labels, sources.train.class_names
+    everything = np.arange(len(labels))
+    if sources.test is not None:
+        test, chosen = np.arange(len(sources.test.labels)), everything
+    else:
+        assert not isinstance(data.test, Path)
+        fraction = DEFAULT_TEST if data.test is None else data.test
+        count = round(fraction * len(everything))
+        test, chosen = stratified_split(labels, everything, count, names, "data.test")
     if data.train_images is not None and data.train_images != len(chosen):
         if data.train_images > len(chosen):
             raise InputError(
@@ -39,7 +61,7 @@ def split(source: Source, data: Data) -> tuple[Integers, Integers]:
         chosen, _ = stratified_split(labels, chosen, data.train_images, names, "data.train_images")
     count = round(data.select * len(chosen))
     select, train = stratified_split(labels, chosen, count, names, "data.select")
-    return train, select
+    return Split(train, select, test)
 
 
 def stratified_split(
@@ -106,18 +128,3 @@ def proxy_part(labels: Integers, count: int, classes: int) -> Integers:
     shares = proportional(count, lengths, lengths)
     drawn = [rng.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
     return np.sort(np.concatenate(drawn))
-
-
-def put_test_aside(source: Source, data: Data) -> tuple[Integers, Integers]:
-    """Indices of the test part and of the rest; no test part where the test is its own source.
-
-    Raises:
-        InputError: A class has too few images.
-    """
-    everything = np.arange(len(source.labels))
-    if has_own_test(data):
-        return everything[:0], everything
-    assert not isinstance(data.test, Path)
-    fraction = DEFAULT_TEST if data.test is None else data.test
-    count = round(fraction * len(everything))
-    return stratified_split(source.labels, everything, count, source.class_names, "data.test")
