@@ -17,6 +17,7 @@ from spaces import conv, module, network, space_of, written
 from tiny_search import run
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet50
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 
 from collabdesign.design.architecture import Architecture, Stem
@@ -36,6 +37,7 @@ from collabdesign.detect.lifetimes import Step, peaks
 from collabdesign.detect.network import build_detector
 from collabdesign.detect.reading import load_detector
 from collabdesign.detect.reference_detectors import REFERENCES
+from collabdesign.evaluate.network import build_network
 
 ATTO = SHIPPED / "detectors" / "atto.yaml"
 
@@ -139,6 +141,21 @@ def test_the_reference_bodies_are_torchvisions() -> None:
     detector, body = REFERENCES["MobileNet-V3-large-FPN"]
     cost = detector_cost("MobileNet-V3-large-FPN", detector, body, size=(320, 480))
     assert counted(cost) == parts_of(built(detector, body, 91), 320, 480, 1000, 100)
+
+
+def test_the_resnet_as_an_architecture_computes_what_torchvisions_does() -> None:
+    """So a member of it, trained by our recipes, can be the body as torchvision's is."""
+    torch.manual_seed(0)
+    theirs, ours = (
+        resnet50(weights=None).eval(),
+        build_network(REFERENCE_BODIES["resnet50"].architecture).eval(),
+    )
+    # Both list their weights in the order in which they run, the shortcut's last.
+    pairs = zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True)
+    ours.load_state_dict({name: value for (name, _), value in pairs})
+    picture = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.allclose(ours(picture), theirs(picture), atol=1e-5)
 
 
 # -- our own, drawn ------------------------------------------------------------------------------
