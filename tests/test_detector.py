@@ -88,8 +88,8 @@ def test_anchors_follow_from_strides_and_input() -> None:
     half = detector(image={"min": 400, "max": 666})
     assert half.anchor_sides(maps) == (16, 32, 64, 128, 256)
     assert (detector().canonical_side, half.canonical_side) == (224, 112)
-    # 8 strides times 96 / 800 were less than one stride: two strides is the least.
-    assert detector(image={"min": 96, "max": 96}).anchor_sides(maps) == (8, 16, 32, 64, 128)
+    # 8 strides times 96 / 800 were less than one stride: four strides is the least.
+    assert detector(image={"min": 96, "max": 96}).anchor_sides(maps) == (16, 32, 64, 128, 256)
     assert detector().anchor_sides(maps[1:3]) == (64, 128, 256)
 
 

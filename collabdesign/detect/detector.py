@@ -38,8 +38,9 @@ DIVISOR = 32
 _PUBLISHED_SIDE = 800
 # An anchor is 8 strides at that side: 32 pixels at stride 4, 512 at stride 64.
 _ANCHOR_STRIDES = 8
-# Closer anchors than a stride's double overlap hardly anything that lies between two of them.
-_LEAST_ANCHOR_STRIDES = 2
+# An object of an anchor's shape lies at most half a stride beside one, in either direction: at 4
+# strides the two have an IoU of at least 0.62, at 2 of 0.39, which no threshold takes for a match.
+_LEAST_ANCHOR_STRIDES = 4
 _DENSE_DEPTH = 2
 
 
@@ -155,7 +156,7 @@ class Detector:
 
         8 strides where the shorter side of the input is 800 pixels, as published (arXiv
         1612.03144), and in proportion for other inputs, where objects are as much smaller; never
-        under 2 strides.
+        under 4 strides.
         """
         strides = [each.stride for each in maps]
         share = _ANCHOR_STRIDES * self.min_side / _PUBLISHED_SIDE
