@@ -34,7 +34,7 @@ def rows(images: torch.Tensor) -> set[bytes]:
 
 def write_classes(root: Path, counts: dict[str, int], *, size: tuple[int, int] = (6, 6)) -> Path:
     """Images of noise, no two alike, whose first pixel is white in class ``b``."""
-    rng = np.random.default_rng(len(counts))
+    rng = np.random.default_rng([len(counts), *root.name.encode()])
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
         for number in range(count):

@@ -100,7 +100,7 @@ def test_a_source_of_images(tables: None, tmp_path: Path) -> None:
     message = str(caught.value)
     assert f"{file}:3:1: data.train must be given where data.source is npz" in message
     assert "data.classes must be given, got nothing" in message
-    with pytest.raises(InputError, match="folder, digits, torchvision, npz, got 'nps'"):
+    with pytest.raises(InputError, match="torchvision, csv, parquet, npz, got 'nps'"):
         load_requirements(file, ["data.source=nps"])
 
 

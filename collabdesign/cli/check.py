@@ -159,10 +159,12 @@ def _show_data(part: DataPart) -> None:
         spread = f"{counts[least]:,} of each class"
     sizes = ", ".join(f"{size} ({n:,})" for size, n in list(part.sizes.items())[:3])
     more = f" and {len(part.sizes) - 3} more" if len(part.sizes) > 3 else ""
-    opened = f"{part.images - part.unused:,} opened, of the others none is used"
+    opened = f"{part.inspected:,} opened, the others are not used"
+    if part.inspected == part.images:
+        opened = "all opened"
     out.print(
         f"[bold]Data, {part.name}[/]: {part.images:,} pictures "
-        f"({opened if part.unused else 'all opened'}), {len(counts)} classes, {spread}; "
+        f"({opened}), {len(counts)} classes, {spread}; "
         f"sizes {sizes}{more}"
     )
     if part.inner:

@@ -182,6 +182,8 @@ def init(
 
 
 def _find_parts(folder: Path) -> _Parts:
+    if not folder.is_dir():
+        return _Parts(list_folder(folder), None, ())  # says what is wrong
     try:
         inner = _named(folder, _TRAIN_FOLDERS)
         # A class may be called train too: then pictures stand in it, and no folders.

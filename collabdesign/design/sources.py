@@ -85,20 +85,6 @@ SOURCES: dict[str, SourceKeys] = {
         needs=("train",),
         look=look_into,
     ),
-    "csv": SourceKeys(
-        help="your own images, listed in a CSV file with the columns path, label, perhaps split",
-        own=("train", "test", *_OF_FILES),
-        needs=("train",),
-        look=look_into_tables,
-        splits=True,
-    ),
-    "parquet": SourceKeys(
-        help="your own images inside of parquet files, as Hugging Face's datasets have them",
-        own=("train", "test", "image_column", "label_column", *_OF_FILES),
-        needs=("train",),
-        look=look_into_parquet,
-        splits=True,
-    ),
     "digits": SourceKeys(
         help="scikit-learn's, no download",
         own=("test",),
@@ -122,6 +108,20 @@ SOURCES: dict[str, SourceKeys] = {
             "Imagenette": Pictures(10, 3, 128, True),
         },
         paths={"root": "data"},
+    ),
+    "csv": SourceKeys(
+        help="your own images, listed in a CSV file with the columns path, label, perhaps split",
+        own=("train", "test", *_OF_FILES),
+        needs=("train",),
+        look=look_into_tables,
+        splits=True,
+    ),
+    "parquet": SourceKeys(
+        help="your own images inside of parquet files, as Hugging Face's datasets have them",
+        own=("train", "test", "image_column", "label_column", *_OF_FILES),
+        needs=("train",),
+        look=look_into_parquet,
+        splits=True,
     ),
 }
 """The same keys stand in ``evaluate.data.sources.SOURCES``."""

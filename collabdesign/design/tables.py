@@ -36,7 +36,8 @@ def read_table(file: Path) -> tuple[Row, ...]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"a table of images must be a file that can be read: {error}") from None
+        rule = f"a table of images must be a file that can be read, got {file}"
+        raise InputError(f"{rule}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"a table of images must be UTF-8 text, {file} is not") from None
     first, _, _ = text.partition("\n")

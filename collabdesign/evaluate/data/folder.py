@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from collabdesign.design.files.units import few
@@ -123,7 +123,9 @@ def list_folder(root: Path) -> FolderListing:
         files += [(path, label) for path in pictures.paths]
         stray |= set(pictures.stray)
         inner += pictures.inner
-        if is_too_high or not (pictures.paths or pictures.is_unreadable):
+        # Folders of classes inside of a class: the data set lies there once more, or deeper.
+        is_too_deep = not pictures.direct and not pictures.folders.isdisjoint(classes)
+        if is_too_high or is_too_deep or not (pictures.paths or pictures.is_unreadable):
             problems.append(_empty_class(Path(folder.path), pictures.stray))
     if problems:
         raise InputError(problems)
@@ -138,20 +140,30 @@ def is_picture(name: str) -> bool:
 
 @dataclass
 class _Pictures:
-    """What lies below a class folder: paths of pictures, of these the direct ones, other paths."""
+    """What lies below a class folder.
 
-    paths: list[str]
-    direct: int
-    stray: list[str]
-    inner: int
-    is_unreadable: bool
+    Attributes:
+        paths: Of pictures.
+        direct: How many of these lie in no folder below.
+        stray: Other paths.
+        folders: Names of the folders below.
+        inner: How many of these hold pictures.
+        is_unreadable: Whether one of them is.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    direct: int = 0
+    stray: list[str] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    inner: int = 0
+    is_unreadable: bool = False
 
 
 def _walk(folder: str, seen: set[tuple[int, int]], problems: list[Problem]) -> _Pictures:
     """Pictures below a folder, sorted; ``seen`` are folders that are not entered again."""
     before = len(problems)
     entries = _entries(folder, problems)
-    found = _Pictures([], 0, [], 0, len(problems) > before)
+    found = _Pictures(is_unreadable=len(problems) > before)
     for entry in entries:
         if entry.name.startswith("."):
             found.stray.append(entry.path)
@@ -163,6 +175,7 @@ def _walk(folder: str, seen: set[tuple[int, int]], problems: list[Problem]) -> _
             below = _walk(entry.path, seen, problems)
             found.paths += below.paths
             found.stray += below.stray or ([] if below.paths else [entry.path])
+            found.folders |= {class_name(entry.name), *below.folders}
             found.inner += below.inner + bool(below.direct)
             found.is_unreadable |= below.is_unreadable
         else:

@@ -37,27 +37,27 @@ class DataPart:
         images: All of them.
         per_class: Images by class name.
         sizes: Images by ``WIDTHxHEIGHT`` as they are shown, most frequent first.
+        inspected: How many were opened: all that a search uses. Where ``data.train_images`` asks
+            for fewer than there are, the others are in no part.
         unreadable: Name and reason.
         stray: What was passed over.
         unsupported: Of these, how many are pictures or films that are not read, by what to do.
         inner: Folders inside of classes that count into these.
         animated: Pictures with more frames than the first, which counts.
         profiles: Pictures by the name of a colour profile wider than sRGB, which is not applied.
-        unused: Pictures that are in no part, since ``data.train_images`` asks for fewer; these
-            were not opened.
     """
 
     name: str
     images: int
     per_class: Mapping[str, int]
     sizes: Mapping[str, int]
+    inspected: int
     unreadable: tuple[tuple[str, str], ...] = ()
     stray: tuple[str, ...] = ()
     unsupported: Mapping[str, int] = field(default_factory=dict)
     inner: int = 0
     animated: int = 0
     profiles: Mapping[str, int] = field(default_factory=dict)
-    unused: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,11 @@ def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection
     """
     opened = look_at(data, on_progress and partial(on_progress, "opening pictures"))
     train, test = opened.sources.train, opened.sources.test
-    of_train = [opened.train, opened.select_whole, *([opened.test_whole] if test is None else [])]
-    parts = [_data_part("train", train, of_train)]
-    if test is not None:
-        parts.append(_data_part("test", test, [opened.test_whole]))
+    learnt, judged = [opened.train, opened.select_whole], [opened.test_whole]
+    if test is None and train.version is not None:
+        parts = [_data_part("train", train, [*learnt, *judged])]
+    else:
+        parts = [_data_part("train", train, learnt), _data_part("test", test or train, judged)]
     if any(part.unreadable for part in parts):
         return Inspection(tuple(parts), None, opened.sources.lacking)
     if on_progress is not None:
@@ -127,16 +128,20 @@ def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection
 
 
 def _data_part(name: str, source: Source, parts: Sequence[Part]) -> DataPart:
-    counts = np.bincount(source.labels, minlength=len(source.class_names)).tolist()
+    """Of a set that others prepared only what is used is counted."""
+    opened = np.concatenate([part.wanted.indices for part in parts])
+    labels = source.labels if source.version else source.labels[opened]
+    counts = np.bincount(labels, minlength=len(source.class_names)).tolist()
     listing = source.listing
     return DataPart(
         name=name,
-        images=len(source.labels),
+        images=len(labels),
         per_class=dict(zip(source.class_names, counts, strict=True)),
         sizes={
             f"{width}x{height}": count
             for (width, height), count in _summed([part.findings.sizes for part in parts]).items()
         },
+        inspected=len(opened),
         unreadable=tuple(sorted(each for part in parts for each in part.broken)),
         stray=tuple(map(str, listing.stray)) if listing else (),
         unsupported=(
@@ -145,7 +150,6 @@ def _data_part(name: str, source: Source, parts: Sequence[Part]) -> DataPart:
         inner=listing.inner if listing else 0,
         animated=sum(part.findings.animated for part in parts),
         profiles=_summed([part.findings.profiles for part in parts]),
-        unused=len(source.labels) - sum(len(part.pixels) for part in parts),
     )
 
 

@@ -239,8 +239,8 @@ def _named_set(part: str, data: Data) -> Source:
 
 SOURCES: dict[str, Reader] = {
     "folder": Reader(_train_folder, _test_folder),
-    "csv": Reader(_train_table, _test_table),
-    "parquet": Reader(_train_parquet, partial(parquet_source, "test")),
     "digits": Reader(_digits, _test_folder),
     "torchvision": Reader(partial(_named_set, "train"), partial(_named_set, "test")),
+    "csv": Reader(_train_table, _test_table),
+    "parquet": Reader(_train_parquet, partial(parquet_source, "test")),
 }
