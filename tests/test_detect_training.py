@@ -385,6 +385,26 @@ def test_the_rate_rises_and_falls() -> None:
     assert DetectionTraining(optimizer="adamw").highest_rate == 2e-4
 
 
+def test_a_side_is_rounded_to_the_nearest_pixel(tmp_path: Path) -> None:
+    write(tmp_path, 3, 3)
+    overrides = ["detector.image.min=64", "detector.image.max=100"]
+    detector = load_detection(tmp_path / "shapes.yaml", overrides).detector
+    transform = build_detector(detector.own(), read_body(detector.body), 4).transform
+    target = {
+        "boxes": torch.tensor([[0.0, 0, 32, 50]]),
+        "masks": torch.ones((1, 128, 150), dtype=torch.uint8),
+    }
+    image, resized = transform.resize(torch.rand(3, 128, 150), target)
+    assert image.shape == (3, 64, 75)
+    assert resized["masks"].shape == (1, 64, 75)
+    assert resized["boxes"].tolist() == [[0, 0, 16, 25]]
+    for side in range(65, 400):
+        short, long = sorted(transform.resize(torch.rand(3, side, side + 9))[0].shape[1:])
+        assert (short, long) == (64, int(64 / side * (side + 9) + 0.5))
+    # The longer side at most 100, where the shorter one would make it more.
+    assert transform.resize(torch.rand(3, 100, 300))[0].shape == (3, 33, 100)
+
+
 def test_a_detector_on_a_members_weights_trains(tmp_path: Path) -> None:
     write(tmp_path, 8, 3)
     member, weights = member_of(tmp_path)
@@ -451,13 +471,15 @@ def test_onnx_finds_what_torch_finds(trained: Path, tmp_path: Path) -> None:
     for index, name in enumerate(sorted((trained / "val").glob("*.png"))[:2]):
         wide.paste(Image.open(name), (10 + 70 * index, 12))
     wide.save(tmp_path / "wide.png")
-    pictures = [tmp_path / "wide.png", *sorted((trained / "val").glob("*.png"))[:8]]
+    for side in (67, 73, 83, 97, 131):
+        Image.open(name).resize((side, side + 5)).save(tmp_path / f"{side}.png")
+    pictures = [*sorted(tmp_path.glob("*.png")), *sorted((trained / "val").glob("*.png"))[:8]]
     words = [word for each in pictures for word in ("--picture", str(each))]
     code, said = run(["detect", "export", "run", "--format", "onnx", "--json", *words], trained)
     assert code == 0, said
     answer = json.loads(said[said.index("{") :])
     assert answer["agrees"] and answer["unmatched"] == 0
-    assert answer["pictures"] == 9 and answer["objects"] > 9
+    assert answer["pictures"] == 14 and answer["objects"] > 14
     assert answer["largest_difference"] <= 0.5 and answer["lowest_iou"] > 0.99
     assert Path(trained / answer["file"]).stat().st_size == answer["bytes"]
 

@@ -36,6 +36,7 @@ from collabdesign.detect.detector import (
     Pyramid,
     RegionHead,
 )
+from collabdesign.detect.resizing import Resizing
 from collabdesign.evaluate.initialise import initialise
 from collabdesign.evaluate.network import AttoNet, build_network
 
@@ -115,12 +116,8 @@ def build_detector(
     channels, canonical = detector.pyramid.channels, detector.canonical_side
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MaskRCNN(
+        network = MaskRCNN(
             Backbone(_body(body, maps, seed), _pyramid(detector.pyramid, maps), channels),
-            min_size=detector.min_side,
-            max_size=detector.max_side,
-            image_mean=list(body.mean),
-            image_std=list(body.std),
             rpn_anchor_generator=AnchorGenerator(
                 tuple((side,) for side in detector.anchor_sides(maps)),
                 (ASPECT_RATIOS,) * (len(maps) + 1),
@@ -140,6 +137,10 @@ def build_detector(
             mask_head=_mask_head(detector.mask, channels),
             mask_predictor=MaskRCNNPredictor(detector.mask.width, detector.mask.width, classes),
         )
+    network.transform = Resizing(
+        detector.min_side, detector.max_side, list(body.mean), list(body.std)
+    )
+    return network
 
 
 def _body(body: Body, maps: tuple[FeatureMap, ...], seed: int) -> nn.Module:
