@@ -19,8 +19,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As :func:`write_bytes`, in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    """As :func:`write_bytes`, in UTF-8.
+
+    Of a name that is no text on its disk, such as that of a folder in another encoding, each byte
+    that is none is written as Python and JSON spell it: JSON reads the same name back.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -439,7 +439,9 @@ def _teller(on_event: OnEvent | None, path: Path) -> OnEvent:
 def _logged(run_dir: Path) -> Iterator[None]:
     """Append what the library logs to the run's ``search.log``; Optuna keeps quiet."""
     logger = logging.getLogger("collabdesign")
-    kept = logging.FileHandler(run_dir / "search.log", encoding="utf-8", delay=True)
+    kept = logging.FileHandler(
+        run_dir / "search.log", encoding="utf-8", delay=True, errors="backslashreplace"
+    )
     kept.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     with ExitStack() as after:
         after.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())

@@ -417,7 +417,7 @@ def test_more_than_a_reader_wants(tmp_path: Path) -> None:
         "from collabdesign.cli import schema as file\n"
         "from collabdesign.cli.main import main\n"
         "def schema(prototype):\n"
-        "    for line in range(100_000): file.click.echo(line)\n"
+        "    for line in range(100_000): file.say_line(str(line))\n"
         "file.schema = schema\n"
         "sys.argv = ['collabdesign', 'schema']\n"
         "main()\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,16 @@ from collabdesign.errors import InputError
         (1e6, 1000**2),
         ("1.0005k", 1000),
         (LARGEST, 10**15),
+        ("1_000_000", 1_000_000),
+        ("3,000,000", 3_000_000),
+        ("3.000.000", 3_000_000),
+        ("10 000", 10_000),
+        ("10'000'000", 10_000_000),
+        (".5M", 500_000),
+        ("1e6", 1_000_000),
+        ("1.5E+3", 1500),
+        ("1_024k", 1_024_000),
+        ("10\N{NO-BREAK SPACE}M", 10_000_000),
     ],
 )
 def test_counts(written: object, count: int) -> None:
@@ -67,12 +78,25 @@ def test_bytes(written: object, size: int) -> None:
         ("320K", "write 320k: units are k, M, G"),
         ("10MB", "MB is a unit of bytes: write 10M for a count"),
         ("512KiB", "KiB is a unit of bytes: write 512k for a count"),
-        ("7B", "B is a unit of bytes: write 7 for a count"),
+        ("7B", "B is a unit of bytes: write 7 for a count, 7G for billions"),
+        ("10 million", "write 10M"),
+        ("2,5 billion", "write 2.5G"),
         ("10T", "units are k, M, G"),
         ("M", ""),
-        ("1,5M", ""),
+        ("1,5M", "write 1.5M"),
+        ("1,500M", "write 1500M or 1.500M"),  # either may be meant
+        ("0,500M", "write 0.500M"),
+        ("3,000", "write 3000 or 3"),
+        ("3.000", "write 3000 or 3"),
+        ("5.M", "write 5M"),
+        ("1e3k", "write 1000k"),
+        ("3,00,000", "write 300000"),
+        ("1.234.567,8k", "write 1234567.8k"),
+        ("1,234.5k", "write 1234.5k"),
+        ("1,5MB", "MB is a unit of bytes: write 1.5M for a count"),
         ("-3M", ""),
-        ("1e6", ""),
+        ("1e-3", ""),
+        ("1__0", ""),
         ("", ""),
         ("0", ""),
         ("0M", ""),
@@ -150,7 +174,35 @@ def test_a_decimal_is_a_number_of_thousandths(whole: int, thousandths: int, spac
         assert parse_bytes(text + unit) == (whole * 1000 + thousandths) * size // 1000
 
 
-@given(st.text(max_size=12) | st.from_regex(r"\A[0-9.]{1,5} ?[kKMGiB]{0,3}\Z"))
+def grouped(value: int, mark: str) -> str:
+    return f"{value:,}".replace(",", mark)
+
+
+@given(st.integers(10**6, LARGEST), st.sampled_from([",", ".", "_", "'", " ", "\u00a0"]))
+def test_a_number_in_groups_is_that_number(value: int, mark: str) -> None:
+    assert parse_count(grouped(value, mark)) == parse_bytes(grouped(value, mark)) == value
+    few = value % 10**5 + 1000
+    if mark in ",.":
+        with pytest.raises(InputError) as caught:
+            parse_count(grouped(few, mark))
+        assert caught.value.problems[0].hint.startswith(f"write {few}")
+    else:
+        assert parse_count(grouped(few, mark)) == few
+
+
+@given(st.integers(0, 9999), st.integers(1, 9999), st.sampled_from(["k", "M", "kB", "KiB", "MB"]))
+def test_what_a_hint_says_may_be_written(whole: int, decimals: int, unit: str) -> None:
+    parse = parse_bytes if unit.endswith("B") else parse_count
+    with pytest.raises(InputError) as caught:
+        parse(f"{whole},{decimals}{unit}")
+    offered = caught.value.problems[0].hint.removeprefix("write ").split(" or ")
+    assert offered[-1] == f"{whole}.{decimals}{unit}"
+    for each in offered:
+        with suppress(InputError):  # less than one is none
+            assert parse(each) >= 1
+
+
+@given(st.text(max_size=12) | st.from_regex(r"\A[0-9.,_' e+]{1,12}[0-9] ?[kKMGiB]{0,3}\Z"))
 def test_editors_accept_all_that_is_read(text: str) -> None:
     for parse, pattern in ((parse_count, COUNT_PATTERN), (parse_bytes, BYTES_PATTERN)):
         try:

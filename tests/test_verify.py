@@ -185,6 +185,18 @@ def test_a_model_py_that_computes_something_else_is_noticed_when_it_is_run(
     assert "OSError: away" in found["model.py, run"]
 
 
+def test_model_py_finds_packages_where_this_process_has_them(
+    member: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where torch lies on PYTHONPATH, which a process of its own would not look at."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "as_torch_may.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    text = (member / "model.py").read_text()
+    (member / "model.py").write_text(text.replace("import sys\n", "import sys, as_torch_may\n", 1))
+    assert differing(verify(member, None, run_model_py=True)).keys() == {"model.py"}
+
+
 def test_a_file_beside_the_folder_is_not_read(member: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         data["exports"] = [{"format": "onnx", "file": "../../secret"}]

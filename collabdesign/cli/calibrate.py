@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collabdesign.cli.display import Display, interval, new_table, note, out, print_json, say
+from collabdesign.cli.display import Display, interval, note, out, print_json, say
 from collabdesign.cli.options import machine_of
 from collabdesign.cli.search import show_lengthened
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.report.words import counted, percent, short_count, short_time
 from collabdesign.design.files.reading import load_requirements
 from collabdesign.explore.calibration import CALIBRATION, KEPT_CORRELATION, SAME_COST, Calibration
@@ -59,7 +60,7 @@ def calibrate(
 
 
 def _show(found: Calibration) -> None:
-    table = new_table("network", "MACs", "proxy", "full")
+    table = Sheet("network", "MACs", "proxy", "full")
     for name, macs, proxy, full in found.points:
         table.add_row(name, short_count(macs), percent(proxy), percent(full))
     out.print(table)
@@ -87,7 +88,7 @@ def _show(found: Calibration) -> None:
         f"[bold]Noise between seeds[/] of one proxy: a standard deviation of "
         f"{100 * found.noise:.2f} points; [bold]{found.noise_sentence}[/]"
     )
-    table = new_table("epochs", "steps", "seconds", "Spearman, one seed (95 %)", "same cost (95 %)")
+    table = Sheet("epochs", "steps", "seconds", "Spearman, one seed (95 %)", "same cost (95 %)")
     for each in found.budgets:
         epochs = f"{each.epochs}{' *' * (each.asked == found.asked)}"
         seconds = f"{each.seconds:.1f}"

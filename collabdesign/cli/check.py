@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from collabdesign.cli.display import Display, named, new_table, out, print_json, say
+from collabdesign.cli.display import Display, named, out, print_json, say
 from collabdesign.cli.search import show_lengthened
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.report.words import (
     HEADS,
     QUANTITIES,
@@ -84,7 +85,7 @@ def _show_space(found: Feasibility, requirements: Requirements) -> None:
         "parameter sets"
     )
     names = quantities_of(requirements)
-    table = new_table("", *(HEADS[name] for name in names))
+    table = Sheet("", *(HEADS[name] for name in names))
     rows: dict[str, Mapping[str, float] | None] = {
         "smallest found": found.smallest,
         "median": found.median,
@@ -137,7 +138,7 @@ def _show_default(found: Feasibility) -> None:
     title, parts = "prototype's default", found.default
     if parts is None:
         title, parts = "prototype as drawn", found.own
-    table = new_table(title, "pixels", "channels", "MACs", "share", "params")
+    table = Sheet(title, "pixels", "channels", "MACs", "share", "params")
     total = sum(part.macs for part in parts)
     for part in parts:
         table.add_row(

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from collabdesign.cli.display import Display, new_table, note, out, print_json, say
+from collabdesign.cli.display import Display, note, out, print_json, say
 from collabdesign.cli.options import machine_of
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.comparison import COMPARISON, NETSCORE, Comparison, Row
 from collabdesign.deliver.report.words import counted, percent, short_count
 
@@ -53,7 +54,7 @@ def compare(
 
 
 def _show(found: Comparison) -> None:
-    table = new_table("network", "MACs", "params", "epochs", "test", "score", "ms", "int8 ms")
+    table = Sheet("network", "MACs", "params", "epochs", "test", "score", "ms", "int8 ms")
     for row in found.rows:
         table.add_row(escape(row.name), *_cells(row))
     out.print(table)
@@ -62,7 +63,7 @@ def _show(found: Comparison) -> None:
             out.print(f"  {escape(row.name)}: [yellow]{escape(row.note)}[/]")
     if found.differences:
         first = found.members[0].name
-        table = new_table(f"{first} less", "points (95 % interval)", "seeds")
+        table = Sheet(f"{first} less", "points (95 % interval)", "seeds")
         for each in found.differences:
             if each.member == first:
                 table.add_row(escape(each.baseline), each.words, str(each.seeds))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from collabdesign.cli.display import new_table, out, print_json, say
+from collabdesign.cli.display import out, print_json, say
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.report.words import short_bytes, short_count
 from collabdesign.detect.bodies import read_body
 from collabdesign.detect.cost import (
@@ -77,7 +78,7 @@ def _show(own: DetectorCost, others: tuple[DetectorCost, ...]) -> None:
         ("parameters", "params", short_count),
         ("peak activation", "peak_activation_bytes", short_bytes),
     ):
-        table = new_table(title, *(each.name for each in everyone))
+        table = Sheet(title, *(each.name for each in everyone))
         for index, part in enumerate(PARTS):
             table.add_row(part, *(words(getattr(each.parts[index], key)) for each in everyone))
         table.add_row(

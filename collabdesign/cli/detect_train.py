@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from collabdesign.cli.display import Display, new_table, out, print_json, say
+from collabdesign.cli.display import Display, out, print_json, say
 from collabdesign.cli.options import threads_of
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.report.words import counted, percent
 from collabdesign.detect.reading import load_detection
 
@@ -55,7 +56,7 @@ def show_precision(
     box: Mapping[str, float | None], mask: Mapping[str, float | None], title: str
 ) -> None:
     """A table of average precisions."""
-    table = new_table(title, *_TITLES.values())
+    table = Sheet(title, *_TITLES.values())
     for name, numbers in (("boxes", box), ("masks", mask)):
         values = (numbers[key] for key in _TITLES)
         table.add_row(name, *("-" if each is None else percent(each) for each in values))

@@ -1,4 +1,4 @@
-"""What every command shows with: two consoles, one live line at a time, tables, JSON.
+"""What every command shows with: two consoles, one live foot of a terminal, JSON.
 
 Progress goes to standard error, answers to standard output.
 """
@@ -6,18 +6,19 @@ Progress goes to standard error, answers to standard output.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
+from collabdesign.cli import streams
+from collabdesign.cli.live import Foot
 from collabdesign.deliver.report.words import percent, short_time
 
 if TYPE_CHECKING:
@@ -37,12 +38,24 @@ _NAMES_SHOWN = 8
 
 
 class _Console(Console):
+    def __init__(self, *, stderr: bool) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        super().__init__(
+            stderr=stderr,
+            # Rich would take a colour that is asked for as word of a terminal.
+            force_terminal=streams.moves_cursor(stream),
+            color_system="standard" if streams.has_colour(stream) else None,
+            highlight=False,
+            soft_wrap=True,
+            emoji=False,  # `:cat:` is the name of a folder
+        )
+
     def on_broken_pipe(self) -> None:
         raise  # rich would exit, with a code that tells nothing
 
 
-out = _Console(highlight=False, soft_wrap=True)
-err = _Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Console(stderr=False)
+err = _Console(stderr=True)
 
 
 def say(text: str) -> None:
@@ -62,7 +75,10 @@ def print_json(data: Any) -> None:
         is_data = is_dataclass(value) and not isinstance(value, type)
         return asdict(value) if is_data else dict(value)
 
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=plain))
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=plain)
+    if not streams.shows(text):
+        text = json.dumps(data, indent=2, default=plain)
+    streams.say_line(text)
 
 
 Line = tuple[str, float, float, str, bool]
@@ -70,24 +86,21 @@ Line = tuple[str, float, float, str, bool]
 
 
 class Display:
-    """One live line at a time on a terminal; elsewhere a plain line now and then."""
+    """A live foot on a terminal; elsewhere a plain line now and then."""
 
     def __init__(self) -> None:
         self._last_line = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
-            console=err,
-            transient=True,
-        )
-        self._tasks: dict[str, Any] = {}
+        self._foot = Foot()
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
         """Show it while the block runs."""
-        with self._bar if err.is_terminal else nullcontext():
+        with Live(self._foot, console=err, transient=True) if err.is_terminal else nullcontext():
             yield self
+
+    def doing(self, text: str) -> None:
+        """What is done now, of which nobody knows how long it takes; on a terminal alone."""
+        self._foot.lines = {text: (0, 0, "")}
 
     def count(self, what: str, done: int, total: int) -> None:
         """So many of so many."""
@@ -108,9 +121,8 @@ class Display:
 
     def _update(self, what: str, done: float, total: float, text: str, final: bool) -> None:
         if err.is_terminal:
-            if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=total, text=text)
-            self._bar.update(self._tasks[what], completed=done, total=total, text=text)
+            others = {name: at for name, at in self._foot.lines.items() if at[0] < at[1]}
+            self._foot.lines = {**others, what: (done, total, text)}
             return
         now = time.monotonic()
         if final or now - self._last_line >= _LINE_EVERY_SECONDS:
@@ -213,13 +225,3 @@ def named(what: str, names: Sequence[str], count: int | None = None) -> None:
         out.print(f"    {escape(name)}")
     if count > _NAMES_SHOWN:
         out.print(f"    and {count - _NAMES_SHOWN} more")
-
-
-def new_table(first: str, *columns: str) -> Table:
-    """Its first column to the left, the others to the right; where that is too wide, the words of
-    the others go onto several lines, so that nothing is cut off."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    return table

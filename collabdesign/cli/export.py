@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collabdesign.cli.display import err, new_table, out, print_json, say
+from collabdesign.cli.display import Display, out, print_json, say
 from collabdesign.cli.member import requirements_of
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.exported import Exported
 from collabdesign.deliver.report.words import percent, short_bytes
 from collabdesign.errors import InputError
@@ -32,12 +33,13 @@ def export(
     from collabdesign.deliver.export.variant import export_variant
 
     name = _FORMS[form, int8]
-    with err.status(f"exporting {name}"):
+    with Display().shown() as display:
+        display.doing(f"exporting {name}")
         (made,) = export_variant(folder, [name], requirements, calibrate)
     if as_json:
         print_json(made)
         return 0
-    table = new_table("file", "size", "held out", "test", "ms", "peak activation")
+    table = Sheet("file", "size", "held out", "test", "ms", "peak activation")
     table.add_row(*_cells(made))
     out.print(table)
     found = made.parity

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from collabdesign.cli import detect
+from collabdesign.cli import detect, streams
 from collabdesign.cli.options import (
     CACHE,
     DEVICE,
@@ -34,9 +34,15 @@ from collabdesign.cli.options import (
     command,
 )
 from collabdesign.errors import CollabdesignError
+from collabdesign.evaluate.library_warnings import keep_from_people
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
+
+# Nobody reads any more: these do their work to the end all the same, and the last of them, which
+# may have worked for hours, end with the code of what they came to.
+_TRAINS = ("calibrate", "search", "compare", "detect train")
+_WRITES = ("init", "report", "export", "detect predict", "detect export", *_TRAINS)
 
 # A command, its file here and the function in it -> what it does in short and at length, what it
 # takes.
@@ -223,43 +229,74 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    words = sys.argv[1:]
+    name = " ".join(words[: 2 if words[:1] == ["detect"] else 1])
+    streams.prepare(lasting=name in _WRITES)
+    keep_from_people()
     # What the library warns of is for the person; the run's log has the rest.
-    warnings = logging.StreamHandler()
+    warnings = _ToPerson(logging.WARNING)
     warnings.setFormatter(logging.Formatter("collabdesign: %(message)s"))
-    warnings.setLevel(logging.WARNING)
     logging.getLogger("collabdesign").addHandler(warnings)
     try:
+        code = _run(name, words)
+    except BrokenPipeError:
+        code = _BROKEN_PIPE  # who reads has seen enough: nothing is left to say
+    finally:
+        streams.finish()
+    sys.exit(code)
+
+
+def _run(name: str, words: list[str]) -> int:
+    """The exit code of a command, after what is to be said of its end.
+
+    Raises:
+        BrokenPipeError: Nobody reads any more.
+    """
+    try:
         # Not `cli.main`, which answers a closed pipe with an exit that tells nothing.
-        with cli.make_context("collabdesign", sys.argv[1:]) as context:
-            code = cli.invoke(context)
+        with cli.make_context("collabdesign", words) as context:
+            code: int = cli.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        if name not in _TRAINS and (lost := streams.lost()) is not None:
+            raise lost
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)
         code = error.exit_code
     except CollabdesignError as error:
-        click.echo(f"collabdesign: {error}", err=True)
+        streams.note_line(f"collabdesign: {error}")
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if sys.argv[1:2] in (["search"], ["calibrate"], ["compare"]) or sys.argv[1:3] == [
-            "detect",
-            "train",
-        ]:
-            click.echo(f"Interrupted. To continue: {command()}", err=True)
+        if name in _TRAINS:
+            streams.note_line(f"Interrupted. To continue: {command()}")
         code = _INTERRUPTED
-    except BrokenPipeError:
-        # Who reads has seen enough: nothing is left to say, also not by Python at its exit.
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        code = _BROKEN_PIPE
-    except OSError as error:
-        click.echo(
-            f"collabdesign: the system refused: {error}; once that is mended, the same command "
-            "goes on",
-            err=True,
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        if error.encoding != encoding or encoding == "utf-8":
+            raise
+        streams.note_line(
+            f"collabdesign: names of files must be such as this system's {encoding} can write, got "
+            f"{error.object}\n    set PYTHONUTF8=1 in the environment"
         )
         code = CollabdesignError.exit_code
-    sys.exit(code)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        streams.note_line(
+            f"collabdesign: the system refused: {error}; once that is mended, the same command "
+            "goes on"
+        )
+        code = CollabdesignError.exit_code
+    return code
+
+
+class _ToPerson(logging.Handler):
+    """Writes to what is standard error at that moment: above a live line, where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        streams.note_line(self.format(record))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

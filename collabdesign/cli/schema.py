@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import click
-
+from collabdesign.cli.streams import say_line
 from collabdesign.design.files.schema import prototype_schema, requirements_schema
 
 
 def schema(prototype: bool) -> int:
     """Print a JSON Schema."""
-    click.echo(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
+    say_line(json.dumps(prototype_schema() if prototype else requirements_schema(), indent=2))
     return 0

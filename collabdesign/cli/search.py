@@ -7,8 +7,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collabdesign.cli.display import Display, interval, new_table, note, out, say
+from collabdesign.cli.display import Display, interval, note, out, say
 from collabdesign.cli.options import command, machine_of
+from collabdesign.cli.sheet import Sheet
 from collabdesign.deliver.certificate import Certificate
 from collabdesign.deliver.report.view import FinalistView, NearMissView, ReportView
 from collabdesign.deliver.report.words import (
@@ -162,7 +163,7 @@ def _show_counts(record: Record) -> None:
 
 def _show_family(certificates: Sequence[Certificate], record: Record) -> None:
     """One row a member."""
-    table = new_table("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
+    table = Sheet("family", "MACs", "params", "select", "test", "95 % interval", "requirements")
     proposed_by = {each.number: each.proposed_by for each in record.candidates}
     for each in certificates:
         low, high = each.test_interval

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 from rich.markup import escape
 
 from collabdesign.cli.display import Display, out, print_json, say
+from collabdesign.cli.streams import note_line
 from collabdesign.deliver.report.words import (
     QUANTITIES,
     counted,
@@ -35,7 +35,7 @@ def status(run_dir: Path, as_json: bool, follow: bool) -> int:
         try:
             _follow(run_dir)
         except KeyboardInterrupt:
-            click.echo("\nNot watched any more; the search goes on.", err=True)
+            note_line("\nNot watched any more; the search goes on.")
             raise
     record = read_record(run_dir)
     requirements, finished = requirements_of(record), record.finished

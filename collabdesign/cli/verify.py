@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from collabdesign.cli.display import err, out, print_json, say
+from collabdesign.cli.display import Display, out, print_json, say
 from collabdesign.cli.member import requirements_of
 from collabdesign.deliver.report.words import counted
 from collabdesign.errors import InputError
@@ -42,10 +42,11 @@ def verify(
     from collabdesign.deliver.verify import TOLERATED
     from collabdesign.deliver.verify import verify as measure
 
-    with err.status("measuring") as status:
+    with Display().shown() as display:
+        display.doing("measuring")
 
         def on_check(check: Check) -> None:
-            status.update(f"measured: {escape(check.what)}")
+            display.doing(f"measured: {check.what}")
 
         found = measure(
             folder,

@@ -4,6 +4,7 @@ own."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,11 @@ from collabdesign.errors import InputError
 
 _SECONDS = 300
 
-# Prints what a folder's model.py computes of the pictures in a file of NumPy's.
+# Prints what a folder's model.py computes of the pictures in a file of NumPy's, by the torch that
+# this process has, wherever that lies.
 _CALL = """\
 import json, sys
+sys.path[:] = json.loads(sys.argv[3])
 import numpy, torch
 sys.path.insert(0, sys.argv[1])
 from model import load
@@ -82,12 +85,14 @@ def model_py_logits(folder: Path, pictures: NDArray[np.float32]) -> NDArray[np.f
     with TemporaryDirectory() as temporary:
         file = Path(temporary) / "pictures.npy"
         np.save(file, pictures)
+        path = json.dumps([each for each in sys.path if os.path.isabs(each)])
         try:
             answer = subprocess.run(
-                [sys.executable, "-I", "-c", _CALL, str(folder.resolve()), str(file)],
+                [sys.executable, "-I", "-c", _CALL, str(folder.resolve()), str(file), path],
                 cwd=temporary,
                 capture_output=True,
                 text=True,
+                errors="backslashreplace",
                 timeout=_SECONDS,
             )
         except subprocess.TimeoutExpired:

@@ -20,8 +20,7 @@ class DesignedModule(nn.Module):
 
     def __init__(self, in_channels: int, design: Module) -> None:
         super().__init__()
-        self.join = JOINS[design.join]
-        self.branches = nn.ModuleList(
+        self.branches = JOINS[design.join](
             self._branch(in_channels, branch.layers, design.activation)
             for branch in design.branches
         )
@@ -43,7 +42,7 @@ class DesignedModule(nn.Module):
         return nn.Sequential(*steps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.attention(self.join(self.branches, x))
+        y = self.attention(self.branches(x))
         if self.has_shortcut:
             y = y + self.shortcut(x)
         activated: torch.Tensor = self.act(y)

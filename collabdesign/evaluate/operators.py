@@ -8,7 +8,7 @@ N x C x H x W.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -74,15 +74,22 @@ def squeeze_excite(layer: Layer, in_channels: int, activation: str) -> nn.Module
     return SqueezeExcite(layer.channels)
 
 
-def add(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
-    y: torch.Tensor = branches[0](x)
-    for branch in branches[1:]:
-        y = y + branch(x)
-    return y
+class Add(nn.ModuleList):
+    """Branches whose outputs are added."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self[0](x)
+        for number, branch in enumerate(self):
+            if number > 0:  # torch.jit.script knows no slice of modules that are called
+                y = y + branch(x)
+        return y
 
 
-def concat(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([branch(x) for branch in branches], dim=1)
+class Concat(nn.ModuleList):
+    """Branches whose outputs are concatenated along the channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self], dim=1)
 
 
 # From a layer, its input channels and the activation that follows it, or none.
@@ -93,10 +100,10 @@ OPERATORS: dict[str, Callable[[Layer, int, str], nn.Module]] = {
     "se": squeeze_excite,
 }
 
-# From the branches and their input.
-JOINS: dict[str, Callable[[nn.ModuleList, torch.Tensor], torch.Tensor]] = {
-    "add": add,
-    "concat": concat,
+# From the branches; a module that calls them.
+JOINS: dict[str, Callable[[Iterable[nn.Module]], nn.ModuleList]] = {
+    "add": Add,
+    "concat": Concat,
 }
 
 # From the channels.

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from collabdesign.design.files.units import shown
+from collabdesign.design.files.units import shown, without_commas
 from collabdesign.errors import InputError, Problem
 
 Location = tuple[str | int, ...]
@@ -29,6 +29,10 @@ MAX_DEPTH = 40
 
 _NOTHING = re.compile(r"(?:~|null|Null|NULL|)")
 _TRUTH = re.compile(r"(?:true|True|TRUE|false|False|FALSE)")
+_EMPTY = re.compile("")
+# Of `{macs: 3,000,000}` the value, and what YAML takes for keys without values.
+_NUMBER = re.compile(r"[0-9]{1,16}(?:\.[0-9]{3})*", re.ASCII)
+_REST_OF_NUMBER = re.compile(r"[0-9]{1,16}(?:\.[0-9]{1,16})?(?: ?[A-Za-z%]{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _FLOAT = re.compile(
     r"[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))"
@@ -240,9 +244,24 @@ class _Reader:
             self.anchors[event.anchor] = (data, self.nodes - before)
         return data
 
-    def _mapping(self, event: Any, location: Location, depth: int) -> dict[str, Any]:
+    def _mapping(self, at_map: Any, location: Location, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        while not isinstance(at_key := next(self.events), yaml.MappingEndEvent):
+        number, at_number = "", at_map  # the value before, which commas may have cut
+        while True:
+            at_key, at_value = next(self.events), None
+            if number and _is_plain(at_key, _REST_OF_NUMBER):
+                at_value = next(self.events)
+                if _is_plain(at_value, _EMPTY):
+                    number += f",{at_key.value}"
+                    continue
+            if "," in number:
+                self._note(
+                    at_number,
+                    f"a number must be written without commas between braces, got {number}",
+                    f"write {without_commas(number)}" if without_commas(number) else "",
+                )
+            if isinstance(at_key, yaml.MappingEndEvent):
+                return data
             # Not yet known by name: the value of a key that is refused stands nowhere.
             key = self._value(at_key, (*location, "?"), depth + 1)
             del self.positions[(*location, "?")]
@@ -261,8 +280,9 @@ class _Reader:
                 )  # fmt: skip
             at = (*location, key)
             self.keys.setdefault(at, _place(at_key))
-            data[key] = self._value(next(self.events), at, depth + 1)
-        return data
+            at_value = at_value or next(self.events)
+            number, at_number = at_value.value if _is_plain(at_value, _NUMBER) else "", at_value
+            data[key] = self._value(at_value, at, depth + 1)
 
     def _alias(self, event: Any) -> Any:
         name = event.anchor
@@ -320,6 +340,12 @@ class _Reader:
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         where = "the file" if self.file else "the value"
         return Problem(f"{where} must be YAML, got: {what}", hint, self.file, line, column)
+
+
+def _is_plain(event: Any, pattern: re.Pattern[str]) -> bool:
+    """Whether it is a scalar without quotes and tag that has the form."""
+    is_plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0] and not event.style
+    return is_plain and bool(pattern.fullmatch(event.value))
 
 
 def _place(event: Any) -> tuple[int, int]:

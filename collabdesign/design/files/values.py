@@ -91,8 +91,14 @@ def whole(low: int, high: int) -> Written:
 
     def read(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise InputError(f"must be a whole number from {low} to {high}, got {shown(value)}")
+            rule = f"must be a whole number from {low} to {high}"
+            raise InputError(Problem(f"{rule}, got {shown(value)}", hint(value)))
         return value
+
+    def hint(value: Any) -> str:
+        if type(value) is float and value.is_integer() and low <= value <= high:
+            return f"write {value:.0f}"
+        return units.to_write(value, lambda each: each.isdecimal() and low <= int(each) <= high)
 
     return Written(read, {"type": "integer", "minimum": low, "maximum": high})
 
@@ -104,9 +110,13 @@ def number(low: float, high: float, *, above: bool = False) -> Written:
 
     def read(value: Any) -> float:
         # True and NaN fail here too.
-        if type(value) not in (int, float) or not low <= value <= high or (above and value == low):
-            raise InputError(f"{rule}, got {shown(value)}")
+        if type(value) not in (int, float) or not is_within(value):
+            hint = units.to_write(value, lambda each: is_within(float(each)))
+            raise InputError(Problem(f"{rule}, got {shown(value)}", hint))
         return float(value)
+
+    def is_within(value: float) -> bool:
+        return low <= value <= high and not (above and value == low)
 
     lowest = {"exclusiveMinimum" if above else "minimum": low}
     return Written(read, {"type": "number", **lowest, "maximum": high})
@@ -159,6 +169,8 @@ def _read_accuracy(value: Any) -> float:
     if percent and 1 < float(percent[1]) <= 100:
         share = float(percent[1]) / 100
         hint = f"write {share:.10g}" if "." in percent[1] else f"write {share:.2f}"
+    else:
+        hint = units.to_write(value, lambda each: 0 < float(each) <= 1)
     raise InputError(
         Problem(f"must be a share of 1, above 0 and at most 1, got {shown(value)}", hint)
     )

@@ -19,6 +19,7 @@ from collabdesign.errors import InputError, Problem
 from collabdesign.evaluate.data.colours import wide_gamut
 from collabdesign.evaluate.data.heif import is_heif, register_heif
 from collabdesign.evaluate.data.shown import as_shown
+from collabdesign.evaluate.library_warnings import naming_file
 
 # Resizing the shorter side makes the longer one grow with it: a line of one pixel by many
 # thousands would fill the memory.
@@ -125,7 +126,7 @@ def _read(file: Path | str | BytesIO, name: Path | str, megapixels: float) -> Pi
     if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = most  # Pillow's own guard has one value in a process
     try:
-        with Image.open(file) as image:
+        with naming_file(name), Image.open(file) as image:
             if image.width * image.height <= most:
                 return _checked(name, Picture.of(image))
             pixels = f"with {image.width * image.height / 1e6:,.0f} megapixels "

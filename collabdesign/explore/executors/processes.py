@@ -28,6 +28,7 @@ import torch
 from collabdesign.errors import CollabdesignError
 from collabdesign.evaluate.data.images import ImageData
 from collabdesign.evaluate.data.shared import SharedImages
+from collabdesign.evaluate.library_warnings import keep_from_people
 from collabdesign.evaluate.memory import keep_freed_memory
 from collabdesign.explore.executors.executor import Died, Event, Failed, Task, Trained, TrainersDied
 from collabdesign.explore.executors.trainer import events_of
@@ -271,6 +272,7 @@ def _work(connection: Connection, images: SharedImages, device_name: str, thread
     stopped: set[str] = set()
     threading.Thread(target=_listen, args=(connection, tasks, stopped), daemon=True).start()
     try:
+        keep_from_people()
         keep_freed_memory()
         torch.set_num_threads(threads)
         device = torch.device(device_name)

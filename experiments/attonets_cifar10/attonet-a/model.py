@@ -13,7 +13,9 @@ d218489a695b; needs torch alone (and Pillow to open pictures).
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -167,15 +169,22 @@ def convolution(layer: Layer, in_channels: int, activation: str) -> nn.Module:
     )
 
 
-def add(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
-    y: torch.Tensor = branches[0](x)
-    for branch in branches[1:]:
-        y = y + branch(x)
-    return y
+class Add(nn.ModuleList):
+    """Branches whose outputs are added."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self[0](x)
+        for number, branch in enumerate(self):
+            if number > 0:  # torch.jit.script knows no slice of modules that are called
+                y = y + branch(x)
+        return y
 
 
-def concat(branches: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([branch(x) for branch in branches], dim=1)
+class Concat(nn.ModuleList):
+    """Branches whose outputs are concatenated along the channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self], dim=1)
 
 
 class SqueezeExcite(nn.Module):
@@ -199,8 +208,8 @@ OPERATORS: dict[str, Any] = {
 
 
 JOINS: dict[str, Any] = {
-    "add": add,
-    "concat": concat,
+    "add": Add,
+    "concat": Concat,
 }
 
 
@@ -221,8 +230,7 @@ class DesignedModule(nn.Module):
 
     def __init__(self, in_channels: int, design: Module) -> None:
         super().__init__()
-        self.join = JOINS[design.join]
-        self.branches = nn.ModuleList(
+        self.branches = JOINS[design.join](
             self._branch(in_channels, branch.layers, design.activation)
             for branch in design.branches
         )
@@ -244,7 +252,7 @@ class DesignedModule(nn.Module):
         return nn.Sequential(*steps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.attention(self.join(self.branches, x))
+        y = self.attention(self.branches(x))
         if self.has_shortcut:
             y = y + self.shortcut(x)
         activated: torch.Tensor = self.act(y)
@@ -293,22 +301,66 @@ def load(weights: str | Path = "weights.pt") -> AttoNet:
     return network.eval()
 
 
-def preprocess(image: Image) -> torch.Tensor:
-    """From a PIL image to the network's input, a float tensor 1 x channels x side x side.
-
-    The shorter side is resized to the network's, the centre is cut out.
+def as_shown(image: Image) -> Image:
+    """A picture as a viewer shows it: turned as its orientation mark says, on grey where it is
+    transparent, since both dark and light drawings can be seen on that. Of an animation this is
+    the frame that it stands at, the first of an opened file.
     """
-    side, channels = ARCHITECTURE.resolution, ARCHITECTURE.input_channels
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise ValueError(f"a picture must have at most 8 bits a channel, got mode {image.mode}")
+    from PIL import Image
+
+    image.load()
+    try:
+        mark = image.getexif().get(0x0112)
+    except Exception:  # broken marks raise nearly anything; viewers pass over them
+        mark = None
+    flips = Image.Transpose
+    turns = {
+        2: flips.FLIP_LEFT_RIGHT,
+        3: flips.ROTATE_180,
+        4: flips.FLIP_TOP_BOTTOM,
+        5: flips.TRANSPOSE,
+        6: flips.ROTATE_270,
+        7: flips.TRANSVERSE,
+        8: flips.ROTATE_90,
+    }
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        if image.mode == "La":
+            image = image.convert("LA")
+        image = image.convert("RGBA")
+        behind = Image.new("RGBA", image.size, (128, 128, 128, 255))
+        image = Image.alpha_composite(behind, image)
+    return image.transpose(turns[mark]) if mark in turns else image
+
+
+def fit_image(image: Image, side: int, channels: int) -> Image:
+    """A picture of any mode and size in the form that a network is judged on.
+
+    It is converted to RGB (3 channels) or L (1 channel), its shorter side is resized to ``side``
+    pixels with antialiased bilinear interpolation, and the centre square is cut out. A picture of
+    that form already is unchanged.
+    """
+    from PIL import Image
+
     image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     short = min(width, height)
     if short != side:
         width, height = round(width * side / short), round(height * side / short)
-        image = image.resize((width, height), resample=2)  # bilinear, antialiased
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
+    return image.crop((left, top, left + side, top + side))
+
+
+def preprocess(image: Image) -> torch.Tensor:
+    """From a PIL image to the network's input, a float tensor 1 x channels x side x side.
+
+    The picture is turned as its orientation mark says and put on grey where it is transparent;
+    the shorter side is resized to the network's, the centre is cut out.
+    """
+    side, channels = ARCHITECTURE.resolution, ARCHITECTURE.input_channels
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise ValueError(f"a picture must have at most 8 bits a channel, got mode {image.mode}")
+    image = fit_image(as_shown(image), side, channels)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     pixels = pixels.view(1, side, side, channels).permute(0, 3, 1, 2)
     shape = (1, channels, 1, 1)
@@ -350,9 +402,9 @@ def check(network: nn.Module) -> bool:
 def top_classes(network: nn.Module, image: Image, most: int = 5) -> list[tuple[str, float]]:
     """The most probable classes of a picture with their probabilities, the best first."""
     with torch.inference_mode():
-        found = network(preprocess(image))[0].softmax(0).topk(min(most, len(CLASSES)))
-    pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
-    return [(CLASSES[index], probability) for index, probability in pairs]
+        probabilities = network(preprocess(image))[0].softmax(0)
+    best = probabilities.argsort(descending=True)[:most].tolist()
+    return [(CLASSES[index], float(probabilities[index])) for index in best]
 
 
 def main(pictures: list[str]) -> None:
@@ -374,16 +426,31 @@ def main(pictures: list[str]) -> None:
     except ImportError:
         sys.exit("Pillow is needed to open pictures: pip install pillow")
     for picture in pictures:
-        try:
-            with Image.open(picture) as image:
-                found = top_classes(network, image)
-        except Exception as error:  # as above
-            sys.exit(f"a picture must be one that Pillow reads, got {picture}: {error}")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                with Image.open(picture) as image:
+                    found = top_classes(network, image)
+            except Exception as error:  # as above
+                sys.exit(f"a picture must be one that Pillow reads, got {picture}: {error}")
+        for warning in said:
+            print(f"{picture}: {warning.message}", file=sys.stderr)
         print(picture)
         for name, probability in found:
             print(f"  {probability:6.1%}  {name}")
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
-    main(sys.argv[1:])
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what torch says of itself; not of a picture
+    try:
+        if sys.stdout is not None:
+            sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot show
+        try:
+            main(sys.argv[1:])
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough, as `head -1` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
