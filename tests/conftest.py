@@ -35,6 +35,7 @@ LONGEST = (
     "cli",
     "compare",
     "export",
+    "detect_training",
 )
 
 

@@ -38,7 +38,18 @@ from collabdesign.cli import report
 from collabdesign.cli.main import main
 
 HEAVY = ("torch", "torchvision", "optuna", "sklearn", "plotly", "ptflops")
-COMMANDS = ("init", "check", "calibrate", "search", "compare", "status", "report", "show", "schema")
+COMMANDS = (
+    "init",
+    "check",
+    "calibrate",
+    "search",
+    "compare",
+    "status",
+    "report",
+    "show",
+    "schema",
+    "detect",
+)
 
 
 @pytest.fixture

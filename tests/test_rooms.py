@@ -124,7 +124,9 @@ def test_design_loads_neither_torch_nor_optuna() -> None:
     assert loaded.isdisjoint({"torch", "torchvision", "optuna"})
 
 
-@pytest.mark.parametrize("module", ["deliver.report.page", "evaluate.data.folder"])
+@pytest.mark.parametrize(
+    "module", ["deliver.report.page", "evaluate.data.folder", "cli.detect_cost"]
+)
 def test_loads_no_torch(module: str) -> None:
     assert "torch" not in loaded_by(f"collabdesign.{module}")
 

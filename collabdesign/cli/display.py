@@ -23,6 +23,8 @@ from collabdesign.deliver.report.words import percent, short_time
 
 if TYPE_CHECKING:
     from collabdesign.deliver.baselines import CompareProgress
+    from collabdesign.detect.run import DetectEvent
+    from collabdesign.detect.training import DetectProgress
     from collabdesign.explore.calibrate import CalibrateProgress
     from collabdesign.explore.full_training import FamilyProgress
     from collabdesign.explore.progress import Progress as SearchProgress
@@ -108,6 +110,10 @@ class Display:
         """Show one event of a run; what is no progress is shown elsewhere."""
         self.stage(type(event).__name__, event)
 
+    def tell_detection(self, event: DetectEvent) -> None:
+        """The same of a detection."""
+        self.stage(type(event).__name__, event)
+
     def stage(self, name: str, at: Any) -> None:
         """Show where a stage stands, by the name of what tells it."""
         if name in _LINES:
@@ -180,6 +186,19 @@ def _calibrate(at: CalibrateProgress) -> Line:
     return "calibrate", done, at.trainings, text, at.done == at.trainings
 
 
+def _detect(at: DetectProgress) -> Line:
+    parts = [
+        f"epoch {at.epoch}/{at.epochs}",
+        f"step {at.step}/{at.steps}" if at.step < at.steps else "held-out part",
+        "" if at.loss is None else f"loss {at.loss:.3f}",
+        "" if at.mask_ap is None else f"best mask AP {percent(at.mask_ap)} on the held-out part",
+        "" if at.seconds_left is None else f"about {short_time(at.seconds_left)} left",
+    ]
+    done = at.epoch - 1 + at.step / at.steps
+    final = at.epoch == at.epochs and at.step == at.steps
+    return "detect", done, at.epochs, " · ".join(filter(None, parts)), final
+
+
 _LINES: dict[str, Callable[[Any], Line]] = {
     "Reading": lambda at: _count(f"reading {at.what}", at.done, at.total),
     "Measuring": lambda at: _count("measuring networks", at.done, at.total),
@@ -187,6 +206,8 @@ _LINES: dict[str, Callable[[Any], Line]] = {
     "FamilyProgress": _family,
     "CalibrateProgress": _calibrate,
     "CompareProgress": _compare,
+    "DetectProgress": _detect,
+    "PicturesRead": lambda at: _count(at.what, at.done, at.total),
 }
 
 

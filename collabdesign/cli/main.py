@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from collabdesign.cli import streams
+from collabdesign.cli import detect, streams
 from collabdesign.cli.options import (
     CACHE,
     DEVICE,
@@ -41,8 +41,8 @@ _BROKEN_PIPE = 141  # as a shell says of any program that a closed pipe ended
 
 # Nobody reads any more: these do their work to the end all the same, and the last of them, which
 # may have worked for hours, end with the code of what they came to.
-_TRAINS = ("calibrate", "search", "compare")
-_WRITES = ("init", "report", "export", *_TRAINS)
+_TRAINS = ("calibrate", "search", "compare", "detect train")
+_WRITES = ("init", "report", "export", "detect predict", "detect export", *_TRAINS)
 
 # A command, its file here and the function in it -> what it does in short and at length, what it
 # takes.
@@ -184,21 +184,33 @@ COMMANDS: dict[str, tuple[str, str, list[click.Parameter]]] = {
 }  # fmt: skip
 
 
+def _call(name: str, function: str, /, **options: Any) -> Any:
+    return getattr(import_module(f"collabdesign.cli.{name}"), function)(**options)
+
+
+def _made(commands: dict[str, tuple[str, str, list[click.Parameter]]], of: str = "") -> Any:
+    return [
+        click.Command(name, None, partial(_call, of + name, name), params, long, short_help=short)
+        for name, (short, long, params) in commands.items()
+    ]
+
+
 class _InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.commands)
 
 
-def _call(name: str, /, **options: Any) -> Any:
-    return getattr(import_module(f"collabdesign.cli.{name}"), name)(**options)
+_DETECT = _InOrder(
+    "detect",
+    _made(detect.COMMANDS, "detect_"),
+    help=detect.LONG,
+    short_help=detect.SHORT,
+)
 
 
 @click.group(
     cls=_InOrder,
-    commands=[
-        click.Command(name, None, partial(_call, name), params, long, short_help=short)
-        for name, (short, long, params) in COMMANDS.items()
-    ],
+    commands=[*_made(COMMANDS), _DETECT],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="collabdesign", prog_name="collabdesign")
@@ -218,7 +230,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     words = sys.argv[1:]
-    name = words[0] if words else ""
+    name = " ".join(words[: 2 if words[:1] == ["detect"] else 1])
     streams.prepare(lasting=name in _WRITES)
     keep_from_people()
     # What the library warns of is for the person; the run's log has the rest.

@@ -72,6 +72,17 @@ def machine_of(options: dict[str, Any]) -> Machine:
     return Machine(**options)
 
 
+def threads_of(asked: int | None) -> None:
+    """Train in this process, on so many CPU threads or on all cores."""
+    import torch
+
+    from collabdesign.evaluate.memory import keep_freed_memory
+    from collabdesign.explore.environment import usable_cores
+
+    keep_freed_memory()
+    torch.set_num_threads(asked or usable_cores())
+
+
 def command() -> str:
     """What the person typed, to type again."""
     return shlex.join(["collabdesign", *sys.argv[1:]])

@@ -22,7 +22,7 @@ What one layer and one attention cost stands in :mod:`collabdesign.design.operat
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -188,6 +188,28 @@ class PartCost:
     channels_out: int
 
 
+@dataclass(frozen=True, slots=True)
+class BodyCost:
+    """What the stem or a module costs where a network is the body of a larger one.
+
+    Attributes:
+        macs: Multiply-accumulates.
+        params: Parameters.
+        peak_elements: Largest number of tensor elements alive while it runs, with the outputs of
+            earlier parts that are read again later.
+        channels: Of its output.
+        height: Of its output.
+        width: Likewise.
+    """
+
+    macs: int
+    params: int
+    peak_elements: int
+    channels: int
+    height: int
+    width: int
+
+
 def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
     """Cost of a network with its weights and activations at one precision.
 
@@ -203,7 +225,7 @@ def cost_of(architecture: Architecture, precision: str = "float32") -> Cost:
             f"precision must be one of {', '.join(BYTES_PER_VALUE)}, got {precision!r}"
         )
     macs = params = peak = 0
-    for part_macs, part_params, part_peak, _, _ in _parts(architecture):
+    for part_macs, part_params, part_peak, _, _, _ in _parts(architecture):
         macs += part_macs
         params += part_params
         if part_peak > peak:
@@ -226,32 +248,75 @@ def part_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     parts = []
     size = architecture.resolution
     for name, part in zip([*names, "head"], _parts(architecture), strict=True):
-        macs, params, peak, size_out, channels = part
+        macs, params, peak, size_out, _, channels = part
         parts.append(PartCost(name, macs, params, peak, size, size_out, channels))
         size = size_out
     return tuple(parts)
 
 
-def _parts(architecture: Architecture) -> Iterator[tuple[int, int, int, int, int]]:
-    """MACs, parameters, peak of live elements, output's side and channels of each part."""
+def body_costs(
+    architecture: Architecture, height: int, width: int, kept: Collection[int]
+) -> Iterator[BodyCost]:
+    """Costs of the stem and of every module, without the head, for a picture of any shape.
+
+    Args:
+        architecture: The network.
+        height: Of the picture in pixels.
+        width: Likewise.
+        kept: Indices of parts, 0 for the stem, whose output is read again after the last of them;
+            from its writing on it counts as alive.
+    """
+    *body, _ = _parts(architecture, (height, width), kept)
+    held = kept_input = 0
+    for index, (macs, params, peak, high, wide, channels) in enumerate(body):
+        # The output of the part before it is this one's input, which its own peak has.
+        yield BodyCost(macs, params, peak + held - kept_input, channels, high, wide)
+        kept_input = channels * high * wide if index in kept else 0
+        held += kept_input
+
+
+def _parts(
+    architecture: Architecture,
+    picture: tuple[int, int] | None = None,
+    kept: Collection[int] = (),
+) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """MACs, parameters, peak of live elements, output's height, width and channels of each part.
+
+    Args:
+        architecture: The network.
+        picture: Height and width of the input; the architecture's resolution where None.
+        kept: Indices of parts, 0 for the stem, whose output stays alive.
+    """
     stem = architecture.stem
-    in_channels, size_in = architecture.input_channels, architecture.resolution
-    channels, size = stem.channels, (size_in - 1) // stem.stride + 1
+    high, wide = picture or (architecture.resolution, architecture.resolution)
+    in_channels, in_elements = architecture.input_channels, high * wide
+    channels, high, wide = (
+        stem.channels,
+        (high - 1) // stem.stride + 1,
+        (wide - 1) // stem.stride + 1,
+    )
     weights = stem.kernel**2 * in_channels * channels
-    live = in_channels * size_in**2 + channels * size**2
-    yield weights * size**2, weights + 2 * channels, live, size, channels
+    live = in_channels * in_elements + channels * high * wide
+    yield weights * high * wide, weights + 2 * channels, live, high, wide, channels
     work_of = {name: row.work for name, row in OPERATORS.items()}
-    for module in architecture.modules:
-        macs, params, peak, size = _module(module, channels, size, work_of)
+    for index, module in enumerate(architecture.modules):
+        macs, params, peak, high, wide = _module(
+            module, channels, high, wide, work_of, index in kept
+        )
         channels = module.channels
-        yield macs, params, peak, size, channels
-    yield (*_head(architecture, channels, size), 1, architecture.classes)
+        yield macs, params, peak, high, wide, channels
+    yield (*_head(architecture, channels, high * wide), 1, 1, architecture.classes)
 
 
 def _module(
-    module: Module, in_channels: int, size: int, work_of: Mapping[str, Callable[..., Work] | None]
-) -> tuple[int, int, int, int]:
-    """MACs, parameters, peak of live elements, and the output's resolution.
+    module: Module,
+    in_channels: int,
+    high: int,
+    wide: int,
+    work_of: Mapping[str, Callable[..., Work] | None],
+    input_stays: bool = False,
+) -> tuple[int, int, int, int, int]:
+    """MACs, parameters, peak of live elements, and the output's height and width.
 
     Written for speed: a search asks for it tens of thousands of times.
     """
@@ -259,23 +324,24 @@ def _module(
     branches = module.branches
     splits_channels = JOINS[module.join].splits_channels
     shortcut = module.shortcut
-    size_out = (size - 1) // module.stride + 1
-    pixels_out = size_out * size_out
-    input_elements = in_channels * size * size
+    high_out, wide_out = (high - 1) // module.stride + 1, (wide - 1) // module.stride + 1
+    pixels_in, pixels_out = high * wide, high_out * wide_out
+    input_elements = in_channels * pixels_in
     output_elements = channels * pixels_out
     macs = params = peak = 0
 
     joined = 0  # what finished branches hold: all that they are joined to, or all of them
     last = len(branches) - 1
     for index, branch in enumerate(branches):
-        input_is_read_again = index < last or shortcut != "none"
+        input_is_read_again = index < last or shortcut != "none" or input_stays
         held = joined + (input_elements if input_is_read_again else 0)
-        layer_in, layer_size, pixels, elements = in_channels, size, size * size, input_elements
+        layer_in, layer_high, layer_wide = in_channels, high, wide
+        pixels, elements = pixels_in, input_elements
         beside = held if input_is_read_again else held + input_elements
         for layer in branch.layers:
             if layer.stride == 2:
-                layer_size = (layer_size - 1) // 2 + 1
-                pixels = layer_size * layer_size
+                layer_high, layer_wide = (layer_high - 1) // 2 + 1, (layer_wide - 1) // 2 + 1
+                pixels = layer_high * layer_wide
             layer_channels = layer.channels
             elements = layer_channels * pixels
             work = work_of[layer.op]
@@ -300,7 +366,7 @@ def _module(
             peak = max(peak, held + elements + output_elements)
             joined = output_elements
 
-    input_for_shortcut = input_elements if shortcut != "none" else 0
+    input_for_shortcut = input_elements if shortcut != "none" or input_stays else 0
     if splits_channels:  # all branches and the map they are copied into
         peak = max(peak, input_for_shortcut + joined + output_elements)
     attention = ATTENTIONS[module.attention]
@@ -313,15 +379,15 @@ def _module(
         weights = in_channels * channels
         macs += weights * pixels_out
         params += weights + 2 * channels
-        peak = max(peak, 2 * output_elements + max(input_elements, output_elements))
+        while_added = output_elements + (input_elements if input_stays else 0)
+        peak = max(peak, 2 * output_elements + max(input_elements, while_added))
     elif shortcut == "identity":
         peak = max(peak, 2 * output_elements + input_elements)
-    return macs, params, peak, size_out
+    return macs, params, peak, high_out, wide_out
 
 
-def _head(architecture: Architecture, channels: int, size: int) -> tuple[int, int, int]:
+def _head(architecture: Architecture, channels: int, pixels: int) -> tuple[int, int, int]:
     features, classes = architecture.head.features, architecture.classes
-    pixels = size * size
     macs = params = peak = 0
     if features:
         macs = channels * features * pixels

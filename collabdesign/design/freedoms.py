@@ -103,11 +103,12 @@ def _freedom(
     return Written(read_freedom, {"anyOf": [*forms, *[_RANGE] * ranged]}, Freedom.written)
 
 
-def _whole(low: int, high: int) -> Written:
+def whole(low: int, high: int) -> Written:
+    """Whole numbers, both ends included."""
     return _freedom(values.whole(low, high).read, {"type": "integer"}, ranged=True)
 
 
-def _name_in(table: Collection[str]) -> Written:
+def name_in(table: Collection[str]) -> Written:
     """One of the names in a table, to which a row may be added later."""
     return _freedom(lambda value: values.one_of(*table).read(value), {"enum": list(table)})
 
@@ -160,18 +161,18 @@ _WIDTH = {"type": "number", "exclusiveMinimum": 0}
 Kernel = Annotated[Freedom, _freedom(_odd, {"type": "integer"})]
 Stride = Annotated[Freedom, _freedom(values.whole(1, 2).read, {"enum": [1, 2]})]
 # At least 4, so that three concatenated branches always have a channel each.
-Channels = Annotated[Freedom, _whole(4, MAX_CHANNELS)]
-Count = Annotated[Freedom, _whole(0, MAX_MODULES)]
+Channels = Annotated[Freedom, whole(4, MAX_CHANNELS)]
+Count = Annotated[Freedom, whole(0, MAX_MODULES)]
 Features = Annotated[Freedom, _freedom(_features, {"type": "integer"}, ranged=True)]
-Branches = Annotated[Freedom, _whole(1, MAX_BRANCHES)]
-Depth = Annotated[Freedom, _whole(1, MAX_DEPTH)]
+Branches = Annotated[Freedom, whole(1, MAX_BRANCHES)]
+Depth = Annotated[Freedom, whole(1, MAX_DEPTH)]
 Widths = Annotated[Freedom, _freedom(values.number(0, 16, above=True).read, _WIDTH)]
 Layers = Annotated[tuple[Freedom, ...], Written(_read_layers, _LAYERS, _written_layers)]
-Shortcut = Annotated[Freedom, _name_in(SHORTCUTS)]
-Join = Annotated[Freedom, _name_in(JOINS)]
-Attention = Annotated[Freedom, _name_in(ATTENTIONS)]
-Activation = Annotated[Freedom, _name_in(ACTIVATIONS)]
-Output = Annotated[Freedom, _name_in(OUTPUTS)]
+Shortcut = Annotated[Freedom, name_in(SHORTCUTS)]
+Join = Annotated[Freedom, name_in(JOINS)]
+Attention = Annotated[Freedom, name_in(ATTENTIONS)]
+Activation = Annotated[Freedom, name_in(ACTIVATIONS)]
+Output = Annotated[Freedom, name_in(OUTPUTS)]
 
 
 def hidden_channels(width: float, channels: int) -> int:

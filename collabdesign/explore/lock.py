@@ -1,7 +1,7 @@
 """Who is at work in a run folder: a lock that the system frees at a process's death.
 
 One process at a time searches in a run folder or trains its family, and one calibrates, which may
-be beside a search. The locked file says who it is.
+be beside a search; one trains a detector. The locked file says who it is.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from collabdesign.errors import InputError
 
-SEARCHING, CALIBRATING = "search.lock", "calibration.lock"
+SEARCHING, CALIBRATING, DETECTING = "search.lock", "calibration.lock", "detection.lock"
 
-_WORK = {SEARCHING: "searches", CALIBRATING: "calibrates"}
+_WORK = {SEARCHING: "searches", CALIBRATING: "calibrates", DETECTING: "trains a detector"}
 
 
 class Holder(NamedTuple):

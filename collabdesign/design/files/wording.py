@@ -32,18 +32,18 @@ def broken_rule(details: ErrorDetails) -> tuple[str, str]:
     return f"{message}, got {shown(value)}", hint
 
 
-def unknown_key_hint(location: Location) -> str:
+def unknown_key_hint(location: Location, whole: type[BaseModel] = Requirements) -> str:
     """What was probably meant by a key that none of the keys at its place is."""
-    key, keys = str(location[-1]), list(fields_at(location[:-1]))
+    key, keys = str(location[-1]), list(fields_at(location[:-1], whole))
     if "flop" in key.lower():
         return FLOPS_HINT
     close = difflib.get_close_matches(key, keys, n=1)
     return f"did you mean {close[0]}?" if close else f"its keys are {', '.join(keys)}"
 
 
-def fields_at(location: Location) -> Mapping[str, FieldInfo]:
-    """The fields that may stand in the mapping at a location."""
-    kind: Any = Requirements
+def fields_at(location: Location, whole: type[BaseModel] = Requirements) -> Mapping[str, FieldInfo]:
+    """The fields that may stand in the mapping at a location of a file of this kind."""
+    kind: Any = whole
     for part in location:
         if _is_model(kind):
             field = kind.model_fields.get(str(part))
