@@ -312,7 +312,7 @@ def test_a_terminal_that_moves_no_cursor_is_told_line_by_line(finished: Path) ->
     seen = at_terminal("check", "tiny.yaml", "--threads", "1", cwd=finished, TERM="dumb")
     assert seen.code == 0
     assert "\x1b" not in seen.text
-    assert "opening train pictures: 500 of 500\n" in seen.text
+    assert "opening pictures: 859 of 859\n" in seen.text
 
 
 def test_forced_colours_in_a_pipe_are_colours_alone(finished: Path) -> None:

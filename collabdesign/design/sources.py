@@ -148,7 +148,7 @@ class Data(Section):
         default=False,
         description="Whether classes may have no picture in test; the report names these.",
     )
-    max_megapixels: Annotated[float, values.number(0, 10_000, above=True)] = Field(
+    max_megapixels: Annotated[int, values.whole(1, 10_000)] = Field(
         default=MAX_MEGAPIXELS, description="Larger pictures are refused, by name."
     )
     image_column: str = Field(default="image", description="Of parquet files.")

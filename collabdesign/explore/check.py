@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,7 +67,7 @@ class Check:
     data: tuple[DataPart, ...]
     lacking: tuple[str, ...]
     copies: Copies | None
-    cache: Path | None
+    cache: str | None
     parts: tuple[int, int, int] | None
     time: TimeEstimate | None
 

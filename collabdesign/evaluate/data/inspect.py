@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -97,7 +96,7 @@ class Inspection:
     images: tuple[int, int, int] | None
     lacking: tuple[str, ...] = ()
     copies: Copies | None = None
-    cache: Path | None = None
+    cache: str | None = None
 
 
 def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection:
@@ -121,7 +120,7 @@ def inspect_data(data: Data, on_progress: OnInspect | None = None) -> Inspection
     if on_progress is not None:
         on_progress("comparing pictures", 1, 1)
     images = tuple(len(part.pixels) for part in (opened.train, opened.select, opened.test))
-    cache = cache_folder() if opened.train.file else None
+    cache = str(cache_folder()) if opened.train.file else None
     return Inspection(
         tuple(parts), (images[0], images[1], images[2]), opened.sources.lacking, copies, cache
     )
