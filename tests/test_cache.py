@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_search import run
 
+from collabdesign.deliver.init import init
 from collabdesign.design.sources import Data
 from collabdesign.evaluate.data import cache as caches
 from collabdesign.evaluate.data import decode
@@ -172,3 +174,14 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "collabdesign"
+
+
+def test_the_option_names_the_folder(tmp_path: Path, folder: Path, cache: Path) -> None:
+    """Of a command; what the environment says gives way."""
+    init(folder, tmp_path)
+    words = ["check", "requirements.yaml", "--cache", "here", "--threads", "1"]
+    code, said = run(words, tmp_path)
+    assert code == 0, said
+    assert f"decoded pictures are kept in {tmp_path / 'here'}" in " ".join(said.split())
+    assert len(list((tmp_path / "here").glob("*.pixels"))) == 3  # to learn from, held out, test
+    assert not cache.exists()

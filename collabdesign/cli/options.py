@@ -35,10 +35,11 @@ JSON = click.Option(["--json", "as_json"], is_flag=True, help="Answer as JSON.")
 def _use_cache(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     """For this process, and for those that it starts."""
     if value is not None:
-        os.environ[CACHE_VARIABLE] = str(value.absolute())
+        from collabdesign.evaluate.data.cache import VARIABLE
+
+        os.environ[VARIABLE] = str(value.absolute())
 
 
-CACHE_VARIABLE = "COLLABDESIGN_CACHE"
 CACHE = click.Option(
     ["--cache"], type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     expose_value=False, callback=_use_cache,

@@ -66,8 +66,8 @@ def read_table(file: Path) -> tuple[Row, ...]:
             rows.append(Row(path, label, split in _TEST))
     if wrong:
         raise InputError(
-            f"each line of a table of images must name a picture and its class: "
-            f"{few(wrong, _SHOWN)} of {file}"
+            f"each line of a table of images must name a picture and its class, and in {file} "
+            f"{few(wrong, _SHOWN)}"
         )
     if len({row.label for row in rows if not row.is_test}) < 2:
         raise InputError(f"a table of images must list at least two classes to learn, got {file}")

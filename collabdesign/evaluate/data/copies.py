@@ -43,15 +43,16 @@ def copies_of(part: Part, others: Sequence[Part]) -> Integers:
 
 def copied_pairs(part: Part, others: Sequence[Part]) -> list[Pair]:
     """The same with the first copy of each."""
-    first: dict[bytes, str] = {}
-    copies = set(copies_of(part, others).tolist())
-    wanted = {digest for n, digest in enumerate(digests_of(part)) if n in copies}
+    first: dict[bytes, tuple[Part, int]] = {}
     for other in others:
         for position, digest in enumerate(digests_of(other)):
-            if digest in wanted:
-                first.setdefault(digest, other.wanted.name(position))
-    mine = digests_of(part)
-    return [Pair(part.wanted.name(n), first[mine[n]]) for n in sorted(copies)]
+            first.setdefault(digest, (other, position))
+    pairs = []
+    for position, digest in enumerate(digests_of(part)):
+        if digest in first:
+            other, there = first[digest]
+            pairs.append(Pair(part.wanted.name(position), other.wanted.name(there)))
+    return pairs
 
 
 def in_two_classes(parts: Sequence[Part]) -> list[Pair]:
